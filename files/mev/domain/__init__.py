@@ -1,0 +1,23 @@
+"""What every floor speaks of: frozen structs, amounts in integer base units, addresses of 20 bytes.
+
+Imports nothing of ours.
+"""
+
+from mev.domain.ledger import Entry, EntryKind
+from mev.domain.market import Block, Hop, Pool, Token, V2State
+from mev.domain.opportunity import LEGAL_NEXT, Cycle, Opportunity, State, Transition
+
+__all__ = [
+    "LEGAL_NEXT",
+    "Block",
+    "Cycle",
+    "Entry",
+    "EntryKind",
+    "Hop",
+    "Opportunity",
+    "Pool",
+    "State",
+    "Token",
+    "Transition",
+    "V2State",
+]

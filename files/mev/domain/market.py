@@ -1,0 +1,53 @@
+"""Tokens, pools and blocks."""
+
+import msgspec
+
+Address = bytes
+Hash = bytes
+
+
+class Token(msgspec.Struct, frozen=True):
+    """An ERC-20 token on one chain; amounts of it are integers of 10**-decimals."""
+
+    address: Address
+    symbol: str
+    decimals: int
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A block's head: what state is pinned to."""
+
+    number: int
+    hash: Hash
+    parent_hash: Hash
+    timestamp: int
+    base_fee_wei: int
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """A constant-product pool (Uniswap V2 and its forks), as its factory made it.
+
+    The fee stays in the pool: of amount_in, fee_numerator / fee_denominator takes part in the swap (997/1000).
+    """
+
+    address: Address
+    factory: str
+    token0: Address
+    token1: Address
+    fee_numerator: int
+    fee_denominator: int
+
+
+class V2State(msgspec.Struct, frozen=True):
+    """A pool's reserves after a block, in base units of token0 and token1."""
+
+    reserve0: int
+    reserve1: int
+    block_number: int
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """One swap of a cycle: through which pool, and in which direction."""
+
+    pool: Address
+    zero_for_one: bool

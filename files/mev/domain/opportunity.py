@@ -1,0 +1,71 @@
+"""A cycle that may pay, and the states that an opportunity goes through."""
+
+from enum import StrEnum
+
+import msgspec
+
+from mev.domain.market import Address, Hash, Hop
+
+
+class Cycle(msgspec.Struct, frozen=True):
+    """A closed path of two or three swaps that begins and ends in `token`."""
+
+    token: Address
+    hops: tuple[Hop, ...]
+
+
+class State(StrEnum):
+    """Where an opportunity stands; the last four are final."""
+
+    DETECTED = "detected"
+    SCREENED = "screened"
+    SIMULATED = "simulated"
+    APPROVED = "approved"
+    SUBMITTED = "submitted"
+    INCLUDED = "included"
+    REVERTED = "reverted"
+    EXPIRED = "expired"
+    DROPPED = "dropped"
+
+
+LEGAL_NEXT: dict[State, frozenset[State]] = {
+    State.DETECTED: frozenset({State.SCREENED, State.DROPPED, State.EXPIRED}),
+    State.SCREENED: frozenset({State.SIMULATED, State.DROPPED, State.EXPIRED}),
+    State.SIMULATED: frozenset({State.APPROVED, State.DROPPED, State.EXPIRED}),
+    State.APPROVED: frozenset({State.SUBMITTED, State.DROPPED, State.EXPIRED}),
+    State.SUBMITTED: frozenset({State.INCLUDED, State.REVERTED, State.EXPIRED, State.DROPPED}),
+    State.INCLUDED: frozenset(),
+    State.REVERTED: frozenset(),
+    State.EXPIRED: frozenset(),
+    State.DROPPED: frozenset(),
+}
+
+
+class Opportunity(msgspec.Struct, frozen=True):
+    """A cycle, sized, at one block.
+
+    amount_in, expected_out and expected_profit are base units of the cycle's token; profit is before gas.
+    """
+
+    id: str
+    chain: str
+    strategy: str
+    cycle: Cycle
+    block_number: int
+    block_hash: Hash
+    amount_in: int
+    expected_out: int
+
+    @property
+    def expected_profit(self) -> int:
+        """What the exact mathematics says the cycle leaves, before gas, in base units of its token."""
+        return self.expected_out - self.amount_in
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One step of an opportunity's life; `reason` is a stable code where the state is dropped, expired or reverted."""
+
+    opportunity: str
+    state: State
+    at_ns: int
+    reason: str = ""

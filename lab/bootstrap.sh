@@ -21,3 +21,9 @@ fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements/test.txt
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
+
+# The wheel's build has a virtual environment of its own: vyper and eth-account exclude each other.
+build="$venv-build"
+[ -x "$build/bin/python" ] || "$python" -m venv --without-pip "$build"
+"$venv/bin/uv" pip sync --quiet --python "$build/bin/python" --require-hashes requirements/build.txt
+"$build/bin/python" hatch_build.py

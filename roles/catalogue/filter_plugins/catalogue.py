@@ -57,6 +57,11 @@ def flat(service_listeners: Facts) -> list[dict[str, Any]]:
     ]
 
 
+def of_family(wanted: Iterable[str], family: str, chains: Facts) -> list[str]:
+    """Those of the wanted chains that one role runs, in their order."""
+    return [chain for chain in wanted if chains[chain]["family"] == family]
+
+
 def service_of(services: Facts, chain: str, part: str = "execution") -> str:
     """The unit that runs one part of a chain."""
     for name, service in services.items():
@@ -117,7 +122,11 @@ def problems(  # noqa: PLR0913 - a filter takes all that it knows as arguments
     chains: Facts, services: Facts, host_services: Facts, releases: Facts, hosts: Facts, domain: str
 ) -> list[str]:
     """Everything wrong with the catalogue and the inventory, a sentence each: what, where it is set, what is allowed."""
-    found = [*_chain_problems(chains, domain), *_service_problems(services, chains), *_release_problems(chains, releases)]
+    found = [
+        *_chain_problems(chains, domain),
+        *_service_problems(services, chains),
+        *_release_problems(chains, releases),
+    ]
     for name, service in host_services.items():
         found += _listener_problems(name, service)
     if found:
@@ -153,7 +162,9 @@ def _integer(subject: str, value: object, low: int, high: int, where: str) -> li
 def _chain_problems(chains: Facts, domain: str) -> list[str]:
     found: list[str] = []
     for name, chain in chains.items():
-        missing = {"id", "family", "network", "components", "loopback", "parent", "public_name", "data_path"} - set(chain)
+        missing = {"id", "family", "network", "components", "loopback", "parent", "public_name", "data_path"} - set(
+            chain
+        )
         if missing:
             found.append(f"Chain '{name}' lacks {', '.join(sorted(missing))} in {CHAINS_FILE}; each is required.")
             continue
@@ -169,7 +180,9 @@ def _chain_problems(chains: Facts, domain: str) -> list[str]:
                 "allowed: one DNS label of a-z, 0-9 and hyphens."
             )
         if not str(chain["data_path"]).startswith("/data/"):
-            found.append(f"Data path of '{name}' is {chain['data_path']!r} in {CHAINS_FILE}; allowed: a path below /data/.")
+            found.append(
+                f"Data path of '{name}' is {chain['data_path']!r} in {CHAINS_FILE}; allowed: a path below /data/."
+            )
         found += _loopback(name, chain["loopback"])
     complete = [chain for chain in chains.values() if "id" in chain and "public_name" in chain]
     found += _unique("Chain id", (chain["id"] for chain in complete), CHAINS_FILE)
@@ -199,7 +212,11 @@ def _service_problems(services: Facts, chains: Facts) -> list[str]:
         found += _choice(f"Probe of service '{name}'", service.get("probe"), PROBES, SERVICES_FILE)
         found += _choice(f"kill_signal of service '{name}'", service.get("kill_signal"), SIGNALS, SERVICES_FILE)
         found += _integer(
-            f"stop_seconds of service '{name}'", service.get("stop_seconds"), STOP_SECONDS[0], STOP_SECONDS[-1], SERVICES_FILE
+            f"stop_seconds of service '{name}'",
+            service.get("stop_seconds"),
+            STOP_SECONDS[0],
+            STOP_SECONDS[-1],
+            SERVICES_FILE,
         )
         found += _listener_problems(name, service)
     found += _unique("Part", ((s.get("chain"), s.get("part")) for s in services.values()), SERVICES_FILE)
@@ -226,7 +243,9 @@ def _release_problems(chains: Facts, releases: Facts) -> list[str]:
                 f"Version of release '{name}' is {release.get('version')!r} in {RELEASES_FILE}; allowed: digits first, no 'v'."
             )
         if not release.get("verify"):
-            found.append(f"Release '{name}' has no verify in {RELEASES_FILE}; allowed: checksums or pin, never nothing.")
+            found.append(
+                f"Release '{name}' has no verify in {RELEASES_FILE}; allowed: checksums or pin, never nothing."
+            )
     for name, chain in chains.items():
         for part, component in chain.get("components", {}).items():
             found += _choice(f"The {part} component of '{name}'", component, releases, CHAINS_FILE)
@@ -281,6 +300,7 @@ class FilterModule:
         """Map each name to its function."""
         return {
             "catalogue_endpoint": endpoint,
+            "catalogue_family": of_family,
             "catalogue_flat": flat,
             "catalogue_hosts": hosts_of,
             "catalogue_listeners": listeners,

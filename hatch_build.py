@@ -1,4 +1,4 @@
-"""Compile the executor contract from source: in the wheel's build, and in a checkout by `.venv-build/bin/python hatch_build.py`.
+"""Compile the executor contract: in the wheel's build, and in a checkout by `.venv-build/bin/python hatch_build.py`.
 
 Needs the Python that runs it to have vyper (requirements/build.txt); the compiled artefact is never committed.
 """

@@ -76,7 +76,7 @@ def url(listener: Facts, scheme: str = "http") -> str:
     return f"{scheme}://{listener['address']}:{listener['port']}"
 
 
-def endpoint(  # noqa: PLR0913 - a filter takes all that it knows as arguments
+def endpoint(
     chain: str,
     listener: str,
     services: Facts,
@@ -118,7 +118,7 @@ def hosts_of(hostvars: Facts, names: Iterable[str]) -> dict[str, dict[str, Any]]
     }
 
 
-def problems(  # noqa: PLR0913 - a filter takes all that it knows as arguments
+def problems(
     chains: Facts, services: Facts, host_services: Facts, releases: Facts, hosts: Facts, domain: str
 ) -> list[str]:
     """Everything wrong with the catalogue and the inventory, a sentence each: what, where it is set, what is allowed."""
@@ -149,7 +149,7 @@ def _choice(subject: str, value: object, allowed: Iterable[Any], where: str) -> 
     allowed = list(allowed)
     if value in allowed:
         return []
-    shown = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 20 else ", ".join(map(str, allowed))  # noqa: PLR2004
+    shown = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 20 else ", ".join(map(str, allowed))
     return [f"{subject} is {value!r} in {where}; allowed: {shown}."]
 
 

@@ -124,8 +124,10 @@ def test_a_wrong_value_is_named_with_its_place_and_what_is_allowed(
 def test_an_unknown_chain_of_a_host_is_refused(facts: dict[str, Any]) -> None:
     facts["hosts"]["mev1"] = host("etherium")
     assert problems(facts) == [
-        "An entry of node_chains of host 'mev1' is 'etherium' in the inventory; "
-        "allowed: ethereum, base, polygon, arbitrum, optimism, sepolia."
+        (
+            "An entry of node_chains of host 'mev1' is 'etherium' in the inventory; "
+            "allowed: ethereum, base, polygon, arbitrum, optimism, sepolia."
+        )
     ]
 
 

@@ -141,9 +141,18 @@ def _build(directory: Path, target: Target, build_python: Path) -> None:
             "--disable-pip-version-check",
             "--no-deps",
             "--require-hashes",
-        ]
-        + ["--only-binary=:all:", "--implementation", "cp", "--python-version", target.python, *abis, *platforms]
-        + ["--dest", str(directory), "--requirement", str(lock)],
+            "--only-binary=:all:",
+            "--implementation",
+            "cp",
+            "--python-version",
+            target.python,
+            *abis,
+            *platforms,
+            "--dest",
+            str(directory),
+            "--requirement",
+            str(lock),
+        ],
         {},
     )
     version = wheel.name.split("-")[1]

@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 FORMAT ?= table
+SUITE ?= converge
 LOCKS := requirements/bootstrap.txt requirements/controller.txt requirements/mev.txt requirements/build.txt requirements/test.txt
 LOCK = $(UV) pip compile --quiet --generate-hashes --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make locks"
 
@@ -15,12 +16,56 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
 help: ## What can be done here
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, target, ":"); printf "  make %-14s %s\n", target[1], $$2}'
+
+.PHONY: lab
+lab: venv ## One lab host with six chains behind TLS and a live engine; can be run again at any time
+	@python -m lab all
+
+.PHONY: lab-status
+lab-status: venv ## What runs where (FORMAT=json for programs)
+	@python -m lab status --format $(FORMAT)
+
+.PHONY: lab-shell
+lab-shell: venv ## A shell on the lab host mev1
+	@python -m lab shell
+
+.PHONY: lab-down
+lab-down: venv ## Remove what this checkout's lab made, and nothing else
+	@python -m lab down
+
+.PHONY: test
+test: venv ## Everything that proves it
+	@python -m tests.suite lint unit molecule e2e
+
+.PHONY: lint
+lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
+	@python -m tests.suite lint
+
+.PHONY: unit
+unit: venv ## Unit, contract and integration tests
+	@python -m tests.suite unit
+
+.PHONY: molecule
+molecule: venv ## Each role on a host of its own
+	@python -m tests.suite molecule
+
+.PHONY: e2e
+e2e: venv ## The lab from outside
+	@python -m tests.suite e2e
+
+.PHONY: bench
+bench: venv ## Measure (SUITE=converge or edge); JSON on standard output
+	@python -m tests.bench $(SUITE)
+
+.PHONY: docs
+docs: venv ## Write the generated pages again
+	@python docs/generate.py
 
 .PHONY: venv
 venv: $(VENV)/.ready ## The controller's tools, from the hashed locks
 
-$(VENV)/.ready: $(LOCKS)
+$(VENV)/.ready: $(LOCKS) pyproject.toml hatch_build.py lab/bootstrap.sh files/mev/trading/execution/executor.vy
 	@./lab/bootstrap.sh $(PYTHON) $(VENV)
 	@touch $@
 

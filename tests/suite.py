@@ -1,0 +1,152 @@
+"""Run the parts of the test suite, say how each went and how long it took, and name the slowest.
+
+    python -m tests.suite lint unit molecule e2e      # what `make test` runs
+    python -m tests.suite molecule --only nginx       # one scenario
+
+A part's output stays quiet unless it fails; it is kept in .lab/logs/<part>.log either way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / ".lab" / "logs"
+SLOWEST = 10
+TAIL_LINES = 120
+
+
+class Part(NamedTuple):
+    """One command of the suite."""
+
+    name: str
+    command: list[str]
+
+
+class Outcome(NamedTuple):
+    """How a part ended, and after how many seconds."""
+
+    part: Part
+    code: int
+    seconds: float
+    log: Path
+
+
+def scenarios() -> list[str]:
+    """Every molecule scenario, by its directory."""
+    return sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+
+
+def parts_of(group: str) -> list[Part]:
+    """The commands of one group."""
+    python = sys.executable
+    groups: dict[str, list[Part]] = {
+        "lint": [
+            Part("lint: ansible-lint", ["ansible-lint"]),
+            Part("lint: yamllint", ["yamllint", "--strict", "."]),
+            Part("lint: ruff", ["ruff", "check", "."]),
+            Part("lint: ruff format", ["ruff", "format", "--check", "."]),
+            Part("lint: mypy", ["mypy", "."]),
+            Part("lint: import-linter", ["lint-imports"]),
+            Part(
+                "lint: production syntax",
+                ["ansible-playbook", "-i", "inventories/production", "site.yml", "--syntax-check"],
+            ),
+            Part(
+                "lint: production preflight",
+                ["ansible-playbook", "-i", "inventories/production", "playbooks/preflight.yml"],
+            ),
+        ],
+        "unit": [
+            Part("unit", [python, "-m", "pytest", "-q", "tests/unit", "tests/contract"]),
+            Part("integration", [python, "-m", "pytest", "-q", "tests/integration"]),
+        ],
+        "molecule": [Part(f"molecule: {name}", ["molecule", "test", "--scenario-name", name]) for name in scenarios()],
+        "e2e": [
+            Part("e2e: make lab", ["make", "lab"]),
+            Part("e2e: from outside", [python, "-m", "pytest", "-q", "tests/e2e"]),
+        ],
+    }
+    return groups[group]
+
+
+# Parts of these groups stand apart and may run beside each other; the others' order matters.
+PARALLEL = {"lint": 2, "unit": 2, "molecule": 2, "e2e": 1}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the groups in the order given; 0 if every part passed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.suite", description=__doc__.split("\n")[0])
+    parser.add_argument("groups", nargs="+", choices=list(PARALLEL))
+    parser.add_argument("--only", default="", help="only parts whose name contains this")
+    options = parser.parse_args(argv)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = []
+    for group in options.groups:
+        parts = [part for part in parts_of(group) if options.only in part.name]
+        outcomes += _run_all(parts, PARALLEL[group])
+    _summary(outcomes)
+    return 0 if outcomes and all(outcome.code == 0 for outcome in outcomes) else 1
+
+
+def _run_all(parts: Iterable[Part], jobs: int) -> list[Outcome]:
+    with ThreadPoolExecutor(jobs) as pool:
+        running: list[Future[Outcome]] = [pool.submit(_run, part) for part in parts]
+        return [_report(done.result()) for done in as_completed(running)]
+
+
+def _run(part: Part) -> Outcome:
+    log = LOGS / f"{part.name.replace(': ', '-').replace(' ', '-')}.log"
+    begun = time.monotonic()
+    with log.open("w") as output:
+        done = subprocess.run(
+            part.command,
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    return Outcome(part, done.returncode, time.monotonic() - begun, log)
+
+
+def _environment() -> dict[str, str]:
+    tools = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0"}
+
+
+def _report(outcome: Outcome) -> Outcome:
+    word = "ok    " if outcome.code == 0 else "FAILED"
+    _say(f"{word} {outcome.seconds:7.1f} s  {outcome.part.name}")
+    if outcome.code:
+        lines = outcome.log.read_text(errors="replace").splitlines()
+        _say("\n".join(f"    {line}" for line in lines[-TAIL_LINES:]))
+        _say(f"    ({outcome.part.name} exited with {outcome.code}; all of it: {outcome.log.relative_to(ROOT)})")
+    return outcome
+
+
+def _summary(outcomes: list[Outcome]) -> None:
+    slowest = sorted(outcomes, key=lambda outcome: -outcome.seconds)[:SLOWEST]
+    _say("\nSlowest parts:")
+    for outcome in slowest:
+        _say(f"{outcome.seconds:8.1f} s  {outcome.part.name}")
+    failed = sum(outcome.code != 0 for outcome in outcomes)
+    _say(f"\n{len(outcomes) - failed} passed, {failed} failed")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
 help: ## What can be done here
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, target, ":"); printf "  make %-14s %s\n", target[1], $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, target, ":"); printf "  make %-14s %s\n", target[1], $$2}'
 
 .PHONY: lab
 lab: venv ## One lab host with six chains behind TLS and a live engine; can be run again at any time

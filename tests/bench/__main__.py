@@ -1,0 +1,29 @@
+"""Run one suite: python -m tests.bench converge|edge."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.bench import converge, edge
+from tests.bench.figure import Figure, table
+
+SUITES = {"converge": converge.measure, "edge": edge.measure}
+
+
+def main() -> int:
+    """Measure, print each figure as it comes, then the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("suite", choices=list(SUITES))
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    for figure in SUITES[options.suite]():
+        figures.append(figure)
+        sys.stdout.write(figure.json() + "\n")
+        sys.stdout.flush()
+    sys.stderr.write(table(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -23,7 +23,7 @@ def active(mev1: Host, unit: str) -> bool:
 
 def answers(rpc: Callable[..., Any], chain: str) -> bool:
     found: int = int(rpc(chain, "eth_chainId"), 16)
-    return found == CHAINS[chain]["id"]
+    return bool(found == CHAINS[chain]["id"])
 
 
 def all_back(mev1: Host, rpc: Callable[..., Any]) -> None:

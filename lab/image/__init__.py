@@ -1,0 +1,1 @@
+"""The image that every lab host starts from."""

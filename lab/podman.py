@@ -1,0 +1,98 @@
+"""Podman, with settings of the lab's own only where the machine's do not work."""
+
+from __future__ import annotations
+
+import json
+import resource
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import LabError
+from lab.process import DEFAULT_TIMEOUT_SECONDS, as_root, need, run
+from lab.progress import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.checkout import Checkout
+
+LABEL = "mev-lab"
+"""The label of everything that a lab makes; its value is the checkout's prefix."""
+
+# Machines that hold no CAP_SYS_RESOURCE refuse containers that ask for more than their own limit.
+_LIMIT_OF_LAST_RESORT = 10_000
+_RUNTIMES = ("runc", "crun")
+
+
+class Podman:
+    """The rootful podman of this machine, seen from one checkout."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        need("podman")
+        self._checkout = checkout
+
+    @property
+    def _settings(self) -> Path:
+        return self._checkout.state / "containers.conf"
+
+    @property
+    def _runtime_works(self) -> Path:
+        return self._checkout.state / "runtime-works"
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the whole command line, for callers that stream into or out of podman."""
+        environment = {"CONTAINERS_CONF": str(self._settings)} if self._settings.exists() else {}
+        return as_root(["podman", *arguments], environment)
+
+    def run(self, *arguments: str, stdin: bytes | None = None, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> str:
+        """Run podman and return what it prints; LabError when it fails."""
+        return run(self.command(*arguments), stdin=stdin, timeout_seconds=timeout_seconds)
+
+    def json(self, *arguments: str) -> Any:  # noqa: ANN401
+        """Run podman and return its JSON, which has as many shapes as podman has commands."""
+        return json.loads(self.run(*arguments) or "[]")
+
+    def image_exists(self, tag: str) -> bool:
+        """Tell whether the machine has the image `tag`."""
+        return bool(self.run("images", "--quiet", "--filter", f"reference={tag}").strip())
+
+    def containers(self) -> list[dict[str, Any]]:
+        """Return what podman lists of this checkout's containers, running or not."""
+        listed = self.json("ps", "--all", "--filter", f"label={LABEL}={self._checkout.prefix}", "--format", "json")
+        return list(listed)
+
+    def ensure_runtime(self, image: str) -> None:
+        """Find settings with which a privileged systemd container starts; remember the answer in .lab."""
+        if self._runtime_works.exists():
+            return
+        self._settings.unlink(missing_ok=True)
+        trouble = self._trouble(image)
+        for runtime in _RUNTIMES:
+            if trouble is None:
+                break
+            self._settings.write_text(fallback_settings(runtime))
+            if self._trouble(image) is None:
+                say(f"podman's own settings fail here ({trouble}); the lab uses {self._settings} with {runtime}")
+                trouble = None
+        if trouble is not None:
+            self._settings.unlink(missing_ok=True)
+            raise LabError(f"podman cannot start a privileged systemd container on this machine: {trouble}")
+        self._runtime_works.touch()
+
+    def _trouble(self, image: str) -> str | None:
+        try:
+            self.run("run", "--rm", "--network=none", "--privileged", "--systemd=always", image, "/bin/true")
+        except LabError as error:
+            return str(error)
+        return None
+
+
+def fallback_settings(runtime: str) -> str:
+    """Return a containers.conf with `runtime`, and limits that this very process may pass on."""
+    limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    ulimits = ", ".join(f'"{name}={_allowed(limit)}:{_allowed(limit)}"' for name, limit in limits.items())
+    return f'[containers]\ndefault_ulimits = [{ulimits}]\n\n[engine]\nruntime = "{runtime}"\n'
+
+
+def _allowed(limit: int) -> int:
+    hard = resource.getrlimit(limit)[1]
+    return _LIMIT_OF_LAST_RESORT if hard == resource.RLIM_INFINITY else min(hard, _LIMIT_OF_LAST_RESORT)

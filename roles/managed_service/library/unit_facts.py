@@ -1,0 +1,254 @@
+"""Read what a host says about one systemd unit; an Ansible module."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: unit_facts
+short_description: What a host says about one systemd unit
+description:
+  - Reads, and changes nothing; check mode makes no difference.
+author: mev-infrastructure maintainers
+options:
+  name:
+    description: The unit's name without its C(.service) ending.
+    type: str
+    required: true
+  listeners:
+    description: Sockets (address, port, protocol) that the unit is to bind.
+    type: list
+    elements: dict
+    default: []
+  reads:
+    description: Paths of files and symlinks that the unit reads when it starts.
+    type: list
+    elements: path
+    default: []
+  files:
+    description: Paths of files that must be there.
+    type: list
+    elements: path
+    default: []
+  parents:
+    description: Paths of directories that may be missing.
+    type: list
+    elements: path
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: The unit's state is known
+  unit_facts:
+    name: erigon
+    listeners:
+      - {address: 127.0.0.1, port: 8545, protocol: tcp}
+"""
+
+RETURN = r"""
+exists:
+  description: Whether systemd knows the unit.
+  type: bool
+  returned: always
+active_state:
+  description: systemd's ActiveState.
+  type: str
+  returned: always
+invocation:
+  description: The id of the unit's present run; empty where there is none.
+  type: str
+  returned: always
+stale_reads:
+  description: Those of C(reads) that have changed since the unit's process started.
+  type: list
+  elements: str
+  returned: always
+holders:
+  description: Those of C(listeners) that a process of another unit holds, each with the holder in words.
+  type: list
+  elements: dict
+  returned: always
+missing_files:
+  description: Those of C(files) that are not there.
+  type: list
+  elements: str
+  returned: always
+missing_parents:
+  description: Those of C(parents) that are not there.
+  type: list
+  elements: str
+  returned: always
+online_cpus:
+  description: The host's CPUs, as the kernel lists them.
+  type: str
+  returned: always
+online_nodes:
+  description: The host's NUMA nodes, as the kernel lists them.
+  type: str
+  returned: always
+"""
+
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "InvocationID",
+    "NeedDaemonReload",
+    "MainPID",
+    "ExecMainStartTimestampMonotonic",
+)
+PROC = Path("/proc")
+
+
+def show(name: str) -> dict[str, str]:
+    """Ask systemd for the unit's properties."""
+    output = subprocess.run(
+        ["systemctl", "show", f"--property={','.join(PROPERTIES)}", f"{name}.service"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    ).stdout
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def stale(paths: list[str], properties: dict[str, str]) -> list[str]:
+    """Name the paths that changed after the unit's running main process had started."""
+    started_us = int(properties.get("ExecMainStartTimestampMonotonic") or 0)
+    if properties.get("MainPID", "0") == "0" or not started_us:
+        return []
+    started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + started_us / 1e6
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_mtime > started:
+                found.append(path)
+    return found
+
+
+def is_free(address: str, port: int, protocol: str) -> bool:
+    """Try to bind as a server would; an address that the host does not have yet counts as free."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    try:
+        with socket.socket(family, kind) as probe:
+            if protocol == "tcp":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        return error.errno != 98  # EADDRINUSE
+    return True
+
+
+def inodes(port: int, protocol: str) -> set[str]:
+    """Find the sockets that listen on a port, whatever their address."""
+    listening = {"tcp": "0A", "udp": "07"}[protocol]
+    found = set()
+    for table in (protocol, f"{protocol}6"):
+        with contextlib.suppress(OSError):
+            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[3] == listening and int(columns[1].rpartition(":")[2], 16) == port:
+                    found.add(columns[9])
+    return found
+
+
+def processes(wanted: set[str]) -> list[int]:
+    """Find the processes that have one of the sockets open."""
+    targets = {f"socket:[{inode}]" for inode in wanted}
+    found = []
+    for process in PROC.iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it has ended since
+            if any(_link(entry) in targets for entry in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return sorted(found)
+
+
+def _link(entry: Path) -> str:
+    try:
+        return str(entry.readlink())
+    except OSError:
+        return ""
+
+
+def unit_of(pid: int) -> str:
+    """Name the unit whose control group a process is in; empty where none is to be seen."""
+    with contextlib.suppress(OSError):
+        for line in (PROC / str(pid) / "cgroup").read_text().splitlines():
+            for part in reversed(line.split(":", 2)[2].split("/")):
+                if part.endswith((".service", ".scope", ".socket")):
+                    return part
+    return ""
+
+
+def holder_of(listener: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Say who, other than the unit itself, holds a listener."""
+    address, port, protocol = str(listener["address"]), int(listener["port"]), str(listener.get("protocol") or "tcp")
+    if is_free(address, port, protocol):
+        return None
+    pids = processes(inodes(port, protocol))
+    units = {pid: unit_of(pid) for pid in pids}
+    if f"{name}.service" in units.values():
+        return None
+    words = "a process that cannot be seen from here"
+    if pids:
+        pid = pids[0]
+        program = ""
+        with contextlib.suppress(OSError):
+            program = (PROC / str(pid) / "comm").read_text().strip()
+        words = f"{program or 'a process'} (pid {pid}" + (f", {units[pid]})" if units[pid] else ")")
+    return {"address": address, "port": port, "protocol": protocol, "holder": words}
+
+
+def read_list(path: str) -> str:
+    """Read one of the kernel's lists; a host without NUMA has node 0 only."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return "0"
+
+
+def main() -> None:
+    """Run as Ansible runs a module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "listeners": {"type": "list", "elements": "dict", "default": []},
+            "reads": {"type": "list", "elements": "path", "default": []},
+            "files": {"type": "list", "elements": "path", "default": []},
+            "parents": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    try:
+        properties = show(given["name"])
+    except (OSError, subprocess.SubprocessError) as error:
+        module.fail_json(msg=f"systemd does not answer for {given['name']}.service: {error}")
+    holders = [holder_of(listener, given["name"]) for listener in given["listeners"]]
+    module.exit_json(
+        changed=False,
+        exists=properties.get("LoadState") not in {"not-found", None},
+        active_state=properties.get("ActiveState", ""),
+        invocation=properties.get("InvocationID", ""),
+        needs_reload=properties.get("NeedDaemonReload") == "yes",
+        stale_reads=stale(given["reads"], properties),
+        holders=[holder for holder in holders if holder],
+        missing_files=[path for path in given["files"] if not Path(path).is_file()],
+        missing_parents=[path for path in given["parents"] if not Path(path).exists()],
+        online_cpus=read_list("/sys/devices/system/cpu/online"),
+        online_nodes=read_list("/sys/devices/system/node/online"),
+    )
+
+
+if __name__ == "__main__":
+    main()

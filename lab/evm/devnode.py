@@ -1,0 +1,120 @@
+"""A chain of one's own: a throw-away anvil on a free port, seeded, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.errors import LabError
+from lab.evm import chains, node, seed
+from lab.evm.rpc import Rpc, UnreachableError
+from lab.evm.trader import Trader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from lab.evm.deployment import Deployment
+    from lab.evm.npm import Modules
+
+# A block for each transaction, at once.
+AUTO: list[str] = []
+# Blocks only when asked for.
+MANUAL = ["--no-mining"]
+
+_TRIES = 5
+_START_SECONDS = 20
+
+
+@dataclass(slots=True)
+class DevNode:
+    """A seeded chain; `http` and `ws` are one port."""
+
+    name: str
+    chain_id: int
+    http: str
+    ws: str
+    rpc: Rpc
+    deployment: Deployment
+    process_id: int
+
+    def mine(self, blocks: int = 1) -> None:
+        """Add blocks, with whatever transactions wait."""
+        for _ in range(blocks):
+            self.rpc.call("evm_mine")
+
+    def trade(self) -> str:
+        """Let the trader make its next swap, and return the transaction's hash once it is in a block."""
+        trader = Trader(self.name, self.chain_id, self.rpc, self.deployment)
+        swap = trader.step()
+        if self.rpc.call("eth_getTransactionReceipt", swap.transaction) is None:
+            self.mine()
+        return swap.transaction
+
+    def fund(self, address: str, amount_wei: int) -> None:
+        """Let `address` have exactly `amount_wei` of native coin."""
+        self.rpc.call("anvil_setBalance", address, hex(amount_wei))
+
+
+@contextmanager
+def start(
+    modules: Modules,
+    *,
+    name: str = "ethereum",
+    number: int = chains.DEFAULT_SEED,
+    mining: list[str] = AUTO,
+    fund: Mapping[str, int] | None = None,
+    state: Path | None = None,
+) -> Iterator[DevNode]:
+    """Run a seeded chain called `name` on a free port of loopback until the context ends."""
+    chain = chains.get(name)
+    process, rpc = _launch(modules, chain, number, mining, state)
+    try:
+        deployment = seed.seed({name: rpc.url}, modules, number=number, fund=fund)
+        ws = rpc.url.replace("http", "ws", 1)
+        yield DevNode(name, chain.id, rpc.url, ws, rpc, deployment, process.pid)
+    finally:
+        rpc.close()
+        process.terminate()
+        process.wait(timeout=_START_SECONDS)
+
+
+def _launch(
+    modules: Modules, chain: chains.Chain, number: int, mining: list[str], state: Path | None
+) -> tuple[subprocess.Popen[bytes], Rpc]:
+    for _ in range(_TRIES):
+        port = _free_port()
+        command = node.command(
+            modules.anvil, chain, seed=number, host="127.0.0.1", port=port, mining=mining, state=state
+        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        rpc = Rpc(f"http://127.0.0.1:{port}")
+        if _answers(process, rpc):
+            return process, rpc
+        process.kill()
+        process.wait()
+    raise LabError(f"{command[0]} did not start in {_TRIES} tries: run it by hand to see why")
+
+
+def _answers(process: subprocess.Popen[bytes], rpc: Rpc) -> bool:
+    """Wait for the node's first answer; False when it ended, because another program took the port before it."""
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            rpc.call("eth_chainId")
+        except UnreachableError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

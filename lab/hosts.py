@@ -46,6 +46,7 @@ class Host:
 
     name: str
     address: str
+    gateway: str
     suite: str
 
 
@@ -69,11 +70,11 @@ def ensure_host(
     podman.ensure_runtime(image)
     with checkout.locked("hosts"):
         subnet = ensure_network(checkout, podman)
-        present = {row["Labels"][f"{LABEL}.host"]: row for row in podman.containers()}
+        present = {row["Labels"][f"{LABEL}.name"]: row for row in podman.containers()}
         taken = {IPv4Address(row["Labels"][f"{LABEL}.address"]) for row in present.values()}
         row = present.get(name)
         address = row["Labels"][f"{LABEL}.address"] if row else str(pick_address(name, subnet, taken))
-        host = Host(name, address, suite)
+        host = Host(name, address, str(subnet[1]), suite)
         content = {**_host_files(checkout, host, subnet), **(files or {})}
         made_from = _fingerprint(image, content, options)
         if row and row["State"] == "running" and row["Labels"][f"{LABEL}.made-from"] == made_from:
@@ -99,7 +100,7 @@ def remove_host(checkout: Checkout, name: str) -> bool:
     """Remove the host `name` of this lab; return whether there was one."""
     podman = Podman(checkout)
     with checkout.locked("hosts"):
-        names = {row["Labels"][f"{LABEL}.host"] for row in podman.containers()}
+        names = {row["Labels"][f"{LABEL}.name"] for row in podman.containers()}
         if name in names:
             with step(f"removing the host {name}"):
                 _remove(podman, checkout.container(name))
@@ -124,6 +125,8 @@ def connection(checkout: Checkout, host: Host) -> dict[str, str]:
             f"-o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={ssh.known_hosts(checkout)}"
         ),
         "ansible_python_interpreter": "/usr/bin/python3",
+        # From where this machine's own connections reach the host.
+        "lab_gateway": host.gateway,
     }
 
 
@@ -188,8 +191,7 @@ def _create(podman: Podman, checkout: Checkout, host: Host, image: str, made_fro
         # A host that reboots ends its first process; this is what switches it on again.
         "--restart=always",
         f"--label={LABEL}={checkout.prefix}",
-        *(f"--label={LABEL}.{key}={value}" for key, value in asdict(host).items() if key != "name"),
-        f"--label={LABEL}.host={host.name}",
+        *(f"--label={LABEL}.{key}={value}" for key, value in asdict(host).items()),
         f"--label={LABEL}.made-from={made_from}",
         *options,
         image,
@@ -203,7 +205,7 @@ def _remove(podman: Podman, container: str) -> None:
 
 def _remember(checkout: Checkout, podman: Podman) -> None:
     hosts = [
-        Host(labels[f"{LABEL}.host"], labels[f"{LABEL}.address"], labels[f"{LABEL}.suite"])
+        Host(**{key: labels[f"{LABEL}.{key}"] for key in ("name", "address", "gateway", "suite")})
         for labels in (row["Labels"] for row in podman.containers())
     ]
     hosts.sort(key=lambda host: host.name)

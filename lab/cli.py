@@ -12,6 +12,7 @@ from lab.errors import LabError
 from lab.image.build import DEFAULT_SUITE, Recipe, ensure_image
 from lab.podman import Podman
 from lab.progress import say
+from lab.world.world import ensure_world
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,5 +71,5 @@ def _host_remove(checkout: Checkout, arguments: argparse.Namespace) -> None:
     say(f"{arguments.name} {'is gone' if removed else 'was not there'}")
 
 
-def _world(_checkout: Checkout, _arguments: argparse.Namespace) -> None:
-    say("the world was up already")
+def _world(checkout: Checkout, _: argparse.Namespace) -> None:
+    say(f"the world {'is up' if ensure_world(checkout) else 'was up already'}")

@@ -1,0 +1,1 @@
+"""What hosts of the lab reach beyond themselves: one container with a mirror, a registry, the chains and a trader."""

@@ -87,7 +87,7 @@ def _launch(
     modules: Modules, chain: chains.Chain, number: int, mining: list[str], state: Path | None
 ) -> tuple[subprocess.Popen[bytes], Rpc]:
     for _ in range(_TRIES):
-        port = _free_port()
+        port = free_port()
         command = node.command(
             modules.anvil, chain, seed=number, host="127.0.0.1", port=port, mining=mining, state=state
         )
@@ -113,7 +113,8 @@ def _answers(process: subprocess.Popen[bytes], rpc: Rpc) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of loopback that nothing listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.evm import chains
+from lab.evm import chains, history
 
 if TYPE_CHECKING:
     from lab.evm.chains import Chain
@@ -25,7 +25,8 @@ STATE_SECONDS = 60
 # A client may read state this many blocks back; the engine simulates on the last one.
 STATES_KEPT = 64
 
-# Blocks whose transactions and receipts can be asked for: an hour and more.
+# Blocks that survive a start of the node, with their transactions and receipts: an hour and more. Those since then all
+# stay: 4 kB of memory a block, which a restart a day keeps bounded.
 BLOCKS_KEPT = 2048
 
 
@@ -44,7 +45,6 @@ def command(
         *("--accounts", str(len(ACCOUNTS))),
         *("--balance", str(BALANCE)),
         *("--prune-history", str(STATES_KEPT)),
-        *("--transaction-block-keeper", str(BLOCKS_KEPT)),
         *persistence,
         "--quiet",
     ]
@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     chain = chains.get(arguments.chain)
     state = arguments.state_directory / f"{chain.name}.json"
     state.parent.mkdir(parents=True, exist_ok=True)
+    history.tidy(state, BLOCKS_KEPT, lambda text: print(f"{chain.name}: {text}", file=sys.stderr, flush=True))
     argv = command(
         arguments.anvil,
         chain,

@@ -116,7 +116,7 @@ def _carry_out(name: str, rpc: Rpc, wanted: Plan) -> None:
     if not steps:
         raise LabError(f"{name} at {rpc.url} was seeded otherwise: remove its state and start it again")
     for some in _rounds(steps):
-        hashes = rpc.batch([("eth_sendTransaction", _transaction(step)) for step in some])
+        hashes = rpc.batch([("eth_sendTransaction", transaction(step)) for step in some])
         for step, receipt in zip(some, _mine(name, rpc, hashes), strict=True):
             if receipt["status"] != "0x1":
                 raise LabError(
@@ -146,7 +146,7 @@ def _transaction(step: Step) -> dict[str, str]:
         "gas": hex(step.gas),
         **_FEES,
     }
-    return transaction if step.to is None else {**transaction, "to": step.to}
+    return fields if step.to is None else {**fields, "to": step.to}
 
 
 def _mine(name: str, rpc: Rpc, hashes: Sequence[str]) -> list[dict[str, str]]:

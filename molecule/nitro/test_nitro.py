@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from molecule import chain_checks as checks
+from tests import chain_checks as checks
 
 if TYPE_CHECKING:
     from testinfra.host import Host

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from lab import hosts
+from lab import hosts, lifecycle, status
 from lab.checkout import Checkout
 from lab.errors import LabError
 from lab.image.build import DEFAULT_SUITE, Recipe, ensure_image
@@ -15,7 +15,9 @@ from lab.progress import say
 from lab.world.world import ensure_world
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Command = Callable[[Checkout, argparse.Namespace], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,11 +37,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    image = commands.add_parser("image", help="build the hosts' image, unless it is there")
-    _add_suite(image)
-    image.set_defaults(run=_image)
+    def command(name: str, run: Command, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
 
-    host = commands.add_parser("host", help="create or remove one host").add_subparsers(required=True)
+    command("all", _all, "the lab, site.yml on it, and a summary of what runs where")
+    command("up", _up, "the lab without its system: world, host, generated inventory")
+    command("down", _down, "remove what this checkout's lab made")
+    shown = command("status", _status, "what runs where")
+    shown.add_argument("--format", default="table", choices=("table", "json"))
+    command("shell", _shell, "a shell on the lab's host")
+    command("world", _world, "have what hosts reach up: mirror, registry, chains")
+    _add_suite(command("image", _image, "build the hosts' image, unless it is there"))
+    command("forget-image", _forget_image, "remove the hosts' images from this machine")
+
+    host = commands.add_parser("host", help="create or remove one host").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     create = host.add_parser("create", help="have a host up and reachable")
     create.add_argument("name")
     _add_suite(create)
@@ -47,9 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     remove = host.add_parser("remove", help="remove a host")
     remove.add_argument("name")
     remove.set_defaults(run=_host_remove)
-
-    world = commands.add_parser("world", help="have what hosts reach: mirror, registry, chains")
-    world.set_defaults(run=_world)
     return parser
 
 
@@ -57,8 +69,40 @@ def _add_suite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", default=DEFAULT_SUITE, choices=Recipe.read().suites)
 
 
+def _all(checkout: Checkout, _: argparse.Namespace) -> None:
+    lifecycle.everything(checkout)
+
+
+def _up(checkout: Checkout, _: argparse.Namespace) -> None:
+    lifecycle.up(checkout)
+
+
+def _down(checkout: Checkout, _: argparse.Namespace) -> None:
+    lifecycle.down(checkout)
+
+
+def _status(checkout: Checkout, arguments: argparse.Namespace) -> None:
+    found = status.read(checkout)
+    if arguments.format == "json":
+        print(status.as_json(found))
+    else:
+        status.show(found)
+
+
+def _shell(checkout: Checkout, _: argparse.Namespace) -> None:
+    lifecycle.shell(checkout)
+
+
+def _world(checkout: Checkout, _: argparse.Namespace) -> None:
+    say(f"the world {'is up' if ensure_world(checkout) else 'was up already'}")
+
+
 def _image(checkout: Checkout, arguments: argparse.Namespace) -> None:
     say(f"the image is {ensure_image(checkout, Podman(checkout), arguments.suite)}")
+
+
+def _forget_image(checkout: Checkout, _: argparse.Namespace) -> None:
+    lifecycle.forget_images(checkout)
 
 
 def _host_create(checkout: Checkout, arguments: argparse.Namespace) -> None:
@@ -69,7 +113,3 @@ def _host_create(checkout: Checkout, arguments: argparse.Namespace) -> None:
 def _host_remove(checkout: Checkout, arguments: argparse.Namespace) -> None:
     removed = hosts.remove_host(checkout, arguments.name)
     say(f"{arguments.name} {'is gone' if removed else 'was not there'}")
-
-
-def _world(checkout: Checkout, _: argparse.Namespace) -> None:
-    say(f"the world {'is up' if ensure_world(checkout) else 'was up already'}")

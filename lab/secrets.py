@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def signer_key(checkout: Checkout) -> Path:
-    """Return the file (mode 0600) with the engine's key, 32 bytes as hex; made at random where there is none."""
+    """Return the file (mode 0600) with the engine's key, 64 hex digits; made at random where there is none."""
     path = checkout.state / "secrets" / "signer.key"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
-            file.write(f"0x{secrets.token_hex(32)}\n")
+            file.write(f"{secrets.token_hex(32)}\n")
     return path
 
 

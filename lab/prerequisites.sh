@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Install what the lab needs from the system and does not find, and say what that is. Debian 12 and 13, Ubuntu 24.04 and newer.
+set -euo pipefail
+
+export PATH="$PATH:/usr/sbin:/sbin"
+
+missing=()
+need() { # need PACKAGE PROGRAM...: any one of the programs will do
+  local package=$1 program
+  shift
+  for program in "$@"; do
+    if command -v "$program" >/dev/null; then return; fi
+  done
+  missing+=("$package")
+}
+
+need podman podman
+need runc runc crun
+need iptables iptables
+need mmdebstrap mmdebstrap
+need openssh-client ssh-keygen
+# The image is made of Debian's packages, whose signatures Ubuntu's own keys do not prove.
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "lab: this machine lacks ${missing[*]}, and no apt-get to install them with: the lab runs on Debian and Ubuntu" >&2
+  exit 1
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "lab: this machine lacks ${missing[*]}: install them as root, or install sudo" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+
+echo "lab: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -61,7 +61,7 @@ def facts() -> dict[str, Any]:
             "host_services": services["catalogue_default_host_services"],
             "releases": releases["catalogue_default_releases"],
             "hosts": {"mev1": host(*chains["catalogue_default_chains"])},
-            "domain": chains["edge_domain"],
+            "domain": chains["catalogue_edge_domain"],
         }
     )
 

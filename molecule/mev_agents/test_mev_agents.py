@@ -1,0 +1,55 @@
+"""The agents in their default mode: they watch, they hold no key, they weigh little."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import chain_checks as checks
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+AGENTS = ["strategy_engine", "analytics_engine"]
+LIMIT_MB = 220
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_agent_is_ready_and_confined(host: Host, agent: str) -> None:
+    known = checks.properties(host, agent)
+    assert (known["ActiveState"], known["UnitFileState"], known["NRestarts"]) == ("active", "enabled", "0")
+    assert (known["User"], known["Type"]) == ("mev", "notify")
+    checks.is_confined(host, agent)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_agent_weighs_little(host: Host, agent: str) -> None:
+    process = checks.properties(host, agent)["MainPID"]
+    assert int(host.check_output("ps -o rss= -p %s", process)) / 1000 < LIMIT_MB
+
+
+def test_observe_mode_holds_no_key(host: Host) -> None:
+    assert not host.file("/data/blockchain/nodes/security/signing_keys/signer_key").exists
+    assert "signer_key" not in host.check_output("systemctl cat strategy_engine.service")
+
+
+def test_the_document_s_path_leads_to_the_current_release(host: Host) -> None:
+    assert host.file("/data/blockchain/nodes/mev/strategy_engine.py").exists
+    current = host.check_output("readlink -f /opt/mev/current")
+    assert host.check_output("readlink -f /data/blockchain/nodes/mev").startswith(current)
+
+
+def test_the_installed_package_is_this_version(host: Host) -> None:
+    assert host.check_output("/opt/mev/current/bin/python -c 'import mev; print(mev.__version__)'") == "0.1.0"
+
+
+def test_status_is_readable_by_programs(host: Host) -> None:
+    status = json.loads(host.check_output("mev status --json"))
+    assert status["mode"] == "observe"
+    assert list(status["chains"]) == ["ethereum"]
+
+
+def test_nothing_was_sent(host: Host) -> None:
+    assert json.loads(host.check_output("mev pnl --json"))["first_included"] is None

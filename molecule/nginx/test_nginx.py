@@ -1,0 +1,78 @@
+"""The edge on a host with one chain: TLS, headers, limits, and nothing else that listens outside."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests import chain_checks as checks
+
+if TYPE_CHECKING:
+    from testinfra.backend.base import CommandResult
+    from testinfra.host import Host
+
+NAME = "ethereum.rpc.lyftium.com"
+BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []})
+PUBLIC_PORTS = {22, 8443, 30303, 42069, 4001}
+
+
+def call(host: Host, *options: str) -> CommandResult:
+    """One JSON-RPC call through the edge, from the host itself."""
+    words = " ".join(f"'{word}'" for word in (*options, "-H", "content-type: application/json", "-d", BODY))
+    return host.run(f"curl -s --max-time 10 --resolve {NAME}:8443:127.0.0.1 {words} https://{NAME}:8443/")
+
+
+def test_edge_runs_without_root(host: Host) -> None:
+    assert host.check_output("ps -o user= -C nginx | sort -u") == "www-data"
+    known = checks.properties(host, "nginx")
+    assert (known["ActiveState"], known["UnitFileState"]) == ("active", "enabled")
+    assert known["CapabilityBoundingSet"] == ""
+
+
+def test_edge_answers_with_the_chain_s_id(host: Host) -> None:
+    assert json.loads(call(host).stdout)["result"] == "0x1"
+
+
+def test_edge_needs_no_more_than_its_sandbox_gives(host: Host) -> None:
+    verdict = host.run("systemd-analyze security --no-pager nginx.service").stdout
+    exposure = float(
+        next(line for line in verdict.splitlines() if "Overall exposure level" in line).split(":")[1].split()[0]
+    )
+    assert exposure <= 2.6
+
+
+def test_nothing_but_catalogued_public_ports_listens_outside(host: Host) -> None:
+    sockets = host.check_output("ss -Htln | awk '{print $4}'").split()
+    outside = {
+        int(port)
+        for address, port in (socket.rsplit(":", 1) for socket in sockets)
+        if not address.startswith(("127.", "[::1]"))
+    }
+    assert outside <= PUBLIC_PORTS
+
+
+def test_key_is_readable_by_the_edge_and_root_alone(host: Host) -> None:
+    key = host.file("/data/blockchain/nodes/security/ssl_keys/edge.key")
+    assert (key.user, key.group, key.mode) == ("root", "www-data", 0o640)
+
+
+def test_the_hundred_and_first_request_of_a_minute_is_refused(host: Host) -> None:
+    codes = host.check_output(
+        f"for i in $(seq 60); do curl -s -o /dev/null -w '%{{http_code}} ' --resolve {NAME}:8443:127.0.0.1 https://{NAME}:8443/; done"
+    ).split()
+    assert "429" in codes
+    # The burst and what the rate gives back meanwhile get through, and nothing near all of them.
+    assert 15 <= len([code for code in codes if code != "429"]) <= 40
+
+
+def test_an_oversized_body_is_refused(host: Host) -> None:
+    code = host.check_output(
+        f"head -c 2000000 /dev/zero | curl -s -o /dev/null -w '%{{http_code}}' --resolve {NAME}:8443:127.0.0.1 --data-binary @- https://{NAME}:8443/"
+    )
+    assert code in {"413", "429"}
+
+
+def test_an_unknown_name_gets_no_handshake(host: Host) -> None:
+    assert (
+        host.run("curl -sk --resolve other.rpc.lyftium.com:8443:127.0.0.1 https://other.rpc.lyftium.com:8443/").rc == 35
+    )

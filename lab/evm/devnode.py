@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lab.evm.deployment import Deployment
     from lab.evm.npm import Modules
+    from lab.evm.rpc import Json
 
 # A block for each transaction, at once.
 AUTO: list[str] = []
@@ -28,6 +29,7 @@ MANUAL = ["--no-mining"]
 
 _TRIES = 5
 _START_SECONDS = 20
+_RECEIPT_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -51,9 +53,19 @@ class DevNode:
         """Let the trader make its next swap, and return the transaction's hash once it is in a block."""
         trader = Trader(self.name, self.chain_id, self.rpc, self.deployment)
         swap = trader.step()
-        if self.rpc.call("eth_getTransactionReceipt", swap.transaction) is None:
-            self.mine()
+        self.receipt(swap.transaction)
         return swap.transaction
+
+    def receipt(self, transaction: str) -> dict[str, Json]:
+        """Return the receipt of `transaction`; mines a block when none takes it by itself."""
+        deadline = time.monotonic() + _RECEIPT_SECONDS
+        while (receipt := self.rpc.call("eth_getTransactionReceipt", transaction)) is None:
+            # Even where each transaction makes a block, its hash is answered a moment before.
+            time.sleep(0.005)
+            if time.monotonic() > deadline:
+                self.mine()
+        found: dict[str, Json] = receipt
+        return found
 
     def fund(self, address: str, amount_wei: int) -> None:
         """Let `address` have exactly `amount_wei` of native coin."""
@@ -70,13 +82,30 @@ def start(
     fund: Mapping[str, int] | None = None,
     state: Path | None = None,
 ) -> Iterator[DevNode]:
-    """Run a seeded chain called `name` on a free port of loopback until the context ends."""
+    """Run a seeded chain called `name` on a free port of loopback until the context ends.
+
+    `fund` is native coin for addresses, in wei; `state` is a file to start from and to leave behind.
+    """
     chain = chains.get(name)
-    process, rpc = _launch(modules, chain, number, mining, state)
-    try:
+    with bare(modules, chain, number=number, mining=mining, state=state) as (rpc, process_id):
         deployment = seed.seed({name: rpc.url}, modules, number=number, fund=fund)
         ws = rpc.url.replace("http", "ws", 1)
-        yield DevNode(name, chain.id, rpc.url, ws, rpc, deployment, process.pid)
+        yield DevNode(name, chain.id, rpc.url, ws, rpc, deployment, process_id)
+
+
+@contextmanager
+def bare(
+    modules: Modules,
+    chain: chains.Chain,
+    *,
+    number: int = chains.DEFAULT_SEED,
+    mining: list[str] = AUTO,
+    state: Path | None = None,
+) -> Iterator[tuple[Rpc, int]]:
+    """Run `chain` unseeded, as `start` does; gives its JSON-RPC and its process id."""
+    process, rpc = _launch(modules, chain, number, mining, state)
+    try:
+        yield rpc, process.pid
     finally:
         rpc.close()
         process.terminate()

@@ -137,8 +137,9 @@ def _rounds(steps: Sequence[Step]) -> Iterator[list[Step]]:
     yield some
 
 
-def _transaction(step: Step) -> dict[str, str]:
-    transaction = {
+def transaction(step: Step) -> dict[str, str]:
+    """Return `step` as eth_sendTransaction takes it."""
+    fields = {
         "from": step.sender,
         "nonce": hex(step.nonce),
         "data": "0x" + step.data.hex(),

@@ -49,10 +49,10 @@ def listeners(services: Facts, chains: Facts, private_address: str = "") -> dict
 
 
 def flat(service_listeners: Facts) -> list[dict[str, Any]]:
-    """One service's listeners as a list with one entry a protocol: [{name, address, port, protocol}]."""
+    """One service's listeners as a list with one entry a protocol: [{address, port, protocol}]."""
     return [
-        {"name": name, "address": entry["address"], "port": entry["port"], "protocol": protocol}
-        for name, entry in service_listeners.items()
+        {"address": entry["address"], "port": entry["port"], "protocol": protocol}
+        for entry in service_listeners.values()
         for protocol in entry["protocols"]
     ]
 
@@ -277,10 +277,12 @@ def _host_problems(host: str, facts: Facts, chains: Facts, services: Facts, host
 
 def _collisions(host: str, facts: Facts, chains: Facts, services: Facts, host_services: Facts) -> list[str]:
     here = {name: service for name, service in services.items() if service["chain"] in facts["node_chains"]}
-    taken: list[tuple[str, str, int, str]] = []
-    for name, entries in listeners({**here, **host_services}, chains, facts["private_address"]).items():
-        for entry in flat(entries):
-            taken.append((entry["protocol"], entry["address"], entry["port"], f"{name}.{entry['name']}"))
+    taken = [
+        (protocol, entry["address"], entry["port"], f"{service}.{name}")
+        for service, entries in listeners({**here, **host_services}, chains, facts["private_address"]).items()
+        for name, entry in entries.items()
+        for protocol in entry["protocols"]
+    ]
     found: list[str] = []
     for index, (protocol, address, port, owner) in enumerate(taken):
         for other_protocol, other_address, other_port, other in taken[index + 1 :]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lab import ssh
 from lab.ca import ensure_ca
 from lab.errors import LabError
+from lab.files import replace
 from lab.image.build import DEFAULT_SUITE, USER, USER_ID, ensure_image
 from lab.network import ensure_network, pick_address
 from lab.podman import LABEL, Podman
@@ -91,6 +92,10 @@ def ensure_host(
             podman.run("start", checkout.container(name))
             _remember(checkout, podman)
     ssh.wait_for(checkout, host)
+    if row:
+        # What was installed on it may have failed to start: that is its owner's to see, and no reason to give up on it.
+        return True
+    ssh.wait_for_boot(checkout, host)
     # The trust store has a directory of hash links, which only its own program can make.
     ssh.run_on(checkout, name, "sudo", "update-ca-certificates")
     return True
@@ -209,5 +214,5 @@ def _remember(checkout: Checkout, podman: Podman) -> None:
         for labels in (row["Labels"] for row in podman.containers())
     ]
     hosts.sort(key=lambda host: host.name)
-    (checkout.state / "hosts.json").write_text(json.dumps([asdict(host) for host in hosts], indent=2))
+    replace(checkout.state / "hosts.json", json.dumps([asdict(host) for host in hosts], indent=2))
     ssh.write_client_files(checkout, hosts)

@@ -13,6 +13,7 @@ import yaml
 
 from lab import hosts, status
 from lab.errors import LabError
+from lab.files import replace
 from lab.image.build import Recipe, ensure_image
 from lab.podman import Podman
 from lab.process import as_root
@@ -57,10 +58,9 @@ def everything(checkout: Checkout) -> None:
 def write_connection(checkout: Checkout) -> None:
     """Write how Ansible reaches the host, for the inventory."""
     path = checkout.root / CONNECTION
-    path.parent.mkdir(parents=True, exist_ok=True)
     variables = hosts.connection(checkout, hosts.known(checkout)[HOST])
-    path.write_text(
-        f"---\n# Written by `make lab`; where the lab's host is and how to get in.\n{yaml.safe_dump(variables)}"
+    replace(
+        path, f"---\n# Written by `make lab`; where the lab's host is and how to get in.\n{yaml.safe_dump(variables)}"
     )
 
 

@@ -71,7 +71,9 @@ class Podman:
                 break
             self._settings.write_text(fallback_settings(runtime))
             if self._trouble(image) is None:
-                say(f"podman's own settings fail here ({trouble}); the lab uses {self._settings} with {runtime}")
+                say(
+                    f"podman's own settings start no host on this machine; the lab uses {self._settings}, with {runtime}"
+                )
                 trouble = None
         if trouble is not None:
             self._settings.unlink(missing_ok=True)

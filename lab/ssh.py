@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import socket
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError
+from lab.files import replace
 from lab.image.build import USER
 from lab.process import DEFAULT_TIMEOUT_SECONDS, run
 
@@ -59,8 +59,8 @@ def write_client_files(checkout: Checkout, hosts: Iterable[Host]) -> None:
             "  StrictHostKeyChecking yes\n"
             "  LogLevel ERROR\n"
         )
-    known_hosts(checkout).write_text("".join(known))
-    config(checkout).write_text("\n".join(blocks))
+    replace(known_hosts(checkout), "".join(known))
+    replace(config(checkout), "\n".join(blocks))
 
 
 def known_hosts(checkout: Checkout) -> Path:
@@ -84,7 +84,7 @@ def run_on(checkout: Checkout, host: str, *words: str, timeout_seconds: float = 
 
 
 def wait_for(checkout: Checkout, host: Host, seconds: float = 60) -> None:
-    """Wait until `host` has booted and lets its user in."""
+    """Wait until `host` lets its user in."""
     deadline = time.monotonic() + seconds
     while not _answers(str(host.address)):
         if time.monotonic() > deadline:
@@ -93,17 +93,16 @@ def wait_for(checkout: Checkout, host: Host, seconds: float = 60) -> None:
                 f"`podman logs {checkout.container(host.name)}` says why"
             )
         time.sleep(_POLL_SECONDS)
-    booted = subprocess.run(
-        command(checkout, host.name, "systemctl", "is-system-running", "--wait"),
-        capture_output=True,
-        check=False,
-        timeout=seconds,
-    )
-    state = booted.stdout.decode().strip()
+    run_on(checkout, host.name, "true", timeout_seconds=seconds)
+
+
+def wait_for_boot(checkout: Checkout, host: Host, seconds: float = 60) -> None:
+    """Wait until `host` has booted; LabError naming the unit when one has failed."""
+    # It exits with a failure for every state but running, and the states are words.
+    waiting = "systemctl is-system-running --wait || systemctl --failed --plain --no-legend"
+    state, *failed = run_on(checkout, host.name, "sh", "-c", waiting, timeout_seconds=seconds).split()
     if state != "running":
-        failed = run_on(checkout, host.name, "systemctl", "--failed", "--plain", "--no-legend").split()
-        reason = failed[0] if failed else booted.stderr.decode().strip()
-        raise LabError(f"{host.name} is {state or 'unreachable'} instead of running: {reason}")
+        raise LabError(f"{host.name} is {state} instead of running: {failed[0] if failed else 'no unit has failed'}")
 
 
 def _answers(address: str) -> bool:

@@ -56,10 +56,11 @@ def ensure_image(checkout: Checkout, podman: Podman, suite: str = DEFAULT_SUITE)
     """Return the name of the image of `suite`, built first where this machine has none."""
     recipe = Recipe.read()
     tag = recipe.tag(suite)
-    if not podman.image_exists(tag):
-        need("mmdebstrap")
-        with step(f"building the lab image {tag} from Debian packages (about a minute)"):
-            _build(checkout, podman, recipe, suite, tag)
+    with checkout.locked("image"):
+        if not podman.image_exists(tag):
+            need("mmdebstrap")
+            with step(f"building the lab image {tag} from Debian packages (about a minute)"):
+                _build(checkout, podman, recipe, suite, tag)
     return tag
 
 

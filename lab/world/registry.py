@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from lab import ssh
+from lab.files import replace
 from lab.progress import step
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def publish_all(checkout: Checkout) -> None:
             continue
         with step(f"publishing the image {reference} in the lab's registry"):
             _push(checkout, repository, tag)
-        published_path.write_text(json.dumps({**published, reference: digest}, indent=2))
+        replace(published_path, json.dumps({**published, reference: digest}, indent=2))
         published[reference] = digest
 
 

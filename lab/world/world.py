@@ -43,12 +43,12 @@ def chain_urls(checkout: Checkout) -> dict[str, str]:
 
 
 def _modules(checkout: Checkout) -> Modules:
-    with step("having the chains' npm packages"):
+    with step("npm packages of the chains"):
         return npm.install(checkout.state / "npm")
 
 
 def _seed(checkout: Checkout, modules: Modules) -> None:
-    with step("having contracts, pools and capital on the chains"):
+    with step("contracts, pools and capital on the chains"):
         deployment = seed.seed(
             chain_urls(checkout), modules, fund={secrets.signer_address(checkout): _NATIVE_FOR_SIGNER_WEI}
         )

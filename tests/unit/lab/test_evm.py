@@ -11,6 +11,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.checkout import Checkout
 from lab.errors import LabError
 from lab.evm import abi, chains, contracts, deployment, draw, history, node, npm, trader
 from lab.evm.deployment import Deployment, Factory, Pool, Token
@@ -211,3 +212,11 @@ npm error Log files were not written due to the config logs-max=0
 def test_modules_without_an_anvil_for_this_machine_say_so(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"there is no anvil for .* in lab/evm/package-lock\.json"):
         _ = npm.Modules(tmp_path).anvil
+
+
+def test_the_lock_has_hashes_and_no_addresses() -> None:
+    lock = json.loads((Checkout.here().root / "lab" / "evm" / "package-lock.json").read_text())
+    packages = {path: facts for path, facts in lock["packages"].items() if path}
+    assert packages
+    assert all(facts["integrity"].startswith("sha512-") for facts in packages.values())
+    assert not any("resolved" in facts for facts in packages.values())

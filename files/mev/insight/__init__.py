@@ -1,0 +1,1 @@
+"""What happened and who earned it: read from the ledger, never written into it."""

@@ -1,0 +1,1 @@
+"""From candidate to fill: strategies, simulation, risk, execution and the ledger that all of them write."""

@@ -1,0 +1,1 @@
+"""What goes out to a chain: the executor contract, signed transactions, and their fate."""

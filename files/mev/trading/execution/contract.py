@@ -1,0 +1,84 @@
+"""The executor contract seen from outside: where it stands, how it is deployed, how it is called."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from mev.chain.abi import keccak256
+from mev.domain.market import Address, Pool
+from mev.domain.opportunity import Cycle
+
+# The canonical deterministic deployment proxy: the same address on every chain, called with salt ++ init code.
+CREATE2_DEPLOYER: Address = bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c")
+SALT = b"mev executor".ljust(32, b"\0")
+
+EXECUTE_SELECTOR = keccak256(b"execute(uint256,uint256,uint256,(address,address,bool,uint256,uint256)[])")[:4]
+WITHDRAW_SELECTOR = keccak256(b"withdraw(address,uint256)")[:4]
+
+
+class ExecutorMissingError(Exception):
+    """The package was installed from a checkout in which the contract was never compiled."""
+
+
+class Artefact(msgspec.Struct, frozen=True):
+    """What the build wrote: the compiled contract and where it came from."""
+
+    abi: list[dict[str, Any]]
+    bytecode: str
+    source_sha256: str
+    compiler: str
+
+
+@cache
+def artefact() -> Artefact:
+    """Read the compiled contract from the package."""
+    file = resources.files(__package__) / "executor.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Artefact)
+    except FileNotFoundError:
+        raise ExecutorMissingError(f"{file} is not there: `make venv` compiles it in a checkout, a wheel carries it") from None
+
+
+def init_code(owner: Address) -> bytes:
+    """Bytecode followed by its constructor's argument."""
+    return bytes.fromhex(artefact().bytecode.removeprefix("0x")) + _word(owner)
+
+
+def address(owner: Address) -> Address:
+    """Where this owner's executor stands on every chain (EIP-1014)."""
+    return keccak256(b"\xff" + CREATE2_DEPLOYER + SALT + keccak256(init_code(owner)))[12:]
+
+
+def encode_deployment(owner: Address) -> bytes:
+    """Calldata for CREATE2_DEPLOYER."""
+    return SALT + init_code(owner)
+
+
+def encode_execute(
+    cycle: Cycle, pools: Mapping[Address, Pool], amount_in: int, min_profit: int, deadline_block: int
+) -> bytes:
+    """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none."""
+    head = _word(amount_in) + _word(min_profit) + _word(deadline_block) + _word(4 * 32) + _word(len(cycle.hops))
+    tail = []
+    for hop in cycle.hops:
+        pool = pools[hop.pool]
+        tail += [
+            _word(hop.pool),
+            _word(pool.token0 if hop.zero_for_one else pool.token1),
+            _word(int(hop.zero_for_one)),
+            _word(pool.fee_numerator),
+            _word(pool.fee_denominator),
+        ]
+    return EXECUTE_SELECTOR + head + b"".join(tail)
+
+
+def encode_withdraw(token: Address, amount: int) -> bytes:
+    """Calldata of withdraw(): `amount` base units of `token` to the owner."""
+    return WITHDRAW_SELECTOR + _word(token) + _word(amount)
+
+
+def _word(value: int | bytes) -> bytes:
+    return value.rjust(32, b"\0") if isinstance(value, bytes) else value.to_bytes(32, "big")

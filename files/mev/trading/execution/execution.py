@@ -1,0 +1,191 @@
+"""One chain's way out: a transaction is written, then sent, then followed until its fate is known."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
+from mev.domain import Block, State
+from mev.domain.market import Address
+from mev.trading.execution import receipt as receipts
+from mev.trading.execution.fees import Fees
+from mev.trading.execution.receipt import Accounts, Receipt
+from mev.trading.execution.transaction import Signer, Transaction
+from mev.trading.ledger import Ledger, Submission, is_operators
+from mev.trading.risk import Reason
+
+# Blocks after the deadline in which a node may still be slow to show a receipt.
+GRACE_BLOCKS = 2
+# A replacement must pay a tenth more of both fees, or nodes refuse it; an eighth is on the safe side.
+BUMP = (9, 8)
+# A transfer to oneself; rollups count the parent chain's data as gas, and what is not used is not paid.
+CANCEL_GAS = 100_000
+
+log = structlog.get_logger(__name__)
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transaction does, and until which block it may."""
+
+    to: Address
+    data: bytes
+    value_wei: int = 0
+    gas_limit: int
+    deadline_block: int
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A submission whose fate is known; `receipt` is that of the transaction which took the nonce, if one of ours did."""
+
+    submission: Submission
+    state: State
+    reason: str
+    receipt: Receipt | None
+
+
+class Execution:
+    """Signs, writes, sends and settles the transactions of one signer on one chain.
+
+    Nothing is sent twice: after a crash a written transaction is followed, never sent again; its nonce is free again
+    only when a receipt has it, or when its deadline has passed and the node does not know it.
+    """
+
+    def __init__(
+        self,
+        chain_id: int,
+        rpc: Rpc,
+        signer: Signer,
+        ledger: Ledger,
+        accounts: Accounts,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._chain_id = chain_id
+        self._rpc = rpc
+        self._signer = signer
+        self._ledger = ledger
+        self.accounts = accounts
+        self._now_ns = now_ns
+
+    async def submit(self, opportunity: str, call: Call, fees: Fees) -> Submission | None:
+        """Sign, write, then send; None where the node refused, which is then written as dropped.
+
+        Raises NonceTakenError, with nothing sent, where another transaction's fate must be known first. A node that
+        does not answer leaves the submission in flight.
+        """
+        nonce = int(await self._rpc.call("eth_getTransactionCount", [_hex(self._signer.address), "pending"]), 16)
+        submission = self._sign(opportunity, nonce, call, fees.max_priority_fee_wei, fees.max_fee_wei)
+        self._ledger.submit(submission)
+        if await self._send(submission):
+            return submission
+        self._ledger.settle(submission, State.DROPPED, Reason.NODE_REFUSED)
+        return None
+
+    async def settle(self, head: Block, cap_wei: int, *, operators_only: bool = False) -> list[Settled]:
+        """Find out, after a block, what became of everything in flight; costs no request when nothing is.
+
+        A transaction that is still pending after its deadline is replaced by one that does nothing, for `cap_wei` a
+        unit of gas at most, so that it cannot block the nonces after it.
+        """
+        followed = [
+            await self.follow(submission, head, cap_wei)
+            for submission in self._ledger.in_flight(self.accounts.chain)
+            if is_operators(submission.opportunity) or not operators_only
+        ]
+        return [settled for settled in followed if settled is not None]
+
+    async def follow(self, submission: Submission, head: Block, cap_wei: int) -> Settled | None:
+        """Settle one submission, if its fate is known; None while it is not."""
+        fate = await self._fate(submission, head, cap_wei)
+        if fate is None:
+            return None
+        booked = []
+        if fate.receipt:
+            operators = is_operators(submission.opportunity)
+            booked = receipts.entries(
+                fate.receipt, self.accounts, submission.opportunity, self._now_ns(), operators=operators
+            )
+        self._ledger.settle(submission, fate.state, fate.reason, booked)
+        return fate
+
+    async def _fate(self, submission: Submission, head: Block, cap_wei: int) -> Settled | None:
+        replacements = self._ledger.replacements(submission)
+        # The nonce is read first: used but without a receipt of ours, another transaction took it.
+        used = int(await self._rpc.call("eth_getTransactionCount", [_hex(submission.sender), "latest"]), 16)
+        for candidate in (submission, *replacements):
+            answer = await self._rpc.call("eth_getTransactionReceipt", [_hex(candidate.hash)])
+            if answer is not None:
+                return _by_receipt(submission, candidate, receipts.parse(answer))
+        if head.number <= submission.deadline_block + GRACE_BLOCKS:
+            return None
+        if used > submission.nonce:
+            return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None)
+        newest = replacements[-1] if replacements else submission
+        if await self._rpc.call("eth_getTransactionByHash", [_hex(newest.hash)]) is None:
+            return Settled(submission, State.EXPIRED, Reason.NEVER_SEEN, None)
+        if head.number > submission.deadline_block + GRACE_BLOCKS * (len(replacements) + 1):
+            await self._cancel(submission, newest, head, cap_wei)
+        return None
+
+    async def _cancel(self, submission: Submission, newest: Submission, head: Block, cap_wei: int) -> None:
+        tip_wei = newest.max_priority_fee_wei * BUMP[0] // BUMP[1] + 1
+        max_fee_wei = max(newest.max_fee_wei * BUMP[0] // BUMP[1] + 1, 2 * head.base_fee_wei + tip_wei)
+        if max_fee_wei > cap_wei:
+            log.warning("stuck", chain=submission.chain, transaction=_hex(newest.hash), needs_wei=str(max_fee_wei))
+            return
+        nothing = Call(to=submission.sender, data=b"", gas_limit=CANCEL_GAS, deadline_block=submission.deadline_block)
+        replacement = self._sign(submission.opportunity, submission.nonce, nothing, tip_wei, max_fee_wei)
+        self._ledger.replace(submission, replacement)
+        await self._send(replacement)
+
+    def _sign(
+        self, opportunity: str, nonce: int, call: Call, max_priority_fee_wei: int, max_fee_wei: int
+    ) -> Submission:
+        signed = self._signer.sign(
+            Transaction(
+                chain_id=self._chain_id,
+                nonce=nonce,
+                max_priority_fee_wei=max_priority_fee_wei,
+                max_fee_wei=max_fee_wei,
+                gas_limit=call.gas_limit,
+                to=call.to,
+                value_wei=call.value_wei,
+                data=call.data,
+            )
+        )
+        return Submission(
+            opportunity=opportunity,
+            chain=self.accounts.chain,
+            sender=self._signer.address,
+            nonce=nonce,
+            deadline_block=call.deadline_block,
+            max_priority_fee_wei=max_priority_fee_wei,
+            max_fee_wei=max_fee_wei,
+            hash=signed.hash,
+            raw=signed.raw,
+        )
+
+    async def _send(self, submission: Submission) -> bool:
+        """Return False only where the node refused the transaction and, asked again, does not know it."""
+        try:
+            await self._rpc.call("eth_sendRawTransaction", [_hex(submission.raw)])
+        except RpcError as refusal:
+            log.warning("refused", chain=submission.chain, transaction=_hex(submission.hash), why=str(refusal))
+            return await self._rpc.call("eth_getTransactionByHash", [_hex(submission.hash)]) is not None
+        except RpcUnavailableError as silence:
+            log.warning("unanswered", chain=submission.chain, transaction=_hex(submission.hash), why=str(silence))
+        return True
+
+
+def _by_receipt(submission: Submission, candidate: Submission, receipt: Receipt) -> Settled:
+    if candidate.hash != submission.hash:
+        return Settled(submission, State.EXPIRED, Reason.CANCELLED, receipt)
+    if receipt.succeeded:
+        return Settled(submission, State.INCLUDED, "", receipt)
+    return Settled(submission, State.REVERTED, Reason.REVERTED, receipt)
+
+
+def _hex(content: bytes) -> str:
+    return "0x" + content.hex()

@@ -1,0 +1,31 @@
+"""What gas costs in the next block, and what a transaction offers for it (EIP-1559)."""
+
+import msgspec
+
+from mev.chain.rpc import Rpc
+from mev.domain import Block
+
+# The base fee rises by an eighth from one block to the next at most.
+MAX_RISE = (9, 8)
+
+
+class Fees(msgspec.Struct, frozen=True):
+    """Wei for one unit of gas: the tip, the most that is offered, and the most that the next block can charge."""
+
+    max_priority_fee_wei: int
+    max_fee_wei: int
+    next_price_wei: int
+
+
+async def quote(rpc: Rpc, block: Block, cap_wei: int) -> Fees:
+    """Offer what outlives six full blocks, but never more than the cap."""
+    return offer(block.base_fee_wei, int(await rpc.call("eth_maxPriorityFeePerGas", []), 16), cap_wei)
+
+
+def offer(base_fee_wei: int, tip_wei: int, cap_wei: int) -> Fees:
+    """Return the fees for a base fee and a tip; next_price_wei may pass the cap, which is risk's to refuse."""
+    next_price_wei = base_fee_wei * MAX_RISE[0] // MAX_RISE[1] + tip_wei
+    max_fee_wei = min(2 * base_fee_wei + tip_wei, cap_wei)
+    return Fees(
+        max_priority_fee_wei=min(tip_wei, max_fee_wei), max_fee_wei=max_fee_wei, next_price_wei=next_price_wei
+    )

@@ -1,0 +1,90 @@
+"""EIP-1559 transactions: what is signed, and the hash that the chain will know it by."""
+
+import coincurve
+import msgspec
+
+from mev.chain.abi import keccak256
+from mev.domain.market import Address, Hash
+
+# The type byte of a dynamic-fee transaction (EIP-2718, EIP-1559).
+DYNAMIC_FEE = b"\x02"
+RLP_LONG = 55
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """A dynamic-fee transaction with an empty access list; fees are wei for one unit of gas."""
+
+    chain_id: int
+    nonce: int
+    max_priority_fee_wei: int
+    max_fee_wei: int
+    gas_limit: int
+    to: Address
+    value_wei: int = 0
+    data: bytes = b""
+
+
+class SignedTransaction(msgspec.Struct, frozen=True):
+    """What eth_sendRawTransaction takes, and the hash that receipts are found by."""
+
+    raw: bytes
+    hash: Hash
+
+
+class Signer:
+    """Holds one secp256k1 key and never shows it."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Take the key's 32 bytes; raises ValueError where they are no key of the curve."""
+        self._key = coincurve.PrivateKey(secret)
+        self.address: Address = keccak256(self._key.public_key.format(compressed=False)[1:])[12:]
+
+    def __repr__(self) -> str:
+        return f"Signer(0x{self.address.hex()})"
+
+    def sign(self, transaction: Transaction) -> SignedTransaction:
+        """Sign as EIP-1559 says; the same transaction always gives the same bytes (RFC 6979)."""
+        fields = [
+            _integer(transaction.chain_id),
+            _integer(transaction.nonce),
+            _integer(transaction.max_priority_fee_wei),
+            _integer(transaction.max_fee_wei),
+            _integer(transaction.gas_limit),
+            _string(transaction.to),
+            _integer(transaction.value_wei),
+            _string(transaction.data),
+            _list([]),
+        ]
+        digest = keccak256(DYNAMIC_FEE + _list(fields))
+        signature = self._key.sign_recoverable(digest, hasher=None)
+        r, s, y_parity = signature[:32], signature[32:64], signature[64]
+        signed = [
+            *fields,
+            _integer(y_parity),
+            _integer(int.from_bytes(r, "big")),
+            _integer(int.from_bytes(s, "big")),
+        ]
+        raw = DYNAMIC_FEE + _list(signed)
+        return SignedTransaction(raw=raw, hash=keccak256(raw))
+
+
+def _integer(number: int) -> bytes:
+    return _string(number.to_bytes((number.bit_length() + 7) // 8, "big"))
+
+
+def _string(content: bytes) -> bytes:
+    if len(content) == 1 and content[0] < 0x80:
+        return content
+    return _prefix(0x80, len(content)) + content
+
+
+def _list(encoded: list[bytes]) -> bytes:
+    content = b"".join(encoded)
+    return _prefix(0xC0, len(content)) + content
+
+
+def _prefix(base: int, length: int) -> bytes:
+    if length <= RLP_LONG:
+        return bytes([base + length])
+    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([base + RLP_LONG + len(size)]) + size

@@ -1,0 +1,289 @@
+"""Reads and writes of the ledger; each public method is one database transaction."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
+from sqlalchemy.exc import IntegrityError
+
+from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
+from mev.domain.market import Address, Hash
+from mev.runtime.storage import Database
+from mev.trading.ledger.tables import entries, estimates, in_flight, metadata, opportunities, submissions, transitions
+
+NATIVE: Address = bytes(20)
+OPENING: Hash = bytes(32)
+RECOVERY_ROWS = 100_000
+
+
+class IllegalTransitionError(Exception):
+    """A state was asked for that does not follow from the one the opportunity is in."""
+
+
+class NonceTakenError(Exception):
+    """Another transaction of this sender, whose fate is not known yet, has this nonce."""
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed transaction whose fate is not known yet; `opportunity` may also be an operator's act, `operator:…`."""
+
+    opportunity: str
+    chain: str
+    sender: Address
+    nonce: int
+    deadline_block: int
+    max_priority_fee_wei: int
+    max_fee_wei: int
+    hash: Hash
+    raw: bytes
+
+
+class Ledger:
+    """The one writer of opportunities, transitions, submissions and entries."""
+
+    def __init__(self, database: Database, now_ns: Callable[[], int] = time.time_ns) -> None:
+        database.create(metadata)
+        self._database = database
+        self._now_ns = now_ns
+
+    def detect(self, opportunity: Opportunity) -> bool:
+        """Write a new opportunity as detected; False, and nothing written, where it is known already."""
+        row = {
+            "id": opportunity.id,
+            "chain": opportunity.chain,
+            "strategy": opportunity.strategy,
+            "token": _hex(opportunity.cycle.token),
+            "hops": msgspec.json.encode([[_hex(hop.pool), hop.zero_for_one] for hop in opportunity.cycle.hops]).decode(),
+            "block_number": opportunity.block_number,
+            "block_hash": _hex(opportunity.block_hash),
+            "amount_in": str(opportunity.amount_in),
+            "expected_out": str(opportunity.expected_out),
+        }
+        with self._database.begin() as connection:
+            written = connection.execute(insert_or_ignore(opportunities).values(row).on_conflict_do_nothing())
+            if not written.rowcount:
+                return False
+            connection.execute(
+                insert(transitions).values(opportunity=opportunity.id, state=State.DETECTED, at_ns=self._now_ns())
+            )
+        return True
+
+    def move(self, opportunity: str, state: State, reason: str = "") -> None:
+        """Take the next step of an opportunity's life; raises IllegalTransitionError where it is none."""
+        with self._database.begin() as connection:
+            self._step(connection, opportunity, state, reason)
+
+    def simulated(self, opportunity: str, profit: int, gas: int, gas_price_wei: int) -> None:
+        """Write what the simulation returned: profit before gas in base units, gas in units at a price in wei."""
+        with self._database.begin() as connection:
+            connection.execute(
+                insert(estimates).values(
+                    opportunity=opportunity, profit=str(profit), gas=gas, gas_price_wei=str(gas_price_wei)
+                )
+            )
+            self._step(connection, opportunity, State.SIMULATED, "")
+
+    def submit(self, submission: Submission) -> None:
+        """Write what is about to be sent; nothing may be sent that is not written.
+
+        Raises NonceTakenError where the nonce is in flight already, so that two processes never spend one nonce.
+        """
+        with self._database.begin() as connection:
+            if not is_operators(submission.opportunity):
+                self._step(connection, submission.opportunity, State.SUBMITTED, "")
+            self._write(connection, submission)
+            try:
+                connection.execute(
+                    insert(in_flight).values(
+                        chain=submission.chain,
+                        sender=_hex(submission.sender),
+                        nonce=submission.nonce,
+                        transaction=_hex(submission.hash),
+                    )
+                )
+            except IntegrityError:
+                raise NonceTakenError(
+                    f"{submission.chain}: nonce {submission.nonce} of 0x{submission.sender.hex()} is in flight"
+                ) from None
+
+    def replace(self, original: Submission, replacement: Submission) -> None:
+        """Write what is about to be sent in place of a submission, with its nonce; the original stays in flight."""
+        if (original.chain, original.sender, original.nonce) != (
+            replacement.chain,
+            replacement.sender,
+            replacement.nonce,
+        ):
+            raise ValueError(f"0x{replacement.hash.hex()} replaces another nonce than 0x{original.hash.hex()}")
+        with self._database.begin() as connection:
+            self._write(connection, msgspec.structs.replace(replacement, opportunity=_replaces(original)))
+
+    def replacements(self, original: Submission) -> list[Submission]:
+        """Everything that was sent in place of a submission, oldest first."""
+        query = (
+            select(submissions).where(submissions.c.opportunity == _replaces(original)).order_by(submissions.c.seq)
+        )
+        with self._database.begin() as connection:
+            return [_submission(row) for row in connection.execute(query)]
+
+    def settle(self, submission: Submission, state: State, reason: str = "", booked: Iterable[Entry] = ()) -> None:
+        """Write a submission's fate and what it moved, and free its nonce."""
+        with self._database.begin() as connection:
+            if not is_operators(submission.opportunity):
+                self._step(connection, submission.opportunity, state, reason)
+            self._book(connection, booked)
+            connection.execute(delete(in_flight).where(in_flight.c.transaction == _hex(submission.hash)))
+
+    def book(self, booked: Iterable[Entry]) -> None:
+        """Write entries that belong to no submission of ours, as an opening balance."""
+        with self._database.begin() as connection:
+            self._book(connection, booked)
+
+    def in_flight(self, chain: str) -> list[Submission]:
+        """Every submission of a chain whose fate is not known, oldest first."""
+        query = (
+            select(submissions)
+            .join(in_flight, in_flight.c.transaction == submissions.c.transaction)
+            .where(in_flight.c.chain == chain)
+            .order_by(submissions.c.seq)
+        )
+        with self._database.begin() as connection:
+            return [_submission(row) for row in connection.execute(query)]
+
+    def state(self, opportunity: str) -> State | None:
+        """Where an opportunity stands; None where it is not known."""
+        with self._database.begin() as connection:
+            return _state(connection, opportunity)
+
+    def unfinished(self, chain: str) -> list[str]:
+        """Opportunities of a chain that are neither final nor submitted: what a crash or an error interrupted.
+
+        Looks at the newest RECOVERY_ROWS steps only: each block's opportunities are decided before the next block's.
+        """
+        newest = select(func.max(transitions.c.seq)).scalar_subquery()
+        after = transitions.alias()
+        query = (
+            select(transitions.c.opportunity)
+            .join(opportunities, opportunities.c.id == transitions.c.opportunity)
+            .outerjoin(
+                after,
+                (after.c.opportunity == transitions.c.opportunity) & (after.c.previous == transitions.c.state),
+            )
+            .where(
+                transitions.c.seq > newest - RECOVERY_ROWS,
+                opportunities.c.chain == chain,
+                transitions.c.state.in_([State.DETECTED, State.SCREENED, State.SIMULATED, State.APPROVED]),
+                after.c.seq.is_(None),
+            )
+        )
+        with self._database.begin() as connection:
+            return list(connection.execute(query).scalars())
+
+    def balance(self, chain: str, token: Address) -> int:
+        """What the entries say is held of a token, base units; of the native coin (zero), by the signer."""
+        query = select(entries.c.amount).where(entries.c.chain == chain, entries.c.token == _hex(token))
+        with self._database.begin() as connection:
+            return sum(int(amount) for amount in connection.execute(query).scalars())
+
+    def opened(self, chain: str) -> bool:
+        """Whether the opening balances of a chain are booked."""
+        query = select(func.count()).where(entries.c.chain == chain, entries.c.transaction == _hex(OPENING))
+        with self._database.begin() as connection:
+            return bool(connection.execute(query).scalar_one())
+
+    def earned_since(self, chain: str, since_ns: int) -> int:
+        """Profit less gas on a chain since a time, wei of its native coin (wrapped counts one to one)."""
+        query = select(entries.c.amount).where(
+            entries.c.chain == chain,
+            entries.c.at_ns >= since_ns,
+            entries.c.kind.in_([EntryKind.SWAP_PROFIT, EntryKind.GAS]),
+        )
+        with self._database.begin() as connection:
+            return sum(int(amount) for amount in connection.execute(query).scalars())
+
+    def _step(self, connection: Connection, opportunity: str, state: State, reason: str) -> None:
+        previous = _state(connection, opportunity)
+        if previous is None or state not in LEGAL_NEXT[previous]:
+            raise IllegalTransitionError(f"opportunity {opportunity} is {previous or 'unknown'}: it cannot become {state}")
+        connection.execute(
+            insert(transitions).values(
+                opportunity=opportunity, previous=previous, state=state, reason=reason, at_ns=self._now_ns()
+            )
+        )
+
+    def _write(self, connection: Connection, submission: Submission) -> None:
+        connection.execute(
+            insert(submissions).values(
+                transaction=_hex(submission.hash),
+                opportunity=submission.opportunity,
+                chain=submission.chain,
+                sender=_hex(submission.sender),
+                nonce=submission.nonce,
+                deadline_block=submission.deadline_block,
+                max_priority_fee_wei=str(submission.max_priority_fee_wei),
+                max_fee_wei=str(submission.max_fee_wei),
+                raw=_hex(submission.raw),
+                at_ns=self._now_ns(),
+            )
+        )
+
+    def _book(self, connection: Connection, booked: Iterable[Entry]) -> None:
+        for entry in booked:
+            connection.execute(
+                insert_or_ignore(entries)
+                .values(
+                    chain=entry.chain,
+                    opportunity=entry.opportunity,
+                    kind=entry.kind,
+                    token=_hex(entry.token),
+                    amount=str(entry.amount),
+                    transaction=_hex(entry.transaction),
+                    block_number=entry.block_number,
+                    at_ns=entry.at_ns,
+                )
+                .on_conflict_do_nothing()
+            )
+
+
+def is_operators(opportunity: str) -> bool:
+    """Whether a submission is an operator's act (deploy, fund) rather than an opportunity."""
+    return opportunity.startswith("operator:")
+
+
+def _replaces(original: Submission) -> str:
+    return f"operator:replace:0x{original.hash.hex()}"
+
+
+def _state(connection: Connection, opportunity: str) -> State | None:
+    # The last step is the newest row: steps are only ever appended, each to the one before.
+    query = (
+        select(transitions.c.state)
+        .where(transitions.c.opportunity == opportunity)
+        .order_by(transitions.c.seq.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else State(found)
+
+
+def _submission(row: Row[tuple[object, ...]]) -> Submission:
+    return Submission(
+        opportunity=row.opportunity,
+        chain=row.chain,
+        sender=_bytes(row.sender),
+        nonce=row.nonce,
+        deadline_block=row.deadline_block,
+        max_priority_fee_wei=int(row.max_priority_fee_wei),
+        max_fee_wei=int(row.max_fee_wei),
+        hash=_bytes(row.transaction),
+        raw=_bytes(row.raw),
+    )
+
+
+def _hex(content: bytes) -> str:
+    return "0x" + content.hex()
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text[2:])

@@ -1,0 +1,212 @@
+"""One chain's way from a block to a fill: strategy, simulation, risk, execution, each step in the ledger."""
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from mev.chain.rpc import Rpc
+from mev.domain import Block, Opportunity, State
+from mev.domain.market import Address
+from mev.market.state import MarketState
+from mev.trading import erc20
+from mev.trading.execution import contract, fees
+from mev.trading.execution.execution import Call, Execution
+from mev.trading.ledger import Ledger
+from mev.trading.risk import Limits, Proposal, Reason, Standing, refuse
+from mev.trading.simulation import ExecutorAbsentError, SimulationRevertedError, simulate
+from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
+
+# Cycles through one pool exclude each other: after a block's best few, simulation only costs time.
+SIMULATED_A_BLOCK = 3
+DEADLINE_BLOCKS = 4
+# Room over the estimate: other reserves may write other slots of the pairs' price accumulators.
+GAS_MARGIN = (5, 4)
+DAY_NS = 24 * 3600 * 10**9
+SECOND_NS = 10**9
+# Arbitrum's block.number is its parent chain's: there the contract gets no deadline, and only nodes forget in time.
+PARENT_NUMBERED = frozenset({42161})
+
+log = structlog.get_logger(__name__)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator decided for a chain."""
+
+    chain: str
+    chain_id: int
+    mode: str
+    wrapped_native: Address
+    limits: Limits
+    kill_switch: Path | None
+
+
+class Pipeline:
+    """Takes one chain's blocks, one at a time; `execution` is None where there is no key: then nothing is simulated."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rpc: Rpc,
+        state: MarketState,
+        strategy: AtomicArbitrage,
+        ledger: Ledger,
+        execution: Execution | None,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._settings = settings
+        self._rpc = rpc
+        self._state = state
+        self._strategy = strategy
+        self._ledger = ledger
+        self._execution = execution if settings.mode != "observe" else None
+        self._now_ns = now_ns
+
+    def recover(self) -> None:
+        """Close what was interrupted before it was written as submitted; blocks settle what was submitted."""
+        for opportunity in self._ledger.unfinished(self._settings.chain):
+            self._ledger.move(opportunity, State.EXPIRED, Reason.INTERRUPTED)
+
+    async def on_block(self, block: Block, touched: Collection[Address]) -> None:
+        """Settle what is in flight, then decide on what the block opened.
+
+        Errors of the transport pass through, and leave no opportunity open that nothing would ever decide.
+        """
+        try:
+            if self._execution is None:
+                for opportunity in self._detect(block, touched, self._settings.limits.max_amount_in_wei):
+                    self._drop(opportunity, Reason.MODE_OBSERVE)
+            else:
+                await self._settle(self._execution, block)
+                await self._trade(self._execution, block, touched)
+        except BaseException:
+            self.recover()
+            raise
+
+    async def _settle(self, execution: Execution, block: Block) -> None:
+        for settled in await execution.settle(block, self._settings.limits.max_gas_price_wei):
+            log.info(
+                "settled",
+                chain=self._settings.chain,
+                opportunity=settled.submission.opportunity,
+                transaction="0x" + settled.submission.hash.hex(),
+                state=settled.state,
+                reason=settled.reason,
+            )
+
+    async def _trade(self, execution: Execution, block: Block, touched: Collection[Address]) -> None:
+        if not touched:
+            return
+        capital = await self._capital(execution, block)
+        limit = self._settings.limits.max_amount_in_wei
+        # Without capital the opportunity is still sized, so that the ledger shows what was missed.
+        found = self._detect(block, touched, min(capital, limit) if capital else limit)
+        if not found:
+            return
+        if not capital:
+            for opportunity in found:
+                self._drop(opportunity, Reason.CAPITAL_MISSING)
+            return
+        offered = await fees.quote(self._rpc, block, self._settings.limits.max_gas_price_wei)
+        for opportunity in found[:SIMULATED_A_BLOCK]:
+            await self._decide(execution, block, opportunity, offered)
+        for opportunity in found[SIMULATED_A_BLOCK:]:
+            self._drop(opportunity, Reason.NOT_BEST)
+
+    async def _capital(self, execution: Execution, block: Block) -> int:
+        data = erc20.encode_balance_of(execution.accounts.executor)
+        call = {"to": "0x" + self._settings.wrapped_native.hex(), "data": "0x" + data.hex()}
+        return erc20.decode_amount(await self._rpc.call("eth_call", [call, {"blockHash": "0x" + block.hash.hex()}]))
+
+    def _detect(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
+        """Write what the strategy finds; return what is new and has a profit, best first."""
+        fresh = []
+        for opportunity in self._strategy.opportunities(block, touched, capital):
+            if not self._ledger.detect(opportunity):
+                continue
+            if opportunity.expected_profit > 0:
+                self._ledger.move(opportunity.id, State.SCREENED)
+                fresh.append(opportunity)
+            else:
+                self._drop(opportunity, Reason.NO_PROFIT)
+        return fresh
+
+    async def _decide(self, execution: Execution, block: Block, opportunity: Opportunity, offered: fees.Fees) -> None:
+        settings, accounts = self._settings, execution.accounts
+        data = self._calldata(opportunity, 0, 0)
+        try:
+            simulated = await simulate(self._rpc, accounts.signer, accounts.executor, data, block)
+        except ExecutorAbsentError:
+            self._drop(opportunity, Reason.EXECUTOR_MISSING)
+            return
+        except SimulationRevertedError as refusal:
+            log.info("simulation", chain=settings.chain, opportunity=opportunity.id, why=str(refusal))
+            self._drop(opportunity, Reason.SIMULATION_REVERTED)
+            return
+        # More than expected is somebody's gift to a pair; less is a model that is wrong about this pool.
+        if simulated.profit < opportunity.expected_profit:
+            self._drop(opportunity, Reason.SIMULATION_BELOW_EXPECTED)
+            return
+        self._ledger.simulated(opportunity.id, simulated.profit, simulated.gas, offered.next_price_wei)
+        proposal = Proposal(
+            opportunity=opportunity,
+            profit_wei=simulated.profit,
+            gas=simulated.gas,
+            gas_price_wei=offered.next_price_wei,
+        )
+        refused = refuse(proposal, self._standing(block), settings.limits, self._state.pools())
+        if refused:
+            self._drop(opportunity, refused)
+            return
+        self._ledger.move(opportunity.id, State.APPROVED)
+        if settings.mode != "live":
+            self._drop(opportunity, Reason.MODE_PAPER)
+            return
+        await self._submit(execution, block, proposal, offered)
+
+    async def _submit(self, execution: Execution, block: Block, proposal: Proposal, offered: fees.Fees) -> None:
+        opportunity = proposal.opportunity
+        deadline = block.number + DEADLINE_BLOCKS
+        # The contract itself holds out for the gas and the minimum: reserves may move before the block that takes it.
+        min_profit = proposal.gas * proposal.gas_price_wei + self._settings.limits.min_profit_wei
+        in_contract = 0 if self._settings.chain_id in PARENT_NUMBERED else deadline
+        submission = await execution.submit(
+            opportunity.id,
+            Call(
+                to=execution.accounts.executor,
+                data=self._calldata(opportunity, min_profit, in_contract),
+                gas_limit=proposal.gas * GAS_MARGIN[0] // GAS_MARGIN[1],
+                deadline_block=deadline,
+            ),
+            offered,
+        )
+        if submission is None:
+            return
+        log.info(
+            "submitted",
+            chain=self._settings.chain,
+            opportunity=opportunity.id,
+            transaction="0x" + submission.hash.hex(),
+            expected_net_wei=str(proposal.net_wei),
+        )
+
+    def _calldata(self, opportunity: Opportunity, min_profit: int, deadline_block: int) -> bytes:
+        return contract.encode_execute(
+            opportunity.cycle, self._state.pools(), opportunity.amount_in, min_profit, deadline_block
+        )
+
+    def _standing(self, block: Block) -> Standing:
+        now_ns = self._now_ns()
+        chain, switch = self._settings.chain, self._settings.kill_switch
+        return Standing(
+            killed=switch is not None and switch.exists(),
+            block_age_seconds=now_ns / SECOND_NS - block.timestamp,
+            earned_today_wei=self._ledger.earned_since(chain, now_ns - DAY_NS),
+            in_flight=len(self._ledger.in_flight(chain)),
+        )
+
+    def _drop(self, opportunity: Opportunity, reason: Reason) -> None:
+        self._ledger.move(opportunity.id, State.DROPPED, reason)

@@ -1,0 +1,52 @@
+"""Atomic arbitrage: cycles of constant-product pools that a block left out of line with each other."""
+
+import hashlib
+from collections.abc import Collection
+
+from mev.domain import Block, Cycle, Opportunity
+from mev.domain.market import Address
+from mev.market.state import MarketState
+from mev.search.graph import CycleIndex
+from mev.search.sizing import screen, size_exact
+
+NAME = "atomic_arbitrage"
+
+
+class AtomicArbitrage:
+    """Sizes the cycles that a block's events touched; keeps no state of its own."""
+
+    def __init__(self, chain: str, index: CycleIndex, state: MarketState) -> None:
+        self._chain = chain
+        self._index = index
+        self._state = state
+
+    def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
+        """Return the opportunities that a block opened, best first.
+
+        `touched` are the pools whose reserves changed; no amount_in exceeds `capital`, base units of the cycle's
+        token. An opportunity may turn out to have no profit in exact integers: screening is in floats.
+        """
+        cycles = self._index.touched(touched)
+        found = [self._opportunity(block, cycle, capital) for cycle in screen(cycles, self._state)]
+        return sorted(found, key=lambda opportunity: opportunity.expected_profit, reverse=True)
+
+    def _opportunity(self, block: Block, cycle: Cycle, capital: int) -> Opportunity:
+        amount_in, expected_out = size_exact(cycle, self._state, capital)
+        return Opportunity(
+            id=identity(self._chain, block, cycle),
+            chain=self._chain,
+            strategy=NAME,
+            cycle=cycle,
+            block_number=block.number,
+            block_hash=block.hash,
+            amount_in=amount_in,
+            expected_out=expected_out,
+        )
+
+
+def identity(chain: str, block: Block, cycle: Cycle) -> str:
+    """Name an opportunity by what it is, so that seeing a block twice, after a restart, finds it known already."""
+    digest = hashlib.sha256(f"{NAME}:{chain}:".encode() + block.hash + cycle.token)
+    for hop in cycle.hops:
+        digest.update(hop.pool + bytes([hop.zero_for_one]))
+    return digest.hexdigest()[:32]

@@ -54,7 +54,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Everything the seed puts on a chain; addresses are EIP-55 hex."""
+    """Everything the seed puts on a chain; contracts' addresses are EIP-55 hex."""
 
     seed: int
     deployer: str

@@ -83,7 +83,7 @@ def ensure_host(
             return False
         if row and row["Labels"][f"{LABEL}.made-from"] != made_from:
             with step(f"removing {name}, which was made from other parts"):
-                _remove(podman, checkout.container(name))
+                podman.remove(checkout.container(name))
             row = None
         with step(f"starting the host {name} ({suite}) at {address}"):
             if not row:
@@ -108,7 +108,7 @@ def remove_host(checkout: Checkout, name: str) -> bool:
         names = {row["Labels"][f"{LABEL}.name"] for row in podman.containers()}
         if name in names:
             with step(f"removing the host {name}"):
-                _remove(podman, checkout.container(name))
+                podman.remove(checkout.container(name))
         _remember(checkout, podman)
     return name in names
 
@@ -202,10 +202,6 @@ def _create(podman: Podman, checkout: Checkout, host: Host, image: str, made_fro
         image,
         "/sbin/init",
     )
-
-
-def _remove(podman: Podman, container: str) -> None:
-    podman.run("rm", "--force", "--time=20", "--volumes", container)
 
 
 def _remember(checkout: Checkout, podman: Podman) -> None:

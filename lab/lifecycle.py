@@ -69,7 +69,7 @@ def down(checkout: Checkout) -> None:
     podman = Podman(checkout)
     with step(f"removing the lab {checkout.prefix}"):
         for row in podman.containers():
-            podman.run("rm", "--force", "--time=0", "--volumes", row["Id"])
+            podman.remove(row["Id"])
         if checkout.prefix in podman.run("network", "ls", "--format", "{{.Name}}").split():
             podman.run("network", "rm", checkout.prefix)
         for path in GENERATED:

@@ -20,6 +20,7 @@ LABEL = "mev-lab"
 
 # Machines that hold no CAP_SYS_RESOURCE refuse containers that ask for more than their own limit.
 _LIMIT_OF_LAST_RESORT = 10_000
+_SHUTDOWN_SECONDS = 20
 _RUNTIMES = ("runc", "crun")
 
 
@@ -59,6 +60,10 @@ class Podman:
         """Return what podman lists of this checkout's containers, running or not."""
         listed = self.json("ps", "--all", "--filter", f"label={LABEL}={self._checkout.prefix}", "--format", "json")
         return list(listed)
+
+    def remove(self, container: str) -> None:
+        """Shut `container` down, so that whoever is connected learns of it, and remove it."""
+        self.run("rm", "--force", f"--time={_SHUTDOWN_SECONDS}", "--volumes", container)
 
     def ensure_runtime(self, image: str) -> None:
         """Find settings with which a privileged systemd container starts; remember the answer in .lab."""

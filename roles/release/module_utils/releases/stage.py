@@ -133,13 +133,13 @@ def _from_wheelhouse(store: Store, wanted: Wanted, _network: fetch.Network) -> d
     aside = _moved_aside(store, final)
     try:
         venv.build(wheelhouse, final)
-        venv.link(final, wanted.files)
+        venv.link(final, wanted.component, wanted.files)
         checksum = verify.sha256_of(wheelhouse / venv.REQUIREMENTS)
         marker = {
             **_marker(wanted, checksum, CONTROLLER, "hashes in " + venv.REQUIREMENTS),
             "python": venv.python_version(),
         }
-        finish(final, {**marker, "files": ["bin/python"]})
+        finish(final, {**marker, "files": ["pyvenv.cfg"]})
     except BaseException:
         shutil.rmtree(final, ignore_errors=True)
         if aside is not None:

@@ -96,6 +96,8 @@ class Store:
         if link.exists() and not link.is_symlink():
             message = f"{link} is no symlink, so it was not made by this role; move it away."
             raise ReleaseError(message)
+        if self.link(name) == version:
+            return  # its age tells services whether they have started since
         if not version:
             link.unlink(missing_ok=True)
         else:

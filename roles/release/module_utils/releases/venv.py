@@ -48,18 +48,26 @@ def build(wheelhouse: Path, environment: Path) -> None:
     )
 
 
-def link(environment: Path, files: dict[str, str]) -> None:
-    """Lead stable names into the environment: {"site-packages/mev": "mev"} makes `mev` a symlink."""
+def link(environment: Path, component: str, files: dict[str, str]) -> None:
+    """Lead stable names into the environment: {"site-packages/mev": "mev"} makes `mev` a symlink.
+
+    Without any, a package that has the component's name is linked under that name.
+    """
+    own = f"{SITE_PACKAGES}/{component}"
+    if not files and (environment / _inside(own)).is_dir():
+        files = {own: component}
     for source, name in files.items():
-        target = source
-        if source.split("/")[0] == SITE_PACKAGES:
-            target = f"lib/python{python_version()}/{source}"
-        if not (environment / target).exists():
-            message = f"it holds no {source}, which its files name"
+        target = environment / _inside(source)
+        if not target.exists():
+            message = f"the environment holds no {source}, which files names"
             raise ReleaseError(message)
         place = environment / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(os.path.relpath(environment / target, place.parent))
+        place.symlink_to(os.path.relpath(target, place.parent))
+
+
+def _inside(path: str) -> str:
+    return f"lib/python{python_version()}/{path}" if path.split("/", maxsplit=1)[0] == SITE_PACKAGES else path
 
 
 def _run(command: list[str], doing: str) -> None:

@@ -1,0 +1,1 @@
+"""Stand-ins for the chain clients, in upstream's package formats. None of them is the real client."""

@@ -1,0 +1,186 @@
+"""Pack stand-ins as upstream packs its clients: tar archives and Debian packages with checksum files, OCI image layouts.
+
+The same source gives the same bytes, so digests are stable and an unchanged artefact is not written again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).resolve().parent
+RELEASES = ROOT / "roles" / "catalogue" / "defaults" / "main" / "releases.yml"
+SHEBANG = b"#!/usr/bin/python3\n"
+# 1980-01-01, the earliest time that a zip archive can hold.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+MACHINE = "x86_64"
+MARKER = b"A stand-in's replay machines: no WASM is in here.\n"
+
+
+class Image(NamedTuple):
+    """An OCI image layout and the reference under which the lab's registry serves it."""
+
+    layout: Path
+    reference: str
+    digest: str
+
+
+def releases() -> dict[str, Any]:
+    """The catalogue's releases, as roles see them without an inventory."""
+    loaded: dict[str, Any] = yaml.safe_load(RELEASES.read_text())["catalogue_default_releases"]
+    return loaded
+
+
+def build_all(mirror: Path, pins: Path, images: Path) -> list[Image]:
+    """Pack every release of the catalogue below `mirror` and `images`, and write the pins that stand for upstream's digests."""
+    built: list[Image] = []
+    for component, release in releases().items():
+        image = build(component, release, mirror, images)
+        if image is not None:
+            built.append(image)
+    pinned = {image.reference.rpartition("/")[2].partition(":")[0]: image.digest for image in built}
+    names = {
+        release["image"].rpartition("/")[2].partition(":")[0]: component
+        for component, release in releases().items()
+        if "image" in release
+    }
+    data = {"release_pins": {names[name]: {MACHINE: digest} for name, digest in pinned.items()}}
+    _write(pins, b"---\n# Written by the lab: digests of its stand-ins' images.\n" + yaml.safe_dump(data).encode())
+    return built
+
+
+def build(
+    component: str, release: Mapping[str, Any], mirror: Path, images: Path, *, version: str = "", tampered: bool = False
+) -> Image | None:
+    """Pack one release; the image it became, or None for an archive. A tampered one no longer matches its checksum."""
+    version = version or str(release["version"])
+    words = {"version": version, "arch": release["arch"][MACHINE]}
+    files = {
+        inside.format(**words): _content(target, component, version) for inside, target in release["files"].items()
+    }
+    if release["kind"] == "oci":
+        return _image(images, release["image"].format(**words), files, words["arch"])
+    packed = _tar(files) if release["kind"] == "tar" else _deb(component, version, words["arch"], files)
+    source = release["source"].format(**words).removeprefix("https://")
+    digest = hashlib.sha256(packed).hexdigest()
+    _write(mirror / source, packed + b"tampered" if tampered else packed)
+    sums = release["verify"]["checksums"].format(**words).removeprefix("https://")
+    _write(mirror / sums, f"{digest}  {Path(source).name}\n".encode())
+    return None
+
+
+def _content(target: str, component: str, version: str) -> dict[str, bytes] | bytes:
+    if target.startswith("bin/"):
+        return _program(component, version)
+    return {"latest/module-root.txt": MARKER}
+
+
+def _program(component: str, version: str) -> bytes:
+    """One executable zip file with the stand-in's modules and lists."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+
+        def add(name: str, content: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
+
+        add("__main__.py", b"import sys\n\nfrom lab.standins.client.main import main\n\nsys.exit(main())\n")
+        add("lab/__init__.py", b"")
+        add("lab/standins/__init__.py", b"")
+        add("lab/standins/artefact.json", json.dumps({"component": component, "version": version}).encode())
+        for path in sorted([*SOURCE.glob("client/*.py"), *SOURCE.glob("data/*/*.txt")]):
+            add(f"lab/standins/{path.relative_to(SOURCE)}", path.read_bytes())
+    return SHEBANG + packed.getvalue()
+
+
+def _tar(files: Mapping[str, dict[str, bytes] | bytes], *, compressed: bool = True) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        made: set[str] = set()
+        for name, content in files.items():
+            leaves = (
+                {name: content}
+                if isinstance(content, bytes)
+                else {f"{name}/{leaf}": data for leaf, data in content.items()}
+            )
+            for leaf, data in leaves.items():
+                for parent in reversed(Path(leaf).parents):
+                    if str(parent) != "." and str(parent) not in made:
+                        made.add(str(parent))
+                        entry = tarfile.TarInfo(str(parent))
+                        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                        archive.addfile(entry)
+                entry = tarfile.TarInfo(leaf)
+                entry.size, entry.mode = len(data), 0o755
+                archive.addfile(entry, io.BytesIO(data))
+    return gzip.compress(packed.getvalue(), mtime=0) if compressed else packed.getvalue()
+
+
+def _deb(component: str, version: str, arch: str, files: Mapping[str, dict[str, bytes] | bytes]) -> bytes:
+    control = f"Package: {component}\nVersion: {version}\nArchitecture: {arch}\nMaintainer: lab\nDescription: stand-in for {component}\n"
+    members = {
+        "debian-binary": b"2.0\n",
+        "control.tar.gz": _tar({"./control": control.encode()}),
+        "data.tar.gz": _tar({f"./{name}": data for name, data in files.items()}),
+    }
+    packed = b"!<arch>\n"
+    for name, data in members.items():
+        packed += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+        )
+    return packed
+
+
+def _image(images: Path, reference: str, files: Mapping[str, dict[str, bytes] | bytes], arch: str) -> Image:
+    repository, _, tag = reference.partition(":")
+    layout = images / repository / tag
+    plain = _tar(files, compressed=False)
+    layer = gzip.compress(plain, mtime=0)
+    config = json.dumps(
+        {
+            "architecture": arch,
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(plain).hexdigest()}"]},
+        }
+    ).encode()
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _blob(layout, config, "application/vnd.oci.image.config.v1+json"),
+            "layers": [_blob(layout, layer, "application/vnd.oci.image.layer.v1.tar+gzip")],
+        }
+    ).encode()
+    described = _blob(layout, manifest, "application/vnd.oci.image.manifest.v1+json")
+    index = {
+        "schemaVersion": 2,
+        "manifests": [{**described, "annotations": {"org.opencontainers.image.ref.name": tag}}],
+    }
+    _write(layout / "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+    _write(layout / "index.json", json.dumps(index).encode())
+    return Image(layout, reference, str(described["digest"]))
+
+
+def _blob(layout: Path, content: bytes, media_type: str) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
+    _write(layout / "blobs" / "sha256" / digest, content)
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
+
+
+def _write(path: Path, content: bytes) -> None:
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,156 @@
+"""Start as the client whose name the packed file carries."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import IO
+
+from aiohttp import web
+
+from lab.standins.client import plan as plans
+from lab.standins.client import token
+from lab.standins.client.arguments import RefusedError, parse
+from lab.standins.client.consensus import OpNode, WrongParentError, heimdall_rest, heimdall_rpc
+from lab.standins.client.evm import Evm, Faults, url_of
+from lab.standins.client.execution import Execution, beacon_application
+from lab.standins.client.plan import Address, Plan
+
+log = logging.getLogger("stand-in")
+VERSION_WORDS = {"--version", "version", "-v", "--v"}
+
+
+def main() -> int:
+    """Parse, check, serve until a signal; the exit code of the real client where it would refuse."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    version = json.loads(resources.files("lab.standins").joinpath("artefact.json").read_text())["version"]
+    program = Path(sys.argv[0]).name
+    if sys.argv[1:2] and sys.argv[1] in VERSION_WORDS:
+        sys.stdout.write(f"{program} version {version} (stand-in)\n")
+        return 0
+    try:
+        plan = plans.of(program, parse(program, sys.argv[1:]), os.environ)
+        faults = Faults(program, plan.chain_id)
+        held = _checked(plan, faults)
+    except RefusedError as refused:
+        sys.stderr.write(f"{refused}\n")
+        return refused.code
+    with held:
+        try:
+            return asyncio.run(_serve(plan, faults, version))
+        except (OSError, WrongParentError) as error:
+            sys.stderr.write(f"Fatal: {error}\n")
+            return 1
+
+
+def _checked(plan: Plan, faults: Faults) -> IO[str]:
+    """The data directory's lock, once everything that the client checks before it starts has held."""
+    if faults.get("refuse_start"):
+        raise RefusedError(str(faults.get("refuse_start")))
+    if plan.jwt is not None:
+        token.secret_in(plan.jwt)
+    return _lock(plan.data)
+
+
+def _lock(data: Path) -> IO[str]:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        handle = (data / "LOCK").open("w")
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RefusedError(
+            f"Fatal: Failed to open database: datadir already used by another process: {data}"
+        ) from error
+    except OSError as error:
+        raise RefusedError(f"Fatal: cannot use the data directory {data}: {error.strerror}") from error
+    return handle
+
+
+async def _serve(plan: Plan, faults: Faults, version: str) -> int:
+    evm = Evm(url_of(plan.chain_id))
+    runners: list[web.AppRunner] = []
+
+    async def listen(app: web.Application, address: Address) -> None:
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await runner.setup()
+        await web.TCPSite(runner, *address, reuse_address=True).start()
+        runners.append(runner)
+
+    execution = Execution(plan, evm, faults, version)
+    for api in plan.apis:
+        await listen(execution.application(api), api.address)
+    if plan.beacon:
+        await listen(beacon_application(evm, version), plan.beacon)
+    followed: asyncio.Task[None] | None = None
+    if plan.role == "consensus" and plan.own_rpc:
+        node = OpNode(plan, faults, version)
+        await listen(node.application(), plan.own_rpc)
+        followed = asyncio.create_task(node.follow())
+    if plan.role == "heimdall" and plan.own_rpc:
+        await listen(heimdall_rpc(plan, evm, faults), plan.own_rpc)
+        if plan.rest:
+            await listen(heimdall_rest(version), plan.rest)
+    if plan.metrics:
+        await listen(_metrics(plan, evm), plan.metrics)
+    held = [_bound(address, socket.SOCK_STREAM) for address in plan.tcp] + [
+        _bound(address, socket.SOCK_DGRAM) for address in plan.udp
+    ]
+    log.info("this is a stand-in for %s %s on chain %d, not the real client", plan.program, version, plan.chain_id)
+    code = await _until_asked_to_stop(plan, faults, followed)
+    for handle in held:
+        handle.close()
+    for runner in runners:
+        await runner.cleanup()
+    await evm.close()
+    return code
+
+
+async def _until_asked_to_stop(plan: Plan, faults: Faults, followed: asyncio.Task[None] | None) -> int:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    if plan.program == "bor":
+        # The real Bor dies of a hang-up without a clean stop.
+        loop.add_signal_handler(signal.SIGHUP, os._exit, 129)
+    stop = asyncio.create_task(asked.wait())
+    waiting = [stop, *([followed] if followed else [])]
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if followed is not None and followed in done:
+        followed.result()
+    elif followed is not None:
+        followed.cancel()
+    seconds = float(faults.get("stop_seconds") or 0)
+    if seconds:
+        log.info("stopping takes %s s, as told", seconds)
+        await asyncio.sleep(seconds)
+    return 0
+
+
+def _bound(address: Address, kind: socket.SocketKind) -> socket.socket:
+    handle = socket.socket(socket.AF_INET, kind)
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    handle.setblocking(False)
+    host = "127.0.0.1" if address[0] == "localhost" else address[0]
+    handle.bind((host, address[1]))
+    if kind is socket.SOCK_STREAM:
+        handle.listen(8)
+    return handle
+
+
+def _metrics(plan: Plan, evm: Evm) -> web.Application:
+    async def page(_: web.Request) -> web.Response:
+        head = int(await evm.call("eth_blockNumber"), 16)
+        return web.Response(text=f'standin_head_block{{program="{plan.program}",chain_id="{plan.chain_id}"}} {head}\n')
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", page)
+    return app

@@ -10,6 +10,8 @@ from lab.ca import ensure_ca
 from lab.evm import chains, npm, seed
 from lab.hosts import HostFile, ensure_host
 from lab.progress import step
+from lab.standins.build import build_all
+from lab.standins.build import build_all
 from lab.world import registry
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from lab.evm.npm import Modules
 
 NAME = "world"
+PINS = "inventories/lab/group_vars/all/pins.yml"
+DEPLOYMENT = "inventories/lab/group_vars/all/deployment.yml"
 _HERE = Path(__file__).parent
 _NATIVE_FOR_SIGNER_WEI = 1000 * 10**18
 """What the engine's signer is given on each chain: 1,000 coins."""
@@ -28,6 +32,14 @@ def ensure_world(checkout: Checkout) -> bool:
         modules = _modules(checkout)
         for part in ("mirror", registry.LAYOUTS, "evm", "world/evm", "world/registry"):
             (checkout.state / part).mkdir(parents=True, exist_ok=True)
+        with step("stand-in clients for the mirror and the registry"):
+            build_all(checkout.state / "mirror", checkout.root / PINS, checkout.state / registry.LAYOUTS)
+        with step("packing stand-in clients as upstream packs the real ones"):
+            build_all(
+                checkout.state / "mirror",
+                checkout.root / "inventories" / "lab" / "group_vars" / "all" / "pins.yml",
+                checkout.state / registry.LAYOUTS,
+            )
         changed = ensure_host(checkout, NAME, files=_files(checkout, modules), options=_mounts(checkout, modules))
         registry.publish_all(checkout)
         _seed(checkout, modules)
@@ -53,8 +65,7 @@ def _seed(checkout: Checkout, modules: Modules) -> None:
             chain_urls(checkout), modules, fund={secrets.signer_address(checkout): _NATIVE_FOR_SIGNER_WEI}
         )
     deployment.write(checkout.state / "evm" / "deployment.json")
-    variables = checkout.root / "inventories" / "lab" / "group_vars" / "all" / "deployment.yml"
-    seed.write_vars(deployment, variables, list(chains.load()))
+    seed.write_vars(deployment, checkout.root / DEPLOYMENT, list(chains.load()))
 
 
 def _files(checkout: Checkout, modules: Modules) -> dict[str, HostFile]:

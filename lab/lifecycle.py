@@ -18,7 +18,7 @@ from lab.image.build import Recipe, ensure_image
 from lab.podman import Podman
 from lab.process import as_root
 from lab.progress import say, step
-from lab.world.world import ensure_world
+from lab.world.world import DEPLOYMENT, PINS, ensure_world
 
 if TYPE_CHECKING:
     from lab.checkout import Checkout
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HOST = status.HOST
 INVENTORY = "inventories/lab"
 CONNECTION = f"{INVENTORY}/host_vars/{HOST}/connection.yml"
-GENERATED = (CONNECTION, f"{INVENTORY}/group_vars/all/deployment.yml", f"{INVENTORY}/group_vars/all/pins.yml")
+GENERATED = (CONNECTION, DEPLOYMENT, PINS)
 """What the lab writes outside .lab; git ignores each of them."""
 
 _FIRST_ARBITRAGE_SECONDS = 180

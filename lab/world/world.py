@@ -11,7 +11,6 @@ from lab.evm import chains, npm, seed
 from lab.hosts import HostFile, ensure_host
 from lab.progress import step
 from lab.standins.build import build_all
-from lab.standins.build import build_all
 from lab.world import registry
 
 if TYPE_CHECKING:
@@ -32,14 +31,8 @@ def ensure_world(checkout: Checkout) -> bool:
         modules = _modules(checkout)
         for part in ("mirror", registry.LAYOUTS, "evm", "world/evm", "world/registry"):
             (checkout.state / part).mkdir(parents=True, exist_ok=True)
-        with step("stand-in clients for the mirror and the registry"):
-            build_all(checkout.state / "mirror", checkout.root / PINS, checkout.state / registry.LAYOUTS)
         with step("packing stand-in clients as upstream packs the real ones"):
-            build_all(
-                checkout.state / "mirror",
-                checkout.root / "inventories" / "lab" / "group_vars" / "all" / "pins.yml",
-                checkout.state / registry.LAYOUTS,
-            )
+            build_all(checkout.state / "mirror", checkout.root / PINS, checkout.state / registry.LAYOUTS)
         changed = ensure_host(checkout, NAME, files=_files(checkout, modules), options=_mounts(checkout, modules))
         registry.publish_all(checkout)
         _seed(checkout, modules)

@@ -172,6 +172,11 @@ def managed_service_host_problems(facts: Values, values: Values, host: str, *, c
                 f"managed_service_{variable} of {service} names {what} {min(missing)}, which {host} lacks; "
                 f"allowed: {facts[online]}."
             )
+    if values["credentials"] and not facts["shares_mounts"]:
+        problems.append(
+            f"{host} keeps its mounts private, so that systemd cannot hand over the credentials of {service}.service "
+            "(managed_service_credentials); a container's start must run `mount --make-rshared /` before systemd."
+        )
     if credentials:
         problems += [
             f"The credential {path} of {service}.service (managed_service_credentials) is not there on {host}; "

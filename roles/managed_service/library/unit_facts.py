@@ -62,7 +62,7 @@ active_state:
   description: systemd's ActiveState.
   type: str
   returned: always
-invocation:
+run_id:
   description: The id of the unit's present run; empty where there is none.
   type: str
   returned: always
@@ -85,6 +85,10 @@ missing_parents:
   description: Those of C(parents) that are not there.
   type: list
   elements: str
+  returned: always
+shares_mounts:
+  description: Whether mounts below C(/run) reach systemd's own namespace, as those of credentials must; many containers' do not.
+  type: bool
   returned: always
 online_cpus:
   description: The host's CPUs, as the kernel lists them.
@@ -217,6 +221,16 @@ def read_list(path: str) -> str:
         return "0"
 
 
+def shares_mounts(mountinfo: str) -> bool:
+    """Say whether the mount that holds /run is shared, from the text of a mountinfo file; see proc(5)."""
+    shared = {}
+    for line in mountinfo.splitlines():
+        fields, _, _ = line.partition(" - ")
+        columns = fields.split()
+        shared[columns[4]] = any(option.startswith("shared:") for option in columns[6:])
+    return shared.get("/run", shared.get("/", False))
+
+
 def main() -> None:
     """Run as Ansible runs a module."""
     module = AnsibleModule(
@@ -239,12 +253,13 @@ def main() -> None:
         changed=False,
         exists=properties.get("LoadState") not in {"not-found", None},
         active_state=properties.get("ActiveState", ""),
-        invocation=properties.get("InvocationID", ""),
+        run_id=properties.get("InvocationID", ""),
         needs_reload=properties.get("NeedDaemonReload") == "yes",
         stale_reads=stale(given["reads"], properties),
         holders=[holder for holder in holders if holder],
         missing_files=[path for path in given["files"] if not Path(path).is_file()],
         missing_parents=[path for path in given["parents"] if not Path(path).exists()],
+        shares_mounts=shares_mounts((PROC / "1" / "mountinfo").read_text()),
         online_cpus=read_list("/sys/devices/system/cpu/online"),
         online_nodes=read_list("/sys/devices/system/node/online"),
     )

@@ -9,6 +9,7 @@ from mev.domain.market import Address, Hash
 # The type byte of a dynamic-fee transaction (EIP-2718, EIP-1559).
 DYNAMIC_FEE = b"\x02"
 RLP_LONG = 55
+KEY_BYTES = 32
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,8 @@ class Signer:
 
     def __init__(self, secret: bytes) -> None:
         """Take the key's 32 bytes; raises ValueError where they are no key of the curve."""
+        if len(secret) != KEY_BYTES:
+            raise ValueError(f"a signing key is {KEY_BYTES} bytes, not {len(secret)}")
         self._key = coincurve.PrivateKey(secret)
         self.address: Address = keccak256(self._key.public_key.format(compressed=False)[1:])[12:]
 

@@ -53,9 +53,10 @@ transitions = Table(
     UniqueConstraint("opportunity", "previous"),
     ForeignKeyConstraint(["opportunity", "previous"], ["transitions.opportunity", "transitions.state"]),
     CheckConstraint(
-        f"previous IS NULL AND state = '{State.DETECTED}' OR previous || '>' || state IN ("
+        # Not a chain of OR: with NULL in it a check is neither true nor false, and then it passes.
+        f"CASE WHEN previous IS NULL THEN state = '{State.DETECTED}' ELSE previous || '>' || state IN ("
         + ", ".join(f"'{before}>{after}'" for before, after in _LEGAL_STEPS)
-        + ")",
+        + ") END",
         name="legal_next",
     ),
     Index("transitions_by_state", "state", "previous"),

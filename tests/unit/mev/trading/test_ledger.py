@@ -1,0 +1,174 @@
+"""The ledger: only legal steps, nothing altered, no nonce twice, nothing booked twice."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
+from mev.runtime.storage import Database
+from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, tables
+
+from tests.unit.mev.trading.conftest import NATIVE, Clock, submission
+
+ZERO = bytes(20)
+TO_SUBMITTED = [State.SCREENED, State.SIMULATED, State.APPROVED]
+
+
+def entry(amount: int, kind: EntryKind = EntryKind.SWAP_PROFIT, token: bytes = NATIVE, at_ns: int = 0) -> Entry:
+    return Entry("ethereum", "a", kind, token, amount, b"\x01" * 32, 8, at_ns)
+
+
+def reach(ledger: Ledger, opportunity: Opportunity, *states: State) -> None:
+    assert ledger.detect(opportunity)
+    for state in states:
+        ledger.move(opportunity.id, state)
+
+
+def test_an_opportunity_is_detected_once(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
+    assert ledger.detect(opportunity())
+    assert not ledger.detect(opportunity())
+    assert ledger.state("a") is State.DETECTED
+
+
+@given(st.lists(st.sampled_from(list(State)), max_size=8))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_only_legal_steps_are_taken(
+    ledger: Ledger, opportunity: Callable[..., Opportunity], asked: list[State]
+) -> None:
+    identity = "-".join(asked) or "none"
+    ledger.detect(opportunity(identity))
+    stands = State.DETECTED
+    for state in asked[: 8 if ledger.state(identity) is State.DETECTED else 0]:
+        if state in LEGAL_NEXT[stands]:
+            ledger.move(identity, state)
+            stands = state
+        else:
+            with pytest.raises(IllegalTransitionError):
+                ledger.move(identity, state)
+        assert ledger.state(identity) is stands
+
+
+def test_an_unknown_opportunity_takes_no_step(ledger: Ledger) -> None:
+    with pytest.raises(IllegalTransitionError, match="unknown"):
+        ledger.move("nobody", State.SCREENED)
+
+
+@pytest.mark.parametrize(
+    ("previous", "state"),
+    [("detected", "submitted"), ("screened", "simulated"), (None, "screened"), ("included", "detected")],
+)
+def test_the_database_itself_refuses_an_illegal_step(
+    ledger: Ledger, database: Database, opportunity: Callable[..., Opportunity], previous: str | None, state: str
+) -> None:
+    reach(ledger, opportunity())
+    with pytest.raises(IntegrityError), database.begin() as connection:
+        connection.execute(
+            insert(tables.transitions).values(opportunity="a", previous=previous, state=state, reason="", at_ns=1)
+        )
+
+
+@pytest.mark.parametrize("table", tables.APPEND_ONLY, ids=lambda table: str(table.name))
+@pytest.mark.parametrize("verb", ["update", "delete", "replace"])
+def test_what_is_written_stays(
+    ledger: Ledger, database: Database, opportunity: Callable[..., Opportunity], table: tables.Table, verb: str
+) -> None:
+    reach(ledger, opportunity(), State.SCREENED)
+    ledger.simulated("a", 1, 2, 3)
+    ledger.move("a", State.APPROVED)
+    ledger.submit(submission())
+    ledger.settle(submission(), State.INCLUDED, booked=[entry(5)])
+    with database.begin() as connection:
+        before = connection.execute(select(table)).all()
+    row = before[0]._asdict()
+    last = list(table.columns)[-1]
+    change = {
+        "update": update(table).values({last: 9}),
+        "delete": delete(table),
+        "replace": insert(table).prefix_with("OR REPLACE").values({**row, last.name: 9}),
+    }[verb]
+    with pytest.raises(IntegrityError, match=f"{table.name} is append-only"), database.begin() as connection:
+        connection.execute(change)
+    with database.begin() as connection:
+        assert connection.execute(select(table)).all() == before
+
+
+def test_a_nonce_in_flight_is_taken(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
+    reach(ledger, opportunity("a"), *TO_SUBMITTED)
+    reach(ledger, opportunity("b"), *TO_SUBMITTED)
+    ledger.submit(submission("a", mark=1))
+    with pytest.raises(NonceTakenError, match="nonce 0"):
+        ledger.submit(submission("b", mark=2))
+    assert ledger.state("b") is State.APPROVED
+    assert [each.opportunity for each in ledger.in_flight("ethereum")] == ["a"]
+    ledger.settle(submission("a", mark=1), State.EXPIRED, "never_seen")
+    ledger.submit(submission("b", mark=2))
+    assert ledger.in_flight("ethereum") == [submission("b", mark=2)]
+
+
+def test_two_chains_share_nonces(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
+    reach(ledger, opportunity("a"), *TO_SUBMITTED)
+    reach(ledger, opportunity("b", chain="base"), *TO_SUBMITTED)
+    ledger.submit(submission("a", mark=1))
+    ledger.submit(submission("b", mark=2, chain="base"))
+    assert [each.opportunity for each in ledger.in_flight("base")] == ["b"]
+
+
+def test_a_receipt_read_twice_books_once(ledger: Ledger) -> None:
+    for _ in range(2):
+        ledger.settle(submission("operator:fund"), State.INCLUDED, booked=[entry(5, EntryKind.FUNDING)])
+    assert ledger.balance("ethereum", NATIVE) == 5
+
+
+def test_sums_pass_64_bits(ledger: Ledger) -> None:
+    ledger.book([entry(2**200), entry(-(2**199), EntryKind.GAS)])
+    assert ledger.balance("ethereum", NATIVE) == 2**199
+
+
+def test_earned_counts_profit_and_gas_since_a_time_and_no_funding(ledger: Ledger) -> None:
+    ledger.book([entry(7, EntryKind.FUNDING, at_ns=5), entry(5, at_ns=5), entry(-3, EntryKind.GAS, ZERO, at_ns=6)])
+    assert ledger.earned_since("ethereum", 5) == 2
+    assert ledger.earned_since("ethereum", 6) == -3
+    assert ledger.earned_since("ethereum", 7) == 0
+    assert ledger.earned_since("base", 0) == 0
+
+
+def test_what_a_crash_interrupted_is_found(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
+    states = [State.DETECTED, *TO_SUBMITTED]
+    for count, state in enumerate(states):
+        reach(ledger, opportunity(state.value), *states[1 : count + 1])
+    reach(ledger, opportunity("done"), State.DROPPED)
+    reach(ledger, opportunity("elsewhere", chain="base"))
+    assert set(ledger.unfinished("ethereum")) == {state.value for state in states}
+
+
+def test_a_ledger_opened_again_goes_on(
+    tmp_path: Path, ledger: Ledger, clock: Clock, opportunity: Callable[..., Opportunity]
+) -> None:
+    reach(ledger, opportunity(), *TO_SUBMITTED)
+    ledger.submit(submission())
+    again = Ledger(Database(tmp_path / "mev_opportunities.db"), clock)
+    assert again.in_flight("ethereum") == [submission()]
+    assert not again.detect(opportunity())
+
+
+def test_a_replacement_has_the_same_nonce(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
+    reach(ledger, opportunity(), *TO_SUBMITTED)
+    ledger.submit(submission())
+    ledger.replace(submission(), submission(mark=2))
+    with pytest.raises(ValueError, match="another nonce"):
+        ledger.replace(submission(), submission(mark=3, nonce=1))
+    assert [each.hash for each in ledger.replacements(submission())] == [b"\x02" * 32]
+    assert [each.hash for each in ledger.in_flight("ethereum")] == [b"\x01" * 32]
+
+
+def test_every_path_of_the_state_machine_ends() -> None:
+    final = {state for state, after in LEGAL_NEXT.items() if not after}
+    path = [State.DETECTED, *TO_SUBMITTED, State.SUBMITTED, State.INCLUDED]
+    assert all(after in LEGAL_NEXT[before] for before, after in pairwise(path))
+    assert final == {State.INCLUDED, State.REVERTED, State.EXPIRED, State.DROPPED}

@@ -31,6 +31,9 @@ EVM_CHAINS = Path(__file__).parent / "evm" / "chains.json"
 WORLD_NAMES = ("world", "mirror.lab")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
+# systemd hands credentials over through a mount, which a container's private mounts would keep from the service.
+_INIT = ("/bin/sh", "-c", "mount --make-rshared / && exec /sbin/init")
+
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
@@ -177,7 +180,7 @@ def _standin(chains: Mapping[str, Mapping[str, int]]) -> bytes:
 
 
 def _fingerprint(image: str, files: Mapping[str, HostFile], options: Sequence[str]) -> str:
-    parts = hashlib.sha256(repr((image, tuple(options))).encode())
+    parts = hashlib.sha256(repr((image, tuple(options), _INIT)).encode())
     for path, file in sorted(files.items()):
         parts.update(repr((path, file)).encode())
     return parts.hexdigest()[:12]
@@ -200,7 +203,7 @@ def _create(podman: Podman, checkout: Checkout, host: Host, image: str, made_fro
         f"--label={LABEL}.made-from={made_from}",
         *options,
         image,
-        "/sbin/init",
+        *_INIT,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mev.chain.abi import keccak256
+from mev.chain.abi import encode_call, keccak256, selector
 from mev.domain.market import Address, Pool
 from mev.domain.opportunity import Cycle
 
@@ -15,8 +15,10 @@ from mev.domain.opportunity import Cycle
 CREATE2_DEPLOYER: Address = bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c")
 SALT = b"mev executor".ljust(32, b"\0")
 
-EXECUTE_SELECTOR = keccak256(b"execute(uint256,uint256,uint256,(address,address,bool,uint256,uint256)[])")[:4]
-WITHDRAW_SELECTOR = keccak256(b"withdraw(address,uint256)")[:4]
+EXECUTE = selector("execute(uint256,uint256,uint256,(address,address,bool,uint256,uint256)[])")
+WITHDRAW = selector("withdraw(address,uint256)")
+# Where in execute()'s arguments its one dynamic one begins: behind four words.
+HOPS_OFFSET = 4 * 32
 
 
 class ExecutorMissingError(Exception):
@@ -44,7 +46,7 @@ def artefact() -> Artefact:
 
 def init_code(owner: Address) -> bytes:
     """Bytecode followed by its constructor's argument."""
-    return bytes.fromhex(artefact().bytecode.removeprefix("0x")) + _word(owner)
+    return bytes.fromhex(artefact().bytecode.removeprefix("0x")) + encode_call(b"", owner)
 
 
 def address(owner: Address) -> Address:
@@ -61,24 +63,14 @@ def encode_execute(
     cycle: Cycle, pools: Mapping[Address, Pool], amount_in: int, min_profit: int, deadline_block: int
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none."""
-    head = _word(amount_in) + _word(min_profit) + _word(deadline_block) + _word(4 * 32) + _word(len(cycle.hops))
-    tail = []
+    words: list[int | Address] = [amount_in, min_profit, deadline_block, HOPS_OFFSET, len(cycle.hops)]
     for hop in cycle.hops:
         pool = pools[hop.pool]
-        tail += [
-            _word(hop.pool),
-            _word(pool.token0 if hop.zero_for_one else pool.token1),
-            _word(int(hop.zero_for_one)),
-            _word(pool.fee_numerator),
-            _word(pool.fee_denominator),
-        ]
-    return EXECUTE_SELECTOR + head + b"".join(tail)
+        token_in = pool.token0 if hop.zero_for_one else pool.token1
+        words += [hop.pool, token_in, int(hop.zero_for_one), pool.fee_numerator, pool.fee_denominator]
+    return encode_call(EXECUTE, *words)
 
 
 def encode_withdraw(token: Address, amount: int) -> bytes:
     """Calldata of withdraw(): `amount` base units of `token` to the owner."""
-    return WITHDRAW_SELECTOR + _word(token) + _word(amount)
-
-
-def _word(value: int | bytes) -> bytes:
-    return value.rjust(32, b"\0") if isinstance(value, bytes) else value.to_bytes(32, "big")
+    return encode_call(WITHDRAW, token, amount)

@@ -1,0 +1,82 @@
+"""Profit and loss of single arbitrages, as the ledger's entries have it."""
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import select
+
+from mev.domain import EntryKind, State
+from mev.runtime.storage import Database
+from mev.trading.ledger.tables import entries, opportunities, submissions, transitions
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """An included opportunity; money is wei of the chain's native coin, whose wrapped form `token` is."""
+
+    chain: str
+    strategy: str
+    opportunity: str
+    transaction: str
+    block_number: int
+    at_ns: int
+    token: str
+    amount_in_wei: int
+    profit_wei: int
+    gas_wei: int
+
+    @property
+    def net_wei(self) -> int:
+        """Profit after gas."""
+        return self.profit_wei - self.gas_wei
+
+
+def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fill]:
+    """Return included opportunities, the newest or the oldest `count` of them."""
+    steps = transitions.c
+    query = (
+        select(steps.opportunity, steps.at_ns)
+        .where(steps.state == State.INCLUDED)
+        .order_by(steps.seq.desc() if newest_first else steps.seq)
+        .limit(count)
+    )
+    with ledger.begin() as connection:
+        found = connection.execute(query).all()
+        names = [row.opportunity for row in found]
+        known = {
+            row.id: row for row in connection.execute(select(opportunities).where(opportunities.c.id.in_(names)))
+        }
+        sent = {
+            row.opportunity: row.transaction
+            for row in connection.execute(
+                select(submissions.c.opportunity, submissions.c.transaction).where(submissions.c.opportunity.in_(names))
+            )
+        }
+        booked = connection.execute(select(entries).where(entries.c.opportunity.in_(names))).all()
+    result = []
+    for row in found:
+        identity = row.opportunity
+        own = [entry for entry in booked if entry.opportunity == identity]
+        result.append(
+            Fill(
+                chain=known[identity].chain,
+                strategy=known[identity].strategy,
+                opportunity=identity,
+                transaction=sent[identity],
+                block_number=own[0].block_number,
+                at_ns=row.at_ns,
+                token=known[identity].token,
+                amount_in_wei=int(known[identity].amount_in),
+                profit_wei=_sum(own, EntryKind.SWAP_PROFIT),
+                gas_wei=-_sum(own, EntryKind.GAS),
+            )
+        )
+    return result
+
+
+def first_fill(ledger: Database) -> Fill | None:
+    """Return the first included opportunity ever, if there is one."""
+    return next(iter(fills(ledger, count=1, newest_first=False)), None)
+
+
+def _sum(booked: Sequence[object], kind: EntryKind) -> int:
+    return sum(int(entry.amount) for entry in booked if entry.kind == kind)

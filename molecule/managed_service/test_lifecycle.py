@@ -38,6 +38,20 @@ def lone(host: Host) -> Iterator[Host]:
     one({**LONE, "managed_service_state": "absent"})
 
 
+@pytest.fixture(scope="module")
+def late() -> Iterator[dict[str, Any]]:
+    """The variables of a service that the tests spoil in many ways."""
+    variables = {
+        "managed_service_name": "late",
+        "managed_service_user": "dummy",
+        "managed_service_command": ["/usr/local/bin/dummy-node", "--port=18601"],
+        "managed_service_listeners": [{"address": "127.0.0.1", "port": 18601, "protocol": "tcp"}],
+        "managed_service_ready_seconds": 3,
+    }
+    yield variables
+    one({**variables, "managed_service_state": "absent"})
+
+
 def starts(host: Host) -> int:
     return len(host.file(f"{DATA}/starts").content_string.splitlines())
 
@@ -174,21 +188,18 @@ def test_a_killed_service_comes_back(lone: Host) -> None:
         "cpu",
     ],
 )
-def test_what_cannot_be_done_ends_with_one_sentence(change: dict[str, Any], sentences: list[str]) -> None:
-    late: dict[str, Any] = {
-        "managed_service_name": "late",
-        "managed_service_user": "dummy",
-        "managed_service_command": ["/usr/local/bin/dummy-node", "--port=18601"],
-        "managed_service_listeners": [{"address": "127.0.0.1", "port": 18601, "protocol": "tcp"}],
-        "managed_service_ready_seconds": 3,
-    }
-    try:
-        done = one({**late, **change})
-        assert done.code != 0
-        for sentence in sentences:
-            assert sentence in done.messages
-    finally:
-        assert one({**late, "managed_service_state": "absent"}).code == 0
+def test_what_cannot_be_done_ends_with_one_sentence(
+    late: dict[str, Any], change: dict[str, Any], sentences: list[str]
+) -> None:
+    done = one({**late, **change})
+    assert done.code != 0
+    for sentence in sentences:
+        assert sentence in done.messages
+
+
+def test_a_run_after_mending_succeeds(late: dict[str, Any]) -> None:
+    done = one(late)
+    assert done.code == 0, done.output
 
 
 def test_a_taken_port_stops_the_play_before_anything_changes(host: Host) -> None:

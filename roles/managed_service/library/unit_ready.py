@@ -86,6 +86,7 @@ class Wait:
     previous: str
     first_restarts: int | None = None
     last_words: str = ""
+    last_exit: str = ""
     seen: dict[str, str] = field(default_factory=dict)
     active_run: str = ""
     active_since: float = 0.0
@@ -107,6 +108,8 @@ class Wait:
     def look(self) -> None:
         """Ask systemd again; raise where its account says that waiting is pointless."""
         self.seen = show(self.name)
+        if not self.is_previous() and self.seen.get("ExecMainCode", "0") != "0":
+            self.last_exit = self.seen.get("ExecMainStatus", "")
         run = self.seen.get("InvocationID", "") if self.is_active() else ""
         if run != self.active_run:
             self.active_run, self.active_since = run, time.monotonic()
@@ -180,8 +183,8 @@ class Wait:
         words = f"{self.seen.get('ActiveState', 'unknown')}, {self.seen.get('SubState', 'unknown')}"
         if self.seen.get("Result", "success") != "success":
             words += f", {self.seen['Result']}"
-        if self.seen.get("ExecMainCode", "0") != "0":
-            words += f", last exit status {self.seen.get('ExecMainStatus', '?')}"
+        if self.last_exit:
+            words += f", last exit status {self.last_exit}"
         said = self.last_words or self.seen.get("StatusText", "")
         return f"{words}; {said}" if said else words
 

@@ -1,0 +1,163 @@
+"""A chain's blocks with the logs that matter, as events that always fit on each other, whatever node and network do.
+
+collector = BlockCollector(rpc, topics=[SYNC], stall_seconds=36)
+async for event in collector.events():
+    match event:
+        case Reset(block): ...          # read everything anew, as it is after this block; always the first event
+        case Reorg(ancestor): ...       # undo everything after `ancestor`
+        case NewBlock(block, logs): ... # the child of the last block that was told of
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import structlog
+
+from mev.chain.errors import MalformedAnswerError, RpcError, RpcUnavailableError, WrongChainError
+from mev.chain.rpc import Gap, Rpc, Subscription
+from mev.chain.wire import Head, Log, WireLog, encode
+from mev.domain import Block
+from mev.domain.market import Hash
+
+__all__ = ["BlockCollector", "Event", "Log", "NewBlock", "Reorg", "Reset"]
+
+# A gap or a reorganisation of more blocks is answered with Reset: reading all anew is cheaper, and state cannot undo more.
+REMEMBERED_BLOCKS = 64
+RETRY_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """What was known is void: begin at this block."""
+
+    block: Block
+
+
+class Reorg(msgspec.Struct, frozen=True):
+    """Blocks after `ancestor`, one that was told of, are no longer of the chain."""
+
+    ancestor: Block
+
+
+class NewBlock(msgspec.Struct, frozen=True):
+    """The child of the last block, with the logs that were asked for, in order."""
+
+    block: Block
+    logs: tuple[Log, ...]
+
+
+Event = Reset | Reorg | NewBlock
+
+
+class BlockCollector:
+    """Follows newHeads of one node; a head is only a hint, the truth is read by hash."""
+
+    def __init__(self, rpc: Rpc, topics: Sequence[Hash], *, stall_seconds: float) -> None:
+        """Collect logs whose first topic is one of `topics`; after `stall_seconds` without a head, ask for the latest."""
+        self._rpc = rpc
+        self._topics = [encode(topic) for topic in topics]
+        self._stall_seconds = stall_seconds
+        self._known: OrderedDict[Hash, Block] = OrderedDict()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Tell of the chain for ever, through lost connections; raises WrongChainError, and RpcError where it cannot subscribe."""
+        async with self._rpc.subscribe("newHeads") as heads:
+            while True:
+                hint = await self._hint(heads)
+                try:
+                    async for event in self._advance(hint):
+                        yield event
+                except WrongChainError:
+                    raise
+                except (RpcError, RpcUnavailableError) as error:
+                    # Reading is safe to repeat; what was told stands, and the next look goes on from there.
+                    log.warning("chain could not be read", node=self._rpc.node, reason=str(error))
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def _hint(self, heads: Subscription) -> Block | None:
+        """Return the head that the node tells of; None where only asking helps."""
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                item = await heads.next()
+        except TimeoutError:
+            return None
+        if isinstance(item, Gap):
+            return None
+        try:
+            return msgspec.json.decode(item, type=Head).block()
+        except (msgspec.DecodeError, RecursionError, MalformedAnswerError) as error:
+            log.warning("head could not be read", node=self._rpc.node, reason=str(error))
+            return None
+
+    async def _advance(self, hint: Block | None) -> AsyncIterator[Event]:
+        last = self._last()
+        if hint is None or last is None or hint.parent_hash != last.hash:
+            # Heads that waited in a queue may be old: only one that follows the last block is taken as it is.
+            head = await self._latest()
+        else:
+            head = hint
+        if last is None:
+            yield self._begin(head)
+        elif head.hash in self._known:
+            if head.hash != last.hash:
+                yield self._turn_back(head)
+        else:
+            async for event in self._catch_up(last, head):
+                yield event
+
+    async def _catch_up(self, last: Block, head: Block) -> AsyncIterator[Event]:
+        branch = [head]
+        while branch[-1].parent_hash not in self._known:
+            if len(branch) == REMEMBERED_BLOCKS or branch[-1].number == 0:
+                yield self._begin(head)
+                return
+            branch.append(await self._parent(branch[-1]))
+        ancestor = self._known[branch[-1].parent_hash]
+        if ancestor.hash != last.hash:
+            yield self._turn_back(ancestor)
+        for block in reversed(branch):
+            logs = await self._logs(block)
+            self._known[block.hash] = block
+            if len(self._known) > REMEMBERED_BLOCKS:
+                self._known.popitem(last=False)
+            yield NewBlock(block, logs)
+
+    def _last(self) -> Block | None:
+        return next(reversed(self._known.values()), None)
+
+    def _begin(self, block: Block) -> Reset:
+        self._known.clear()
+        self._known[block.hash] = block
+        return Reset(block)
+
+    def _turn_back(self, ancestor: Block) -> Reorg:
+        while next(reversed(self._known)) != ancestor.hash:
+            self._known.popitem()
+        return Reorg(ancestor)
+
+    async def _latest(self) -> Block:
+        return await self._block("eth_getBlockByNumber", "latest")
+
+    async def _parent(self, child: Block) -> Block:
+        parent = await self._block("eth_getBlockByHash", encode(child.parent_hash))
+        if parent.hash != child.parent_hash or parent.number != child.number - 1:
+            raise MalformedAnswerError(f"{self._rpc.node}: the parent of block {child.number} is another block")
+        return parent
+
+    async def _block(self, method: str, which: str) -> Block:
+        head = await self._rpc.call_as(Head, method, [which, False])
+        if head is None:
+            raise RpcUnavailableError(f"{self._rpc.node}: has no block {which}")
+        return head.block()
+
+    async def _logs(self, block: Block) -> tuple[Log, ...]:
+        # By hash (EIP-234): a number may mean another block by now.
+        wanted = {"blockHash": encode(block.hash), "topics": [self._topics]}
+        found = await self._rpc.call_as(list[WireLog], "eth_getLogs", [wanted])
+        logs = sorted((item.log(block) for item in found or ()), key=lambda item: item.index)
+        if len({item.index for item in logs}) != len(logs):
+            raise MalformedAnswerError(f"{self._rpc.node}: block {block.number} has a log twice")
+        return tuple(logs)

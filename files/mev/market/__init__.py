@@ -1,0 +1,1 @@
+"""What the chains hold, exact to the wei."""

@@ -1,0 +1,1 @@
+"""What every service needs: configuration, secrets by reference, storage, logs, life under systemd."""

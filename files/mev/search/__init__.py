@@ -1,0 +1,1 @@
+"""Where the profit is, and how much to put in."""

@@ -1,0 +1,203 @@
+"""How much to put into a cycle.
+
+A constant-product hop gives y = n ro x / (d ri + n x), its fee being n/d. Composed, hops keep the form
+O(x) = (A x + B) / (C x + D), here with B = 0. The profit O(x) - x is concave, greatest at x* = (sqrt(A D) - D) / C,
+and never more than (sqrt(A) - sqrt(D))^2 / C. Screening computes this in float64 for many cycles at once; `size_exact`
+decides in the integers of the contracts, whose divisions round down at each hop.
+
+Source: Moebius composition of constant-product hops, after Angeris et al., arXiv 1911.03380.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from math import isqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mev.domain import Cycle, Hop
+from mev.market.amm import UINT112_MAX, AmmError, cheapest_in, swap
+from mev.market.state import MarketState
+from mev.search.graph import Cycles
+
+# Amounts this close to the best one, at the start and at each token in between, have been tried; base units.
+NEIGHBOURS = 3
+# How often the best amount may move to a better neighbour: hostile reserves must not hold the engine up.
+MOVES = 64
+# What float64 may get wrong over three hops: of the threshold, and of the amount put in.
+SLACK = 1e-6
+ROUNDING = 64 * float(np.finfo(np.float64).eps)
+
+Floats = NDArray[np.float64]
+
+
+class Sized(NamedTuple):
+    """What to put in and what comes out, base units of the cycle's token; both 0 where no amount leaves a profit."""
+
+    amount_in: int
+    amount_out: int
+
+
+class Leg(NamedTuple):
+    """A hop's pool as a swap through it sees it."""
+
+    reserve_in: int
+    reserve_out: int
+    fee_numerator: int
+    fee_denominator: int
+
+
+class Moebius(NamedTuple):
+    """O(x) = a x / (c x + d): what a chain of hops gives for x, before rounding."""
+
+    a: int
+    c: int
+    d: int
+
+
+def screen(cycles: Cycles, state: MarketState, *, max_amount_in: int | None = None, min_profit: int = 1) -> list[Cycle]:
+    """Return the cycles that may leave `min_profit` with at most `max_amount_in`, most profitable first.
+
+    Both are base units of the cycle's token. What `size_exact` finds profitable by more than float64 can tell from
+    nothing is never missed; some of what is returned may turn out short of the threshold.
+    """
+    if not cycles:
+        return []
+    amount_in, profit = estimate(cycles, state, max_amount_in)
+    kept = np.flatnonzero((amount_in > 0) & (profit + ROUNDING * amount_in >= min_profit * (1 - SLACK)))
+    return [cycles[position] for position in kept[np.argsort(-profit[kept], kind="stable")].tolist()]
+
+
+def estimate(cycles: Cycles, state: MarketState, max_amount_in: int | None = None) -> tuple[Floats, Floats]:
+    """Return each cycle's best amount in and its profit, base units, as float64; 0 or less where there is none."""
+    hops = cycles.source.hops[cycles.positions]
+    gain, part, cost = _coefficients(cycles, state, hops)
+    a, c, d = np.ones(len(cycles)), np.zeros(len(cycles)), np.ones(len(cycles))
+    for column in range(hops.shape[1]):
+        step = hops[:, column]
+        a, c, d = gain[step] * a, part[step] * a + cost[step] * c, cost[step] * d
+    with np.errstate(divide="ignore", invalid="ignore"):
+        best = (np.sqrt(a) * np.sqrt(d) - d) / c
+        amount_in = np.minimum(
+            np.nan_to_num(best, nan=0.0, posinf=0.0), np.inf if max_amount_in is None else max_amount_in
+        )
+        profit = np.nan_to_num(amount_in * (a - d - c * amount_in) / (c * amount_in + d))
+    return amount_in, profit
+
+
+def size_exact(cycle: Cycle, state: MarketState, max_amount_in: int | None = None) -> Sized:
+    """Return the amount that leaves most, of at most `max_amount_in` base units, with the contracts' own rounding.
+
+    No amount within NEIGHBOURS of it leaves more, and none at all leaves more than it by what rounding takes, which is
+    less than a unit of each token on the way.
+    """
+    return size_legs([_leg(state, hop) for hop in cycle.hops], max_amount_in)
+
+
+def size_legs(legs: Sequence[Leg], max_amount_in: int | None = None) -> Sized:
+    """Do as `size_exact`, for pools given as they are."""
+    if not all(leg.reserve_in and leg.reserve_out for leg in legs):
+        return Sized(0, 0)
+    limit = _largest_in(legs) if max_amount_in is None else min(max_amount_in, _largest_in(legs))
+    whole = compose(legs)
+    if whole.a <= whole.d or limit < 1:
+        return Sized(0, 0)
+    optimum = (isqrt(whole.a * whole.d) - whole.d) // whole.c
+    best = _tightened(legs, min(max(optimum, 1), limit))
+    for _ in range(MOVES):
+        better = max(
+            (_tightened(legs, amount) for amount in _around(legs, best.amount_in) if 0 < amount <= limit), key=_profit
+        )
+        if _profit(better) <= _profit(best):
+            break
+        best = better
+    return best if _profit(best) > 0 else Sized(0, 0)
+
+
+def compose(legs: Sequence[Leg]) -> Moebius:
+    """Return the map of all hops together, in integers."""
+    a, c, d = 1, 0, 1
+    for leg in legs:
+        cost = leg.fee_denominator * leg.reserve_in
+        a, c, d = leg.fee_numerator * leg.reserve_out * a, leg.fee_numerator * a + cost * c, cost * d
+    return Moebius(a, c, d)
+
+
+def amounts(legs: Sequence[Leg], amount_in: int) -> list[int]:
+    """Return what is put in, what is held after each hop, and so at the end what comes out; raises AmmError as the pairs."""
+    held = [amount_in]
+    for leg in legs:
+        held.append(swap(held[-1], *leg).amount_out)
+    return held
+
+
+def _coefficients(cycles: Cycles, state: MarketState, hops: NDArray[np.int32]) -> tuple[Floats, Floats, Floats]:
+    """Return n ro, n and d ri for each step number that occurs; the last one, no hop, changes nothing."""
+    pools = cycles.source.pools
+    gain, part, cost = (np.ones(2 * len(pools) + 1) for _ in range(3))
+    part[-1] = 0
+    for position in np.unique(hops >> 1).tolist():
+        if position == len(pools):
+            continue
+        pool = pools[position]
+        reserves = state.v2(pool.address)
+        reserve0, reserve1 = float(reserves.reserve0), float(reserves.reserve1)
+        both = slice(2 * position, 2 * position + 2)
+        gain[both] = pool.fee_numerator * reserve1, pool.fee_numerator * reserve0
+        part[both] = pool.fee_numerator
+        cost[both] = pool.fee_denominator * reserve0, pool.fee_denominator * reserve1
+    return gain, part, cost
+
+
+def _leg(state: MarketState, hop: Hop) -> Leg:
+    pool, reserves = state.pools()[hop.pool], state.v2(hop.pool)
+    inward = (reserves.reserve0, reserves.reserve1) if hop.zero_for_one else (reserves.reserve1, reserves.reserve0)
+    return Leg(*inward, pool.fee_numerator, pool.fee_denominator)
+
+
+def _largest_in(legs: Sequence[Leg]) -> int:
+    """Return the most that can be put in before a reserve on the way passes 112 bits; it may be 0 or less."""
+    largest = UINT112_MAX
+    for leg in reversed(legs):
+        # More than `largest` must not come out of this hop: one less than the cheapest input for more than that.
+        from_next = cheapest_in(largest + 1, *leg) - 1 if largest + 1 < leg.reserve_out else UINT112_MAX
+        largest = min(from_next, UINT112_MAX - leg.reserve_in)
+    return largest
+
+
+def _tightened(legs: Sequence[Leg], amount_in: int) -> Sized:
+    """Return the smallest input that gives as much as `amount_in` does; where a pair would revert, nothing comes out."""
+    held = _amounts_or_nothing(legs, amount_in)
+    return Sized(_cheapest(legs, held[-1]), held[-1]) if held else Sized(amount_in, 0)
+
+
+def _amounts_or_nothing(legs: Sequence[Leg], amount_in: int) -> list[int]:
+    try:
+        return amounts(legs, amount_in)
+    except AmmError:
+        return []
+
+
+def _cheapest(legs: Sequence[Leg], amount_out: int) -> int:
+    for leg in reversed(legs):
+        amount_out = cheapest_in(amount_out, *leg)
+    return amount_out
+
+
+def _around(legs: Sequence[Leg], amount_in: int) -> Iterator[int]:
+    """Yield inputs near `amount_in`, and those for which an amount in between is near what it is.
+
+    Where a token in between is coarse (6 decimals between two of 18), its next unit is many base units of input away.
+    """
+    for offset in range(-NEIGHBOURS, NEIGHBOURS + 1):
+        yield amount_in + offset
+    held = _amounts_or_nothing(legs, amount_in)
+    for hops in range(1, len(held)):
+        for offset in range(-NEIGHBOURS, NEIGHBOURS + 1):
+            with contextlib.suppress(AmmError):
+                yield _cheapest(legs[:hops], held[hops] + offset)
+
+
+def _profit(sized: Sized) -> int:
+    return sized.amount_out - sized.amount_in

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from lab.evm.npm import Modules
     from lab.evm.rpc import Json
 
-# A block for each transaction, at once.
-AUTO: list[str] = []
-# Blocks only when asked for.
-MANUAL = ["--no-mining"]
+# What `mining` may be.
+AUTO = node.AUTO
+MANUAL = node.MANUAL
 
 _TRIES = 5
 _START_SECONDS = 20

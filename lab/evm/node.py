@@ -6,12 +6,16 @@ Standard library only: the world container runs this as `python3 -m lab.evm.node
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.evm import chains, history
+from lab.evm.rpc import Rpc, RpcError, UnreachableError
 
 if TYPE_CHECKING:
     from lab.evm.chains import Chain
@@ -26,8 +30,15 @@ STATE_SECONDS = 60
 STATES_KEPT = 64
 
 # Blocks that survive a start of the node, with their transactions and receipts: an hour and more. Those since then all
-# stay: 4 kB of memory a block, which a restart a day keeps bounded.
+# stay, in a few kB of memory each, which a restart a day keeps bounded.
 BLOCKS_KEPT = 2048
+
+# How blocks come about, as anvil's flags: one for each transaction, or when the clock or a test asks for it.
+# Not anvil's --block-time, under which version 1.7.1 drops no state whatever --prune-history says (200 kB a block).
+AUTO: list[str] = []
+MANUAL = ["--no-mining"]
+
+_CLOCK_SECONDS = 30
 
 
 def command(
@@ -50,9 +61,20 @@ def command(
     ]
 
 
-def interval_mining(chain: Chain) -> list[str]:
-    """Return the flags for a block every `block_seconds`, with or without transactions."""
-    return ["--block-time", str(chain.block_seconds)]
+def start_clock(url: str, block_seconds: int) -> bool:
+    """Have the node at `url` make a block every `block_seconds`, with or without transactions; tell if it does."""
+    rpc = Rpc(url)
+    deadline = time.monotonic() + _CLOCK_SECONDS
+    while True:
+        try:
+            rpc.call("evm_setIntervalMining", block_seconds)
+        except (UnreachableError, RpcError) as failure:
+            if time.monotonic() > deadline:
+                print(f"{url} takes no clock and is ended: {failure}", file=sys.stderr, flush=True)
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,13 +97,46 @@ def main(argv: list[str] | None = None) -> None:
         seed=arguments.seed,
         host=arguments.host,
         port=chain.port,
-        mining=interval_mining(chain),
+        mining=MANUAL,
         state=state,
     )
+    if not arguments.anvil.is_file():
+        sys.exit(f"{arguments.anvil} is not there: give anvil's path with --anvil or EVM_ANVIL")
+    _leave_behind_clock(arguments.host, chain)
     try:
         os.execv(argv[0], argv)
     except OSError as failure:
         sys.exit(f"{arguments.anvil} cannot be run ({failure.strerror}): give anvil's path with --anvil or EVM_ANVIL")
+
+
+def _leave_behind_clock(host: str, chain: Chain) -> None:
+    """Start the clock from a process of its own, which ends this one, by then anvil, when that fails.
+
+    Forked twice: anvil waits for no child.
+    """
+    anvil = os.pidfd_open(os.getpid())
+    child = os.fork()
+    if child:
+        os.close(anvil)
+        os.waitpid(child, 0)
+    elif os.fork():
+        os._exit(0)
+    else:
+        try:
+            reached_at = "127.0.0.1" if _is_every_address(host) else host
+            if not start_clock(f"http://{reached_at}:{chain.port}", chain.block_seconds):
+                signal.pidfd_send_signal(anvil, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        finally:
+            os._exit(0)
+
+
+def _is_every_address(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def test_history_gives_up_when_nothing_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_node_without_anvil_says_how_to_give_it(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"cannot be run .* --anvil or EVM_ANVIL"):
+    with pytest.raises(SystemExit, match=r"is not there: .* --anvil or EVM_ANVIL"):
         node.main(["base", "--anvil", str(tmp_path / "none"), "--state-directory", str(tmp_path)])
 
 

@@ -1,9 +1,10 @@
 """Profit and loss of single arbitrages, as the ledger's entries have it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from mev.domain import EntryKind, State
 from mev.runtime.storage import Database
@@ -42,9 +43,7 @@ def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fi
     with ledger.begin() as connection:
         found = connection.execute(query).all()
         names = [row.opportunity for row in found]
-        known = {
-            row.id: row for row in connection.execute(select(opportunities).where(opportunities.c.id.in_(names)))
-        }
+        known = {row.id: row for row in connection.execute(select(opportunities).where(opportunities.c.id.in_(names)))}
         sent = {
             row.opportunity: row.transaction
             for row in connection.execute(
@@ -78,5 +77,5 @@ def first_fill(ledger: Database) -> Fill | None:
     return next(iter(fills(ledger, count=1, newest_first=False)), None)
 
 
-def _sum(booked: Sequence[object], kind: EntryKind) -> int:
+def _sum(booked: Sequence[Row[Any]], kind: EntryKind) -> int:
     return sum(int(entry.amount) for entry in booked if entry.kind == kind)

@@ -1,5 +1,6 @@
 """The few ERC-20 and WETH9 calls that capital needs."""
 
+from mev.chain import wire
 from mev.chain.abi import encode_call, selector
 from mev.domain.market import Address
 
@@ -23,6 +24,6 @@ def encode_deposit() -> bytes:
     return encode_call(DEPOSIT)
 
 
-def decode_amount(answer: str) -> int:
+def decode_amount(answer: object) -> int:
     """Read one amount from what eth_call answered; 0 where nothing stands at the address called."""
-    return int(answer, 16) if answer != "0x" else 0
+    return wire.quantity(answer) if wire.data(answer) else 0

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from typing import Any
 
 import msgspec
 
-from mev.chain.rpc import Rpc
+from mev.chain import wire
+from mev.chain.rpc import Rpc, RpcUnavailableError
 from mev.domain import Block, State
 from mev.domain.market import Address
 from mev.trading import erc20
@@ -53,15 +53,15 @@ class Operator:
         if not await self._code(self._accounts.executor):
             if not await self._code(contract.CREATE2_DEPLOYER):
                 raise OperatorError(
-                    f"{self._accounts.chain}: the CREATE2 deployer 0x{contract.CREATE2_DEPLOYER.hex()} is not on this "
+                    f"{self._accounts.chain}: the CREATE2 deployer {wire.encode(contract.CREATE2_DEPLOYER)} is not on this "
                     "chain, so the executor cannot be put at its address"
                 )
             data = contract.encode_deployment(self._accounts.signer)
             sent.append(await self._send("deploy", contract.CREATE2_DEPLOYER, data))
             if not await self._code(self._accounts.executor):
                 raise OperatorError(
-                    f"{self._accounts.chain}: transaction 0x{sent[-1].hex()} left no contract at "
-                    f"0x{self._accounts.executor.hex()}"
+                    f"{self._accounts.chain}: transaction {wire.encode(sent[-1])} left no contract at "
+                    f"{wire.encode(self._accounts.executor)}"
                 )
         return await self._done(sent)
 
@@ -96,8 +96,13 @@ class Operator:
 
     async def _send(self, act: str, to: Address, data: bytes, *, value_wei: int = 0) -> bytes:
         chain = self._accounts.chain
-        call = {"from": _hex(self._accounts.signer), "to": _hex(to), "data": _hex(data), "value": hex(value_wei)}
-        gas = int(await self._rpc.call("eth_estimateGas", [call]), 16)
+        call = {
+            "from": wire.encode(self._accounts.signer),
+            "to": wire.encode(to),
+            "data": wire.encode(data),
+            "value": hex(value_wei),
+        }
+        gas = wire.quantity(await self._rpc.call("eth_estimateGas", [call]))
         until = time.monotonic() + WAIT_SECONDS
         submission = None
         while submission is None:
@@ -125,11 +130,13 @@ class Operator:
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 if submission is None:
-                    raise OperatorError(f"{chain}: the node refuses the transaction ({act}); the log line above says why")
+                    raise OperatorError(
+                        f"{chain}: the node refuses the transaction ({act}); the log line above says why"
+                    )
         return await self._included(submission, act, until)
 
     async def _included(self, submission: Submission, act: str, until: float) -> bytes:
-        name = f"{submission.chain}: transaction {_hex(submission.hash)} ({act})"
+        name = f"{submission.chain}: transaction {wire.encode(submission.hash)} ({act})"
         while time.monotonic() < until:
             settled = await self._execution.follow(submission, await self._head(), self._cap_wei)
             if settled is None:
@@ -143,10 +150,10 @@ class Operator:
         )
 
     async def _require_native(self, amount_wei: int) -> None:
-        held = int(await self._rpc.call("eth_getBalance", [_hex(self._accounts.signer), "latest"]), 16)
+        held = wire.quantity(await self._rpc.call("eth_getBalance", [wire.encode(self._accounts.signer), "latest"]))
         if held < amount_wei:
             raise OperatorError(
-                f"{self._accounts.chain}: the signer 0x{self._accounts.signer.hex()} holds {held} wei, and {amount_wei} "
+                f"{self._accounts.chain}: the signer {wire.encode(self._accounts.signer)} holds {held} wei, and {amount_wei} "
                 "are missing in the executor: send it native coin, or ask for less"
             )
 
@@ -155,23 +162,14 @@ class Operator:
         return Done(executor=self._accounts.executor, transactions=sent, capital_wei=capital)
 
     async def _wrapped(self, account: Address) -> int:
-        call = {"to": _hex(self._accounts.wrapped_native), "data": _hex(erc20.encode_balance_of(account))}
+        call = {"to": wire.encode(self._accounts.wrapped_native), "data": wire.encode(erc20.encode_balance_of(account))}
         return erc20.decode_amount(await self._rpc.call("eth_call", [call, "latest"]))
 
     async def _code(self, account: Address) -> bool:
-        answer: Any = await self._rpc.call("eth_getCode", [_hex(account), "latest"])
-        return bool(answer != "0x")
+        return bool(wire.data(await self._rpc.call("eth_getCode", [wire.encode(account), "latest"])))
 
     async def _head(self) -> Block:
-        answer = await self._rpc.call("eth_getBlockByNumber", ["latest", False])
-        return Block(
-            number=int(answer["number"], 16),
-            hash=bytes.fromhex(answer["hash"][2:]),
-            parent_hash=bytes.fromhex(answer["parentHash"][2:]),
-            timestamp=int(answer["timestamp"], 16),
-            base_fee_wei=int(answer["baseFeePerGas"], 16),
-        )
-
-
-def _hex(content: bytes) -> str:
-    return "0x" + content.hex()
+        head = await self._rpc.call_as(wire.Head, "eth_getBlockByNumber", ["latest", False])
+        if head is None:
+            raise RpcUnavailableError(f"{self._rpc.node}: has no latest block")
+        return head.block()

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from mev.chain import wire
 from mev.chain.rpc import Rpc
 from mev.domain import Block, Opportunity, State
 from mev.domain.market import Address
@@ -28,6 +29,9 @@ DAY_NS = 24 * 3600 * 10**9
 SECOND_NS = 10**9
 # Arbitrum's block.number is its parent chain's: there the contract gets no deadline, and only nodes forget in time.
 PARENT_NUMBERED = frozenset({42161})
+
+# What stood in an opportunity's way and is not its own fault: its pools are looked at again with the next block.
+PASSING = frozenset({Reason.IN_FLIGHT, Reason.NOT_BEST, Reason.GAS_PRICE_OVER_CAP, Reason.STALE_BLOCK})
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +68,8 @@ class Pipeline:
         self._ledger = ledger
         self._execution = execution if settings.mode != "observe" else None
         self._now_ns = now_ns
+        self._again: set[Address] = set()
+        self._sent: dict[str, frozenset[Address]] = {}
 
     def recover(self) -> None:
         """Close what was interrupted before it was written as submitted; blocks settle what was submitted."""
@@ -71,10 +77,11 @@ class Pipeline:
             self._ledger.move(opportunity, State.EXPIRED, Reason.INTERRUPTED)
 
     async def on_block(self, block: Block, touched: Collection[Address]) -> None:
-        """Settle what is in flight, then decide on what the block opened.
+        """Settle what is in flight, then decide on what the block opened and on what was only put off before.
 
         Errors of the transport pass through, and leave no opportunity open that nothing would ever decide.
         """
+        touched, self._again = {*touched, *self._again}, set()
         try:
             if self._execution is None:
                 for opportunity in self._detect(block, touched, self._settings.limits.max_amount_in_wei):
@@ -83,16 +90,20 @@ class Pipeline:
                 await self._settle(self._execution, block)
                 await self._trade(self._execution, block, touched)
         except BaseException:
+            self._again |= touched
             self.recover()
             raise
 
     async def _settle(self, execution: Execution, block: Block) -> None:
         for settled in await execution.settle(block, self._settings.limits.max_gas_price_wei):
+            pools = self._sent.pop(settled.submission.opportunity, frozenset())
+            if settled.state is not State.INCLUDED:
+                self._again |= pools
             log.info(
                 "settled",
                 chain=self._settings.chain,
                 opportunity=settled.submission.opportunity,
-                transaction="0x" + settled.submission.hash.hex(),
+                transaction=wire.encode(settled.submission.hash),
                 state=settled.state,
                 reason=settled.reason,
             )
@@ -118,8 +129,8 @@ class Pipeline:
 
     async def _capital(self, execution: Execution, block: Block) -> int:
         data = erc20.encode_balance_of(execution.accounts.executor)
-        call = {"to": "0x" + self._settings.wrapped_native.hex(), "data": "0x" + data.hex()}
-        return erc20.decode_amount(await self._rpc.call("eth_call", [call, {"blockHash": "0x" + block.hash.hex()}]))
+        call = {"to": wire.encode(self._settings.wrapped_native), "data": wire.encode(data)}
+        return erc20.decode_amount(await self._rpc.call("eth_call", [call, {"blockHash": wire.encode(block.hash)}]))
 
     def _detect(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Write what the strategy finds; return what is new and has a profit, best first."""
@@ -183,13 +194,16 @@ class Pipeline:
             ),
             offered,
         )
+        pools = _pools(opportunity)
         if submission is None:
+            self._again |= pools
             return
+        self._sent[opportunity.id] = pools
         log.info(
             "submitted",
             chain=self._settings.chain,
             opportunity=opportunity.id,
-            transaction="0x" + submission.hash.hex(),
+            transaction=wire.encode(submission.hash),
             expected_net_wei=str(proposal.net_wei),
         )
 
@@ -210,3 +224,9 @@ class Pipeline:
 
     def _drop(self, opportunity: Opportunity, reason: Reason) -> None:
         self._ledger.move(opportunity.id, State.DROPPED, reason)
+        if reason in PASSING:
+            self._again |= _pools(opportunity)
+
+
+def _pools(opportunity: Opportunity) -> frozenset[Address]:
+    return frozenset(hop.pool for hop in opportunity.cycle.hops)

@@ -4,6 +4,7 @@ import time
 
 import msgspec
 
+from mev.chain import wire
 from mev.chain.rpc import Rpc
 from mev.domain import Entry, EntryKind
 from mev.domain.market import Address
@@ -67,8 +68,8 @@ async def reconcile(rpc: Rpc, accounts: Accounts, ledger: Ledger) -> list[Differ
 
 async def _balances(rpc: Rpc, accounts: Accounts) -> tuple[int, int, int]:
     """Return a block's number, and at that block the signer's native coin and the executor's wrapped one, wei."""
-    at = await rpc.call("eth_blockNumber", [])
-    native = await rpc.call("eth_getBalance", ["0x" + accounts.signer.hex(), at])
-    data = "0x" + erc20.encode_balance_of(accounts.executor).hex()
-    wrapped = await rpc.call("eth_call", [{"to": "0x" + accounts.wrapped_native.hex(), "data": data}, at])
-    return int(at, 16), int(native, 16), erc20.decode_amount(wrapped)
+    at = await rpc.call("eth_blockNumber")
+    native = await rpc.call("eth_getBalance", [wire.encode(accounts.signer), at])
+    data = wire.encode(erc20.encode_balance_of(accounts.executor))
+    wrapped = await rpc.call("eth_call", [{"to": wire.encode(accounts.wrapped_native), "data": data}, at])
+    return wire.quantity(at), wire.quantity(native), erc20.decode_amount(wrapped)

@@ -1,13 +1,11 @@
 """What the chain itself says a call would do: eth_call of the executor, from its owner, pinned to one block."""
 
-from typing import Any
-
 import msgspec
 
+from mev.chain import wire
+from mev.chain.abi import WORD_BYTES
 from mev.chain.rpc import Rpc, RpcError
 from mev.domain.market import Address, Block
-
-WORD_BYTES = 32
 
 
 class Simulated(msgspec.Struct, frozen=True):
@@ -31,17 +29,15 @@ async def simulate(rpc: Rpc, owner: Address, executor: Address, data: bytes, blo
     Raises SimulationRevertedError where it reverts, ExecutorAbsentError where there is nothing to call, and the
     transport's own errors where the node does not answer.
     """
-    call = {"from": "0x" + owner.hex(), "to": "0x" + executor.hex(), "data": "0x" + data.hex()}
-    pinned = {"blockHash": "0x" + block.hash.hex()}
+    call = {"from": wire.encode(owner), "to": wire.encode(executor), "data": wire.encode(data)}
+    pinned = {"blockHash": wire.encode(block.hash)}
     returned, gas = await rpc.batch([("eth_call", [call, pinned]), ("eth_estimateGas", [call, hex(block.number)])])
     for answer in (returned, gas):
         if isinstance(answer, RpcError):
             raise SimulationRevertedError(str(answer))
-    profit = bytes.fromhex(returned[2:])
+    profit = wire.data(returned)
     if len(profit) != WORD_BYTES:
-        raise ExecutorAbsentError(f"no executor contract stands at 0x{executor.hex()}: `mev executor deploy` puts it there")
-    return Simulated(profit=int.from_bytes(profit, "big"), gas=_quantity(gas))
-
-
-def _quantity(answer: Any) -> int:
-    return int(answer, 16)
+        raise ExecutorAbsentError(
+            f"no executor contract stands at {wire.encode(executor)}: `mev executor deploy` puts it there"
+        )
+    return Simulated(profit=int.from_bytes(profit, "big"), gas=wire.quantity(gas))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from mev.domain import Pool
 from mev.trading import erc20
 from mev.trading.execution import contract
@@ -41,7 +39,9 @@ def word(value: int | bytes) -> bytes:
 def compiled(name: str) -> str:
     """A test contract's creation code, compiled by the wheel's build environment."""
     vyper = ROOT / ".venv-build" / "bin" / "vyper"
-    done = subprocess.run([vyper, "-f", "bytecode", CONTRACTS / f"{name}.vy"], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [vyper, "-f", "bytecode", CONTRACTS / f"{name}.vy"], check=True, capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
-from lab.evm.rpc import RpcError
 from mev.chain.abi import keccak256
 from mev.domain import Cycle, Hop, Pool
 from mev.trading import erc20
 from mev.trading.execution import contract
+
+from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, compiled, raw, text, word
 
 if TYPE_CHECKING:
@@ -169,7 +169,9 @@ class HostileMarket:
         made = []
         for name, amount in (("uniswap_v2", 100), ("sushi_v2", 120)):
             factory = raw(evm.deployment.factory(name).address)
-            owner.send(factory, selector("createPair(address,address)") + word(wrapped) + word(self.token), gas=6_000_000)
+            owner.send(
+                factory, selector("createPair(address,address)") + word(wrapped) + word(self.token), gas=6_000_000
+            )
             pair = owner.call(factory, selector("getPair(address,address)") + word(wrapped) + word(self.token))[12:]
             owner.send(wrapped, erc20.encode_transfer(pair, 100 * NATIVE_WEI))
             owner.send(self.token, selector("mint(address,uint256)") + word(pair) + word(amount * NATIVE_WEI))

@@ -41,7 +41,9 @@ def artefact() -> Artefact:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Artefact)
     except FileNotFoundError:
-        raise ExecutorMissingError(f"{file} is not there: `make venv` compiles it in a checkout, a wheel carries it") from None
+        raise ExecutorMissingError(
+            f"{file} is not there: `make venv` compiles it in a checkout, a wheel carries it"
+        ) from None
 
 
 def init_code(owner: Address) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from mev.chain import wire
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block, State
 from mev.domain.market import Address
@@ -75,7 +76,9 @@ class Execution:
         Raises NonceTakenError, with nothing sent, where another transaction's fate must be known first. A node that
         does not answer leaves the submission in flight.
         """
-        nonce = int(await self._rpc.call("eth_getTransactionCount", [_hex(self._signer.address), "pending"]), 16)
+        nonce = wire.quantity(
+            await self._rpc.call("eth_getTransactionCount", [wire.encode(self._signer.address), "pending"])
+        )
         submission = self._sign(opportunity, nonce, call, fees.max_priority_fee_wei, fees.max_fee_wei)
         self._ledger.submit(submission)
         if await self._send(submission):
@@ -113,9 +116,11 @@ class Execution:
     async def _fate(self, submission: Submission, head: Block, cap_wei: int) -> Settled | None:
         replacements = self._ledger.replacements(submission)
         # The nonce is read first: used but without a receipt of ours, another transaction took it.
-        used = int(await self._rpc.call("eth_getTransactionCount", [_hex(submission.sender), "latest"]), 16)
+        used = wire.quantity(
+            await self._rpc.call("eth_getTransactionCount", [wire.encode(submission.sender), "latest"])
+        )
         for candidate in (submission, *replacements):
-            answer = await self._rpc.call("eth_getTransactionReceipt", [_hex(candidate.hash)])
+            answer = await self._rpc.call("eth_getTransactionReceipt", [wire.encode(candidate.hash)])
             if answer is not None:
                 return _by_receipt(submission, candidate, receipts.parse(answer))
         if head.number <= submission.deadline_block + GRACE_BLOCKS:
@@ -123,7 +128,7 @@ class Execution:
         if used > submission.nonce:
             return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None)
         newest = replacements[-1] if replacements else submission
-        if await self._rpc.call("eth_getTransactionByHash", [_hex(newest.hash)]) is None:
+        if await self._rpc.call("eth_getTransactionByHash", [wire.encode(newest.hash)]) is None:
             return Settled(submission, State.EXPIRED, Reason.NEVER_SEEN, None)
         if head.number > submission.deadline_block + GRACE_BLOCKS * (len(replacements) + 1):
             await self._cancel(submission, newest, head, cap_wei)
@@ -133,7 +138,9 @@ class Execution:
         tip_wei = newest.max_priority_fee_wei * BUMP[0] // BUMP[1] + 1
         max_fee_wei = max(newest.max_fee_wei * BUMP[0] // BUMP[1] + 1, 2 * head.base_fee_wei + tip_wei)
         if max_fee_wei > cap_wei:
-            log.warning("stuck", chain=submission.chain, transaction=_hex(newest.hash), needs_wei=str(max_fee_wei))
+            log.warning(
+                "stuck", chain=submission.chain, transaction=wire.encode(newest.hash), needs_wei=str(max_fee_wei)
+            )
             return
         nothing = Call(to=submission.sender, data=b"", gas_limit=CANCEL_GAS, deadline_block=submission.deadline_block)
         replacement = self._sign(submission.opportunity, submission.nonce, nothing, tip_wei, max_fee_wei)
@@ -170,12 +177,14 @@ class Execution:
     async def _send(self, submission: Submission) -> bool:
         """Return False only where the node refused the transaction and, asked again, does not know it."""
         try:
-            await self._rpc.call("eth_sendRawTransaction", [_hex(submission.raw)])
+            await self._rpc.call("eth_sendRawTransaction", [wire.encode(submission.raw)])
         except RpcError as refusal:
-            log.warning("refused", chain=submission.chain, transaction=_hex(submission.hash), why=str(refusal))
-            return await self._rpc.call("eth_getTransactionByHash", [_hex(submission.hash)]) is not None
+            log.warning("refused", chain=submission.chain, transaction=wire.encode(submission.hash), why=str(refusal))
+            return await self._rpc.call("eth_getTransactionByHash", [wire.encode(submission.hash)]) is not None
         except RpcUnavailableError as silence:
-            log.warning("unanswered", chain=submission.chain, transaction=_hex(submission.hash), why=str(silence))
+            log.warning(
+                "unanswered", chain=submission.chain, transaction=wire.encode(submission.hash), why=str(silence)
+            )
         return True
 
 
@@ -185,7 +194,3 @@ def _by_receipt(submission: Submission, candidate: Submission, receipt: Receipt)
     if receipt.succeeded:
         return Settled(submission, State.INCLUDED, "", receipt)
     return Settled(submission, State.REVERTED, Reason.REVERTED, receipt)
-
-
-def _hex(content: bytes) -> str:
-    return "0x" + content.hex()

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from mev.chain import wire
 from mev.chain.rpc import Rpc
 from mev.domain import Block
 
@@ -19,13 +20,11 @@ class Fees(msgspec.Struct, frozen=True):
 
 async def quote(rpc: Rpc, block: Block, cap_wei: int) -> Fees:
     """Offer what outlives six full blocks, but never more than the cap."""
-    return offer(block.base_fee_wei, int(await rpc.call("eth_maxPriorityFeePerGas", []), 16), cap_wei)
+    return offer(block.base_fee_wei, wire.quantity(await rpc.call("eth_maxPriorityFeePerGas")), cap_wei)
 
 
 def offer(base_fee_wei: int, tip_wei: int, cap_wei: int) -> Fees:
     """Return the fees for a base fee and a tip; next_price_wei may pass the cap, which is risk's to refuse."""
     next_price_wei = base_fee_wei * MAX_RISE[0] // MAX_RISE[1] + tip_wei
     max_fee_wei = min(2 * base_fee_wei + tip_wei, cap_wei)
-    return Fees(
-        max_priority_fee_wei=min(tip_wei, max_fee_wei), max_fee_wei=max_fee_wei, next_price_wei=next_price_wei
-    )
+    return Fees(max_priority_fee_wei=min(tip_wei, max_fee_wei), max_fee_wei=max_fee_wei, next_price_wei=next_price_wei)

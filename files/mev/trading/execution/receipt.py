@@ -2,15 +2,18 @@
 
 import msgspec
 
-from mev.chain.abi import keccak256
+from mev.chain import wire
+from mev.chain.abi import event_topic
+from mev.chain.errors import MalformedAnswerError
+from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES
 from mev.domain import Entry, EntryKind
-from mev.domain.market import Address, Hash
+from mev.domain.market import Address
 
-TRANSFER = keccak256(b"Transfer(address,address,uint256)")
+TRANSFER = event_topic("Transfer(address,address,uint256)")
 NATIVE: Address = bytes(20)
 TOPICS_OF_TRANSFER = 3
 # WETH9's own events: it emits no Transfer where native coin becomes wrapped.
-DEPOSIT = keccak256(b"Deposit(address,uint256)")
+DEPOSIT = event_topic("Deposit(address,uint256)")
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -39,38 +42,47 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def succeeded(self) -> bool:
         """Whether the call did not revert."""
-        return int(self.status, 16) == 1
+        return wire.quantity(self.status) == 1
 
     @property
     def gas_wei(self) -> int:
         """What the sender paid for it, wei of the native coin."""
-        return int(self.gas_used, 16) * int(self.effective_gas_price, 16) + int(self.l1_fee or "0x0", 16)
+        return wire.quantity(self.gas_used) * wire.quantity(self.effective_gas_price) + wire.quantity(
+            self.l1_fee or "0x0"
+        )
 
     def balance_change(self, token: Address, account: Address) -> int:
         """How much of a token an account has more afterwards, base units, by the token's Transfer events."""
         change = 0
         for log in self.logs:
             # A pair's or another token's events say nothing about this token; an anonymous event has no topics.
-            if _bytes(log.address) != token or len(log.topics) != TOPICS_OF_TRANSFER or _bytes(log.topics[0]) != TRANSFER:
+            if (
+                wire.data(log.address) != token
+                or len(log.topics) != TOPICS_OF_TRANSFER
+                or wire.data(log.topics[0]) != TRANSFER
+            ):
                 continue
-            amount = int(log.data, 16)
+            amount = wire.quantity(log.data)
             change += amount * ((_account(log.topics[2]) == account) - (_account(log.topics[1]) == account))
         return change
 
     def wrapped(self, wrapped_native: Address, account: Address) -> int:
         """How much native coin an account turned into wrapped, wei, by WETH9's Deposit events."""
         return sum(
-            int(log.data, 16)
+            wire.quantity(log.data)
             for log in self.logs
-            if _bytes(log.address) == wrapped_native
-            and _bytes(log.topics[0]) == DEPOSIT
+            if wire.data(log.address) == wrapped_native
+            and [wire.data(topic) for topic in log.topics[:1]] == [DEPOSIT]
             and _account(log.topics[1]) == account
         )
 
 
 def parse(answer: object) -> Receipt:
-    """Take what eth_getTransactionReceipt answered; raises msgspec.ValidationError where it is no receipt."""
-    return msgspec.convert(answer, Receipt)
+    """Take what eth_getTransactionReceipt answered; raises MalformedAnswerError where it is no receipt."""
+    try:
+        return msgspec.convert(answer, Receipt)
+    except msgspec.ValidationError as error:
+        raise MalformedAnswerError(f"eth_getTransactionReceipt answered with something else: {error}") from None
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,17 +111,13 @@ def entries(receipt: Receipt, accounts: Accounts, opportunity: str, at_ns: int, 
             kind=kind,
             token=token,
             amount=amount,
-            transaction=_bytes(receipt.transaction_hash),
-            block_number=int(receipt.block_number, 16),
+            transaction=wire.fixed(receipt.transaction_hash, HASH_BYTES),
+            block_number=wire.quantity(receipt.block_number),
             at_ns=at_ns,
         )
         for kind, token, amount in moved
     ]
 
 
-def _account(topic: str) -> Hash:
-    return _bytes(topic)[12:]
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text[2:])
+def _account(topic: str) -> Address:
+    return wire.data(topic)[-ADDRESS_BYTES:]

@@ -1,5 +1,12 @@
 """The ledger: every opportunity's life, and every wei that moved because of it."""
 
-from mev.trading.ledger.ledger import IllegalTransitionError, Ledger, NonceTakenError, Submission, is_operators
+from mev.trading.ledger.ledger import (
+    IllegalTransitionError,
+    Ledger,
+    NonceTakenError,
+    Standpoint,
+    Submission,
+    is_operators,
+)
 
-__all__ = ["IllegalTransitionError", "Ledger", "NonceTakenError", "Submission", "is_operators"]
+__all__ = ["IllegalTransitionError", "Ledger", "NonceTakenError", "Standpoint", "Submission", "is_operators"]

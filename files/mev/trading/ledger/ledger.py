@@ -5,13 +5,22 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
+from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
 from mev.domain.market import Address, Hash
 from mev.runtime.storage import Database
-from mev.trading.ledger.tables import entries, estimates, in_flight, metadata, opportunities, submissions, transitions
+from mev.trading.ledger.tables import (
+    chains,
+    entries,
+    estimates,
+    in_flight,
+    metadata,
+    opportunities,
+    submissions,
+    transitions,
+)
 
 NATIVE: Address = bytes(20)
 OPENING: Hash = bytes(32)
@@ -40,6 +49,17 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     raw: bytes
 
 
+class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the engine is on a chain, and what it looks at there."""
+
+    chain: str
+    block_number: int
+    block_timestamp: int
+    pools: int
+    cycles: int
+    at_ns: int = 0
+
+
 class Ledger:
     """The one writer of opportunities, transitions, submissions and entries."""
 
@@ -55,14 +75,16 @@ class Ledger:
             "chain": opportunity.chain,
             "strategy": opportunity.strategy,
             "token": _hex(opportunity.cycle.token),
-            "hops": msgspec.json.encode([[_hex(hop.pool), hop.zero_for_one] for hop in opportunity.cycle.hops]).decode(),
+            "hops": msgspec.json.encode(
+                [[_hex(hop.pool), hop.zero_for_one] for hop in opportunity.cycle.hops]
+            ).decode(),
             "block_number": opportunity.block_number,
             "block_hash": _hex(opportunity.block_hash),
             "amount_in": str(opportunity.amount_in),
             "expected_out": str(opportunity.expected_out),
         }
         with self._database.begin() as connection:
-            written = connection.execute(insert_or_ignore(opportunities).values(row).on_conflict_do_nothing())
+            written = connection.execute(upsert(opportunities).values(row).on_conflict_do_nothing())
             if not written.rowcount:
                 return False
             connection.execute(
@@ -121,9 +143,7 @@ class Ledger:
 
     def replacements(self, original: Submission) -> list[Submission]:
         """Everything that was sent in place of a submission, oldest first."""
-        query = (
-            select(submissions).where(submissions.c.opportunity == _replaces(original)).order_by(submissions.c.seq)
-        )
+        query = select(submissions).where(submissions.c.opportunity == _replaces(original)).order_by(submissions.c.seq)
         with self._database.begin() as connection:
             return [_submission(row) for row in connection.execute(query)]
 
@@ -202,10 +222,26 @@ class Ledger:
         with self._database.begin() as connection:
             return sum(int(amount) for amount in connection.execute(query).scalars())
 
+    def stand(self, standpoint: Standpoint) -> None:
+        """Write how far the engine is on a chain, over what it was."""
+        row = {**msgspec.structs.asdict(standpoint), "at_ns": self._now_ns()}
+        with self._database.begin() as connection:
+            connection.execute(
+                upsert(chains).values(row).on_conflict_do_update(index_elements=[chains.c.chain], set_=row)
+            )
+
+    def standpoints(self) -> dict[str, Standpoint]:
+        """Return how far the engine is, by chain."""
+        with self._database.begin() as connection:
+            rows = connection.execute(select(chains)).all()
+        return {row.chain: Standpoint(**row._asdict()) for row in rows}
+
     def _step(self, connection: Connection, opportunity: str, state: State, reason: str) -> None:
         previous = _state(connection, opportunity)
         if previous is None or state not in LEGAL_NEXT[previous]:
-            raise IllegalTransitionError(f"opportunity {opportunity} is {previous or 'unknown'}: it cannot become {state}")
+            raise IllegalTransitionError(
+                f"opportunity {opportunity} is {previous or 'unknown'}: it cannot become {state}"
+            )
         connection.execute(
             insert(transitions).values(
                 opportunity=opportunity, previous=previous, state=state, reason=reason, at_ns=self._now_ns()
@@ -231,7 +267,7 @@ class Ledger:
     def _book(self, connection: Connection, booked: Iterable[Entry]) -> None:
         for entry in booked:
             connection.execute(
-                insert_or_ignore(entries)
+                upsert(entries)
                 .values(
                     chain=entry.chain,
                     opportunity=entry.opportunity,

@@ -1,12 +1,12 @@
-"""The ledger's tables. Everything in them is append-only but `in_flight`, and the database itself refuses the rest.
+"""The ledger's tables. Everything that happened is append-only, and the database itself refuses the rest.
 
 Amounts are TEXT: base units pass 2**63. Addresses and hashes are lower-case 0x… TEXT, so that any SQLite shell can read them.
 """
 
 from sqlalchemy import (
-    DDL,
     CheckConstraint,
     Column,
+    Connection,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -107,7 +107,7 @@ entries = Table(
     Index("entries_by_time", "chain", "at_ns"),
 )
 
-# The one table that forgets: which nonce is taken by which transaction until its fate is known.
+# Forgets on purpose: which nonce is taken by which transaction until its fate is known.
 in_flight = Table(
     "in_flight",
     metadata,
@@ -117,15 +117,28 @@ in_flight = Table(
     Column("transaction", Text, ForeignKey("submissions.transaction"), nullable=False),
 )
 
+# Where each chain's engine stands: for people who ask, never read by the engine itself.
+chains = Table(
+    "chains",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("block_number", Integer, nullable=False),
+    Column("block_timestamp", Integer, nullable=False, comment="seconds since 1970, by the chain"),
+    Column("pools", Integer, nullable=False),
+    Column("cycles", Integer, nullable=False),
+    Column("at_ns", Integer, nullable=False),
+)
+
 APPEND_ONLY = (opportunities, transitions, estimates, submissions, entries)
 
-for _table in APPEND_ONLY:
-    for _verb in ("UPDATE", "DELETE"):
-        event.listen(
-            _table,
-            "after_create",
-            DDL(
-                f"CREATE TRIGGER {_table.name}_no_{_verb.lower()} BEFORE {_verb} ON {_table.name} "
-                f"BEGIN SELECT RAISE(ABORT, '{_table.name} is append-only'); END"
-            ),
+
+def _refuse_changes(table: Table, connection: Connection, **_: object) -> None:
+    for verb in ("UPDATE", "DELETE"):
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
+            f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only'); END"
         )
+
+
+for _table in APPEND_ONLY:
+    event.listen(_table, "after_create", _refuse_changes)

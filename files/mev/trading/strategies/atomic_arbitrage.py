@@ -26,12 +26,12 @@ class AtomicArbitrage:
         `touched` are the pools whose reserves changed; no amount_in exceeds `capital`, base units of the cycle's
         token. An opportunity may turn out to have no profit in exact integers: screening is in floats.
         """
-        cycles = self._index.touched(touched)
-        found = [self._opportunity(block, cycle, capital) for cycle in screen(cycles, self._state)]
+        cycles = screen(self._index.touched(touched), self._state, max_amount_in=capital)
+        found = [self._opportunity(block, cycle, capital) for cycle in cycles]
         return sorted(found, key=lambda opportunity: opportunity.expected_profit, reverse=True)
 
     def _opportunity(self, block: Block, cycle: Cycle, capital: int) -> Opportunity:
-        amount_in, expected_out = size_exact(cycle, self._state, capital)
+        sized = size_exact(cycle, self._state, capital)
         return Opportunity(
             id=identity(self._chain, block, cycle),
             chain=self._chain,
@@ -39,8 +39,8 @@ class AtomicArbitrage:
             cycle=cycle,
             block_number=block.number,
             block_hash=block.hash,
-            amount_in=amount_in,
-            expected_out=expected_out,
+            amount_in=sized.amount_in,
+            expected_out=sized.amount_out,
         )
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
-
 from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
 from mev.insight.analytics import OPERATOR, Analytics, Performance
 from mev.insight.pnl import fills, first_fill
 from mev.insight.record import Recorder, performance
 from mev.runtime.storage import Database
 from mev.trading.ledger import Ledger
+from sqlalchemy import select
+
 from tests.unit.mev.trading.conftest import NATIVE, Clock, clock, database, ledger, opportunity, submission
 
 __all__ = ["clock", "database", "ledger", "opportunity"]

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from mev.domain import Cycle, Hop, Opportunity, Pool
 from mev.runtime.storage import Database
 from mev.trading.ledger import Ledger, Submission

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
-
 from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
 from mev.runtime.storage import Database
 from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, tables
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from tests.unit.mev.trading.conftest import NATIVE, Clock, submission
 

@@ -6,7 +6,6 @@ from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mev.trading.execution.transaction import Signer, Transaction
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -51,7 +50,9 @@ def test_address_is_eth_account_s(secret: bytes) -> None:
     assert Signer(secret).address == bytes.fromhex(Account.from_key(secret).address[2:])
 
 
-@pytest.mark.parametrize("secret", [bytes(32), CURVE_ORDER.to_bytes(32, "big"), b"\xff" * 32, b"\x01" * 31, b"\x01" * 33])
+@pytest.mark.parametrize(
+    "secret", [bytes(32), CURVE_ORDER.to_bytes(32, "big"), b"\xff" * 32, b"\x01" * 31, b"\x01" * 33]
+)
 def test_what_is_no_key_is_refused(secret: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         Signer(secret)

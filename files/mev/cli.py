@@ -1,0 +1,286 @@
+"""The `mev` command: what the agents see, did and earned, and what an operator does by hand.
+
+Exit codes: 0 done, 1 could not be done, 2 wrong usage or configuration; each failure is one sentence on standard error.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mev.chain.abi import checksum
+from mev.chain.errors import RpcError, RpcUnavailableError
+from mev.chain.rpc import Rpc
+from mev.domain import State
+from mev.insight import report
+from mev.runtime import obs
+from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
+from mev.runtime.storage import Database, StorageError
+from mev.trading.desk import accounts_of
+from mev.trading.execution.contract import ExecutorMissingError
+from mev.trading.execution.execution import Execution
+from mev.trading.execution.transaction import Signer
+from mev.trading.ledger import Ledger
+from mev.trading.operator import Done, Operator, OperatorError
+from mev.trading.reconcile import open_books, reconcile
+
+DEFAULT_CONFIG = Path("/etc/mev/mev.toml")
+COULD_NOT = 1
+WRONG_USAGE = 2
+
+Document = dict[str, Any]
+
+
+class UsageError(Exception):
+    """What was asked for does not exist; the message says what does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    obs.configure("warning")
+    try:
+        config = load(options.config)
+        document = options.run(config, options)
+    except (ConfigError, SecretError, UsageError) as error:
+        return _fail(error, WRONG_USAGE)
+    except (OperatorError, RpcError, RpcUnavailableError, StorageError, ExecutorMissingError) as error:
+        return _fail(error, COULD_NOT)
+    if options.json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        options.show(Console(), document)
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    sys.stderr.write(f"mev: {error}\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="the agents' configuration (%(default)s)")
+    common.add_argument("--json", action="store_true", help="for programs: one JSON document, money as strings of wei")
+    parser = argparse.ArgumentParser(prog="mev", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        add_parser: Callable[..., argparse.ArgumentParser],
+        name: str,
+        text: str,
+        run: Callable[..., Document],
+        show: Callable[..., None],
+    ) -> argparse.ArgumentParser:
+        made = add_parser(name, help=text, description=text, parents=[common])
+        made.set_defaults(run=run, show=show)
+        return made
+
+    add(commands.add_parser, "status", "How far the engine is on each chain", _status, _show_status)
+    listed = add(
+        commands.add_parser, "opportunities", "The opportunities that changed last", _opportunities, _show_opportunities
+    )
+    listed.add_argument("--chain", help="only of this chain")
+    listed.add_argument("--state", choices=[state.value for state in State], help="only in this state")
+    listed.add_argument("--limit", type=_positive, default=20, help="how many (%(default)s)")
+    earned = add(commands.add_parser, "pnl", "Profit and loss, from the ledger", _pnl, _show_pnl)
+    earned.add_argument("--limit", type=_positive, default=10, help="how many of the newest fills (%(default)s)")
+    checked = add(
+        commands.add_parser, "reconcile", "Hold the ledger against the chains' balances", _reconcile, _show_document
+    )
+    checked.add_argument("--chain", help="only this chain")
+
+    executor = commands.add_parser("executor", help="The contract that trades, and its capital")
+    acts = executor.add_subparsers(required=True, metavar="ACT")
+    for name, text, act in (
+        ("address", "Where the executor stands or would stand", _executor_address),
+        ("deploy", "Put the executor in place, if it is not there", _executor_deploy),
+        ("fund", "Bring the executor's capital up to an amount", _executor_fund),
+        ("withdraw", "Give capital back to the signer", _executor_withdraw),
+    ):
+        made = add(acts.add_parser, name, text, act, _show_document)
+        made.add_argument("--chain", required=True, help="the chain's name in the configuration")
+        if name == "fund":
+            made.add_argument("--amount-wei", type=_positive, required=True, help="wrapped native coin to hold then")
+        if name == "withdraw":
+            made.add_argument("--amount-wei", type=_positive, help="all of it without this")
+    signer = commands.add_parser("signer", help="The key that signs")
+    add(
+        signer.add_subparsers(required=True, metavar="ACT").add_parser,
+        "address",
+        "Its address",
+        _signer_address,
+        _show_document,
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def _status(config: Config, _: argparse.Namespace) -> Document:
+    return report.status(_ledger(config), config)
+
+
+def _opportunities(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    found = report.recent(_ledger(config), count=options.limit, chain=options.chain, state=options.state)
+    return {"opportunities": found}
+
+
+def _pnl(config: Config, options: argparse.Namespace) -> Document:
+    return report.pnl(_ledger(config), count=options.limit)
+
+
+def _reconcile(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    signer = _signer(config)
+    ledger = Ledger(_ledger(config))
+
+    async def check() -> Document:
+        found: Document = {}
+        for name in [options.chain] if options.chain else config.chains:
+            chain = config.chains[name]
+            async with Rpc(chain.ws, chain_id=chain.id) as rpc:
+                found[name] = [
+                    {
+                        "account": checksum(each.account),
+                        "token": checksum(each.token),
+                        "on_chain_wei": str(each.on_chain),
+                        "in_ledger_wei": str(each.in_ledger),
+                        "difference_wei": str(each.difference),
+                    }
+                    for each in await reconcile(rpc, accounts_of(name, chain, signer), ledger)
+                ]
+        agrees = all(each["difference_wei"] == "0" for name in found for each in found[name])
+        return {"agrees": agrees, "chains": found}
+
+    return asyncio.run(check())
+
+
+def _executor_address(config: Config, options: argparse.Namespace) -> Document:
+    _require_chain(config, options.chain)
+    accounts = accounts_of(options.chain, config.chains[options.chain], _signer(config))
+    return {
+        "chain": options.chain,
+        "executor": checksum(accounts.executor),
+        "owner": checksum(accounts.signer),
+        "token": checksum(accounts.wrapped_native),
+    }
+
+
+def _executor_deploy(config: Config, options: argparse.Namespace) -> Document:
+    return _operate(config, options.chain, lambda operator: operator.deploy())
+
+
+def _executor_fund(config: Config, options: argparse.Namespace) -> Document:
+    return _operate(config, options.chain, lambda operator: operator.fund(options.amount_wei))
+
+
+def _executor_withdraw(config: Config, options: argparse.Namespace) -> Document:
+    return _operate(config, options.chain, lambda operator: operator.withdraw(options.amount_wei))
+
+
+def _signer_address(config: Config, _: argparse.Namespace) -> Document:
+    return {"signer": checksum(_signer(config).address)}
+
+
+def _operate(config: Config, name: str, act: Callable[[Operator], Awaitable[Done]]) -> Document:
+    _require_chain(config, name)
+    chain, signer = config.chains[name], _signer(config)
+    ledger = Ledger(Database(config.storage.opportunities))
+
+    async def run() -> Document:
+        async with Rpc(chain.ws, chain_id=chain.id) as rpc:
+            accounts = accounts_of(name, chain, signer)
+            await open_books(rpc, accounts, ledger)
+            execution = Execution(chain.id, rpc, signer, ledger, accounts)
+            done = await act(Operator(rpc, execution, chain.risk.max_gas_price_wei))
+        return {
+            "chain": name,
+            "changed": done.changed,
+            "executor": checksum(done.executor),
+            "transactions": ["0x" + transaction.hex() for transaction in done.transactions],
+            "capital_wei": str(done.capital_wei),
+        }
+
+    return asyncio.run(run())
+
+
+def _require_chain(config: Config, name: str) -> None:
+    if name not in config.chains:
+        raise UsageError(f"--chain is {name!r}; allowed: {', '.join(config.chains)} (chains of the configuration)")
+
+
+def _signer(config: Config) -> Signer:
+    if config.signer is None:
+        raise ConfigError("signer.key is not set in the configuration; allowed: credential:NAME or file:/absolute/path")
+    try:
+        return Signer(signing_key(config.signer.key))
+    except ValueError as error:
+        raise ConfigError(f"{config.signer.key}: {error}") from None
+
+
+def _ledger(config: Config) -> Database:
+    """Open the ledger as a reader: the engine makes it, and may write while we read."""
+    return Database(config.storage.opportunities, read_only=True)
+
+
+def _show_status(console: Console, document: Document) -> None:
+    table = Table(
+        "Chain", "Head", "Age s", "Seen s ago", "Pools", "Cycles", "In flight", "Included", "Dropped", "Killed"
+    )
+    for name, chain in document["chains"].items():
+        counts = chain["opportunities"]
+        cells = [chain[key] for key in ("head", "head_age_seconds", "seen_seconds_ago", "pools", "cycles", "in_flight")]
+        cells += [counts["included"], counts["dropped"], "yes" if chain["killed"] else "no"]
+        table.add_row(name, *("-" if cell is None else str(cell) for cell in cells))
+    console.print(f"Mode: {document['mode']}")
+    console.print(table)
+
+
+def _show_opportunities(console: Console, document: Document) -> None:
+    table = Table("Changed", "Chain", "State", "Reason", "Amount in wei", "Expected profit wei", "Opportunity")
+    keys = ("changed_at", "chain", "state", "reason", "amount_in_wei", "expected_profit_wei", "opportunity")
+    for each in document["opportunities"]:
+        table.add_row(*(each[key] for key in keys))
+    console.print(table)
+
+
+def _show_pnl(console: Console, document: Document) -> None:
+    table = Table("Chain", "Strategy", "Profit wei", "Gas wei", "Net wei", "Submitted", "Included", "Success")
+    for each in document["totals"]:
+        rate = "-" if each["success_rate"] is None else f"{each['success_rate']:.1%}"
+        table.add_row(
+            *(each[key] for key in ("chain", "strategy", "profit_wei", "gas_wei", "net_wei")),
+            str(each["submitted"]),
+            str(each["states"]["included"]),
+            rate,
+        )
+    console.print(table)
+    first = document["first_included"]
+    if first is None:
+        console.print("First arbitrage: none yet")
+    else:
+        console.print(f"First arbitrage: {first['net_wei']} wei net on {first['chain']}, {first['transaction']}")
+
+
+def _show_document(console: Console, document: Document) -> None:
+    for key, value in document.items():
+        shown = value if isinstance(value, str | int | bool) else json.dumps(value, indent=2)
+        console.print(f"{key}: {shown}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The strategy engine: from each chain's blocks to fills, every step in the ledger.
+
+    python -m mev.strategy_engine --config /etc/mev/mev.toml
+
+Ready when the pools of every configured chain that answers are loaded. A chain that is down stops no other: it is
+tried again for ever, and named in the service's status.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import structlog
+
+from mev.chain.abi import AbiError
+from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
+from mev.market.discovery import DiscoveryError
+from mev.market.state import StateError
+from mev.runtime import obs
+from mev.runtime.config import Config, ConfigError, Mode, SecretError, load, signing_key
+from mev.runtime.service import Service, serve
+from mev.runtime.storage import Database, StorageError
+from mev.trading.desk import Desk
+from mev.trading.execution.contract import ExecutorMissingError
+from mev.trading.execution.transaction import Signer
+from mev.trading.ledger import Ledger
+
+AGENT = "strategy_engine"
+RETRY_SECONDS = 2.0
+# A chain that has not begun to answer by then is not waited for.
+FIRST_ANSWER_SECONDS = 5.0
+STATUS_SECONDS = 5.0
+POLL_SECONDS = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """All chains of one configuration, each in a task of its own."""
+
+    def __init__(self, config: Config, ledger: Ledger, signer: Signer | None) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._signer = signer
+        self._heads: dict[str, int] = {}
+        self._problems: dict[str, str] = {}
+
+    async def run(self, service: Service) -> None:
+        """Trade until the service is told to stop; a transaction that is being sent is sent and written first."""
+        desks = {name: asyncio.create_task(self._keep(name), name=name) for name in self._config.chains}
+        status = asyncio.create_task(self._tell(service))
+        stopping = asyncio.create_task(service.stopping.wait())
+        ended, _ = await asyncio.wait([*desks.values(), status, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*desks.values(), status, stopping):
+            task.cancel()
+        await asyncio.gather(*desks.values(), status, stopping, return_exceptions=True)
+        for task in ended - {stopping}:
+            # Only what nobody foresaw ends a desk: systemd starts the engine again.
+            task.result()
+
+    async def _keep(self, name: str) -> None:
+        """Keep one chain's desk running, whatever its node does."""
+        chain = self._config.chains[name]
+        while True:
+            async with Rpc(chain.ws, chain_id=chain.id) as rpc:
+                desk = Desk(name, self._config, rpc, self._ledger, self._signer)
+
+                def progress(desk: Desk = desk) -> None:
+                    self._problems.pop(name, None)
+                    if desk.head is not None:
+                        self._heads[name] = desk.head.number
+
+                try:
+                    await desk.run(progress)
+                except (RpcError, RpcUnavailableError, DiscoveryError, StateError, AbiError) as error:
+                    self._problems[name] = str(error)
+                    log.warning("chain is tried again", chain=name, reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _tell(self, service: Service) -> None:
+        """Say when the engine is ready, and from then on how it stands."""
+        began = time.monotonic()
+        while set(self._config.chains) - set(self._heads) - set(self._problems):
+            if time.monotonic() - began > FIRST_ANSWER_SECONDS and self._heads:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        service.ready(self._line())
+        while True:
+            await asyncio.sleep(STATUS_SECONDS)
+            service.status(self._line())
+
+    def _line(self) -> str:
+        known = [f"{name} {self._heads[name]}" for name in self._config.chains if name in self._heads]
+        absent = [name for name in self._config.chains if name not in self._heads or name in self._problems]
+        line = f"{self._config.mode}; {', '.join(known) or 'no chain yet'}"
+        return f"{line}; tried again: {', '.join(absent)}" if absent else line
+
+
+def main() -> int:
+    """Run the agent; exit code 2 for a configuration that cannot be used, 1 for a failure."""
+    parser = argparse.ArgumentParser(prog=f"mev.{AGENT}", description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", type=Path, required=True, help="mev.toml")
+    try:
+        config = load(parser.parse_args().config)
+        obs.configure(config.logging.level, config.logging.directory / f"{AGENT}.log")
+        # Observing needs no key, and so must not be stopped by one that is not there.
+        signer = Signer(signing_key(config.signer.key)) if config.signer and config.mode is not Mode.OBSERVE else None
+        database = Database(config.storage.opportunities)
+        database.claim()
+        engine = Engine(config, Ledger(database), signer)
+    except (ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
+        sys.stderr.write(f"{AGENT}: {error}\n")
+        return 2
+    return serve(engine.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

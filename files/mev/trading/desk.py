@@ -1,0 +1,162 @@
+"""One chain's trading: its market kept in step with its blocks, and each block taken down the pipeline."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from mev.chain.abi import SYNC
+from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
+from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
+from mev.domain import Block
+from mev.domain.market import Address
+from mev.market.discovery import discover
+from mev.market.state import MarketState
+from mev.runtime.config import ChainConfig, Config
+from mev.search.graph import CycleIndex
+from mev.trading.execution import contract
+from mev.trading.execution.execution import Execution
+from mev.trading.execution.receipt import Accounts
+from mev.trading.execution.transaction import Signer
+from mev.trading.ledger import Ledger, Standpoint
+from mev.trading.pipeline import Pipeline, Settings
+from mev.trading.reconcile import open_books, reconcile
+from mev.trading.risk import Limits
+from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
+
+# Without a head for so many block times the chain is asked whether there is one.
+STALL_BLOCKS = 3
+SHORTEST_STALL_SECONDS = 3.0
+RECONCILE_SECONDS = 60.0
+STANDPOINT_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+def accounts_of(chain: str, config: ChainConfig, signer: Signer) -> Accounts:
+    """Return whose balances count on a chain: they follow from the signer alone."""
+    return Accounts(
+        chain=chain,
+        wrapped_native=config.wrapped_native,
+        signer=signer.address,
+        executor=contract.address(signer.address),
+    )
+
+
+class Desk:
+    """Follows one chain for ever; `signer` is None where nothing may be sent."""
+
+    def __init__(self, name: str, config: Config, rpc: Rpc, ledger: Ledger, signer: Signer | None) -> None:
+        self._name = name
+        self._config = config
+        self._chain = config.chains[name]
+        self._rpc = rpc
+        self._ledger = ledger
+        self._execution = None
+        if signer is not None:
+            self._execution = Execution(self._chain.id, rpc, signer, ledger, accounts_of(name, self._chain, signer))
+        self._market: MarketState | None = None
+        self._pipeline: Pipeline | None = None
+        self._cycles = 0
+        # Pools that an undone block changed: the next block's cycles go through them as well.
+        self._turned: frozenset[Address] = frozenset()
+        self._reconcile_at = 0.0
+        self._stand_at = 0.0
+
+    @property
+    def head(self) -> Block | None:
+        """The last block that was taken in; None before the state is loaded."""
+        return self._market.block if self._market else None
+
+    async def run(self, progress: Callable[[], None]) -> None:
+        """Take in events until an error; call `progress` after each. Raises what the transport and discovery raise."""
+        stall_seconds = max(STALL_BLOCKS * self._chain.block_seconds, SHORTEST_STALL_SECONDS)
+        if self._execution is not None:
+            await open_books(self._rpc, self._execution.accounts, self._ledger)
+        async for event in BlockCollector(self._rpc, [SYNC], stall_seconds=stall_seconds).events():
+            match event:
+                case Reset(block):
+                    await self._load(block)
+                case Reorg(ancestor) if self._market is not None:
+                    self._turned |= self._market.undo_to(ancestor)
+                    log.info("reorganised", chain=self._name, ancestor=ancestor.number)
+                case NewBlock(block, logs) if self._market is not None:
+                    touched = self._market.apply_block(block, logs) | self._turned
+                    self._turned = frozenset()
+                    await self._trade(block, touched)
+            progress()
+
+    async def _load(self, block: Block) -> None:
+        """Read every pool as it is after a block; everything counts as touched by it."""
+        tokens = [token.address for token in self._chain.tokens]
+        found = await discover(self._rpc, self._chain.v2_factories, tokens, block)
+        self._market = MarketState(block, found)
+        index = CycleIndex(self._market.pools().values(), [self._chain.wrapped_native])
+        self._cycles = len(index.cycles)
+        self._pipeline = Pipeline(
+            self._settings(),
+            self._rpc,
+            self._market,
+            AtomicArbitrage(self._name, index, self._market),
+            self._ledger,
+            self._execution,
+        )
+        self._pipeline.recover()
+        log.info("loaded", chain=self._name, block=block.number, pools=len(found), cycles=self._cycles)
+        await self._trade(block, frozenset(self._market.pools()))
+
+    async def _trade(self, block: Block, touched: frozenset[Address]) -> None:
+        if self._pipeline is None or self._market is None:
+            return
+        try:
+            await self._pipeline.on_block(block, touched)
+        except (RpcError, RpcUnavailableError) as error:
+            # The market is as the block left it: with the next one the pipeline looks at these pools again.
+            log.warning("block not traded on", chain=self._name, block=block.number, reason=str(error))
+            return
+        now = time.monotonic()
+        if now >= self._stand_at:
+            self._stand_at = now + STANDPOINT_SECONDS
+            self._ledger.stand(
+                Standpoint(
+                    chain=self._name,
+                    block_number=block.number,
+                    block_timestamp=block.timestamp,
+                    pools=len(self._market.pools()),
+                    cycles=self._cycles,
+                )
+            )
+        if self._execution is not None and now >= self._reconcile_at and not self._ledger.in_flight(self._name):
+            self._reconcile_at = now + RECONCILE_SECONDS
+            await self._reconcile(self._execution)
+
+    async def _reconcile(self, execution: Execution) -> None:
+        for found in await reconcile(self._rpc, execution.accounts, self._ledger):
+            if found.difference:
+                log.warning(
+                    "chain and ledger differ",
+                    chain=self._name,
+                    account="0x" + found.account.hex(),
+                    token="0x" + found.token.hex(),
+                    on_chain=str(found.on_chain),
+                    in_ledger=str(found.in_ledger),
+                )
+
+    def _settings(self) -> Settings:
+        risk = self._chain.risk
+        return Settings(
+            chain=self._name,
+            chain_id=self._chain.id,
+            mode=self._config.mode,
+            wrapped_native=self._chain.wrapped_native,
+            limits=Limits(
+                max_amount_in_wei=risk.max_amount_in_wei,
+                min_profit_wei=risk.min_profit_wei,
+                max_gas_price_wei=risk.max_gas_price_wei,
+                max_daily_loss_wei=risk.max_daily_loss_wei,
+                max_in_flight=risk.max_in_flight,
+                max_block_age_seconds=self._chain.allowed_lag_seconds,
+                deny_tokens=frozenset(risk.deny_tokens),
+            ),
+            kill_switch=risk.kill_switch,
+        )

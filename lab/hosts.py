@@ -17,7 +17,7 @@ from lab.ca import ensure_ca
 from lab.errors import LabError
 from lab.files import replace
 from lab.image.build import DEFAULT_SUITE, USER, USER_ID, ensure_image
-from lab.network import ensure_network, pick_address
+from lab.network import ensure_network, mac_address, pick_address
 from lab.podman import LABEL, Podman
 from lab.progress import step
 
@@ -193,6 +193,7 @@ def _create(podman: Podman, checkout: Checkout, host: Host, image: str, made_fro
         f"--hostname={host.name}",
         f"--network={checkout.prefix}",
         f"--ip={host.address}",
+        f"--mac-address={mac_address(host.address)}",
         "--privileged",
         "--systemd=always",
         "--no-hosts",

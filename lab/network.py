@@ -49,6 +49,14 @@ def pick_address(host: str, subnet: IPv4Network, taken: Collection[IPv4Address])
     raise LabError(f"the lab's network {subnet} has no address left for {host}: remove hosts that are no longer used")
 
 
+def mac_address(address: str) -> str:
+    """Return the hardware address that belongs to `address`.
+
+    It stays when a host is made anew: neighbours remember the pair, and would send to the old one for up to a minute.
+    """
+    return ":".join(f"{octet:02x}" for octet in b"\x02\x42" + IPv4Address(address).packed)
+
+
 def _way_out_mtu(routes: Path = Path("/proc/net/route"), interfaces: Path = Path("/sys/class/net")) -> int:
     """Return the MTU of this machine's way out, so that large packets of hosts are not lost behind a smaller one."""
     for line in routes.read_text().splitlines()[1:]:

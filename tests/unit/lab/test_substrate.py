@@ -21,7 +21,7 @@ from lab.checkout import Checkout
 from lab.errors import LabError
 from lab.hosts import HostFile, tar_of
 from lab.image.build import Recipe, mmdebstrap_command
-from lab.network import FIXED, pick_address, subnet_of
+from lab.network import FIXED, mac_address, pick_address, subnet_of
 from lab.world.registry import layouts
 
 SUBNET = IPv4Network("10.89.7.0/24")
@@ -50,6 +50,10 @@ def test_a_full_network_says_what_to_do() -> None:
 def test_subnet_is_the_ipv4_one() -> None:
     inspected = [{"subnets": [{"subnet": "fd00::/64"}, {"subnet": "10.89.7.0/24", "gateway": "10.89.7.1"}]}]
     assert subnet_of(inspected) == SUBNET
+
+
+def test_hardware_address_follows_from_the_address_so_that_neighbours_need_not_relearn_it() -> None:
+    assert mac_address("10.89.7.11") == "02:42:0a:59:07:0b"
 
 
 def test_image_name_changes_with_every_ingredient_and_only_then() -> None:

@@ -45,9 +45,9 @@ def up(checkout: Checkout) -> None:
 
 def everything(checkout: Checkout) -> None:
     """Bring the lab up, run site.yml on it, wait for the first arbitrage and show what runs where."""
-    with step("the lab"):
+    with step("bringing the lab up"):
         up(checkout)
-    with step(f"site.yml on {HOST}"):
+    with step(f"running site.yml on {HOST}"):
         play = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", INVENTORY, "site.yml"]
         if subprocess.run(play, cwd=checkout.root, check=False).returncode != 0:
             raise LabError("site.yml failed: the task above says why; `make lab` goes on from there")

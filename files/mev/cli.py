@@ -22,7 +22,7 @@ from mev.insight import report
 from mev.runtime import obs
 from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
 from mev.runtime.storage import Database, StorageError
-from mev.trading.desk import accounts_of
+from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Execution
 from mev.trading.execution.transaction import Signer

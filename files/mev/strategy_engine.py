@@ -46,16 +46,18 @@ class Engine:
         self._signer = signer
         self._heads: dict[str, int] = {}
         self._problems: dict[str, str] = {}
+        self._desks: dict[str, Desk] = {}
 
     async def run(self, service: Service) -> None:
-        """Trade until the service is told to stop; a transaction that is being sent is sent and written first."""
-        desks = {name: asyncio.create_task(self._keep(name), name=name) for name in self._config.chains}
-        status = asyncio.create_task(self._tell(service))
+        """Trade until the service is told to stop; each chain finishes the block at hand."""
         stopping = asyncio.create_task(service.stopping.wait())
-        ended, _ = await asyncio.wait([*desks.values(), status, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in (*desks.values(), status, stopping):
+        tasks = [stopping, asyncio.create_task(self._tell(service))]
+        tasks += [asyncio.create_task(self._keep(name), name=name) for name in self._config.chains]
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*(desk.finish() for desk in self._desks.values()))
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*desks.values(), status, stopping, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for task in ended - {stopping}:
             # Only what nobody foresaw ends a desk: systemd starts the engine again.
             task.result()
@@ -65,7 +67,7 @@ class Engine:
         chain = self._config.chains[name]
         while True:
             async with Rpc(chain.ws, chain_id=chain.id) as rpc:
-                desk = Desk(name, self._config, rpc, self._ledger, self._signer)
+                desk = self._desks[name] = Desk(name, self._config, rpc, self._ledger, self._signer)
 
                 def progress(desk: Desk = desk) -> None:
                     self._problems.pop(name, None)

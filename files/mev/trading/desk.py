@@ -1,22 +1,22 @@
 """One chain's trading: its market kept in step with its blocks, and each block taken down the pipeline."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
 import structlog
 
 from mev.chain.abi import SYNC
-from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
+from mev.chain.collectors import BlockCollector, Event, NewBlock, Reorg, Reset
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.discovery import discover
 from mev.market.state import MarketState
-from mev.runtime.config import ChainConfig, Config
+from mev.runtime.config import Config
 from mev.search.graph import CycleIndex
-from mev.trading.execution import contract
+from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution
-from mev.trading.execution.receipt import Accounts
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.pipeline import Pipeline, Settings
@@ -31,16 +31,6 @@ RECONCILE_SECONDS = 60.0
 STANDPOINT_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
-
-
-def accounts_of(chain: str, config: ChainConfig, signer: Signer) -> Accounts:
-    """Return whose balances count on a chain: they follow from the signer alone."""
-    return Accounts(
-        chain=chain,
-        wrapped_native=config.wrapped_native,
-        signer=signer.address,
-        executor=contract.address(signer.address),
-    )
 
 
 class Desk:
@@ -62,6 +52,7 @@ class Desk:
         self._turned: frozenset[Address] = frozenset()
         self._reconcile_at = 0.0
         self._stand_at = 0.0
+        self._working = asyncio.Lock()
 
     @property
     def head(self) -> Block | None:
@@ -74,17 +65,25 @@ class Desk:
         if self._execution is not None:
             await open_books(self._rpc, self._execution.accounts, self._ledger)
         async for event in BlockCollector(self._rpc, [SYNC], stall_seconds=stall_seconds).events():
-            match event:
-                case Reset(block):
-                    await self._load(block)
-                case Reorg(ancestor) if self._market is not None:
-                    self._turned |= self._market.undo_to(ancestor)
-                    log.info("reorganised", chain=self._name, ancestor=ancestor.number)
-                case NewBlock(block, logs) if self._market is not None:
-                    touched = self._market.apply_block(block, logs) | self._turned
-                    self._turned = frozenset()
-                    await self._trade(block, touched)
+            async with self._working:
+                await self._take(event)
             progress()
+
+    async def finish(self) -> None:
+        """Wait until the event at hand is done with, and take no other."""
+        await self._working.acquire()
+
+    async def _take(self, event: Event) -> None:
+        match event:
+            case Reset(block):
+                await self._load(block)
+            case Reorg(ancestor) if self._market is not None:
+                self._turned |= self._market.undo_to(ancestor)
+                log.info("reorganised", chain=self._name, ancestor=ancestor.number)
+            case NewBlock(block, logs) if self._market is not None:
+                touched = self._market.apply_block(block, logs) | self._turned
+                self._turned = frozenset()
+                await self._trade(block, touched)
 
     async def _load(self, block: Block) -> None:
         """Read every pool as it is after a block; everything counts as touched by it."""

@@ -9,7 +9,8 @@ from mev.chain.rpc import Rpc
 from mev.domain import Entry, EntryKind
 from mev.domain.market import Address
 from mev.trading import erc20
-from mev.trading.execution.receipt import NATIVE, Accounts
+from mev.trading.execution.accounts import Accounts
+from mev.trading.execution.receipt import NATIVE
 from mev.trading.ledger import Ledger
 from mev.trading.ledger.ledger import OPENING
 

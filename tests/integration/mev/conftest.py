@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import socket
 import subprocess
-from dataclasses import dataclass
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +21,8 @@ from mev.trading.execution import contract
 from mev.trading.execution.transaction import Signer, Transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lab.evm.devnode import DevNode
 
 ROOT = Path(__file__).parents[3]
@@ -139,3 +147,151 @@ def pools(evm: DevNode) -> dict[tuple[str, frozenset[str]], Pool]:
                 fee_denominator=factory.fee_denominator,
             )
     return found
+
+
+@dataclass
+class Installation:
+    """The agents' configuration on one chain, and the processes that read it."""
+
+    evm: DevNode
+    directory: Path
+    signer: Signer
+    ws: str
+    mode: str = "live"
+    risk: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        key = self.directory / "signer.key"
+        key.touch(mode=0o600)
+        key.write_text(self._secret().hex() + "\n")
+        self.write()
+
+    def _secret(self) -> bytes:
+        return bytes(31) + b"\x17"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "mev.toml"
+
+    def write(self) -> None:
+        """Write the configuration as it is now."""
+        deployment = self.evm.deployment
+        limits = {
+            "max_amount_in_wei": "20_000_000_000_000_000_000",
+            "min_profit_wei": "100_000_000_000_000",
+            "max_daily_loss_wei": "100_000_000_000_000_000",
+            "max_gas_price_wei": "200_000_000_000",
+            "kill_switch": f'"{self.directory}/kill"',
+            **self.risk,
+        }
+        tokens = ", ".join(
+            f'{{ symbol = "{token.symbol}", address = "{token.address}", decimals = {token.decimals} }}'
+            for token in deployment.tokens
+        )
+        factories = ", ".join(
+            f'{{ name = "{factory.name}", address = "{factory.address}", '
+            f"fee_numerator = {factory.fee_numerator}, fee_denominator = {factory.fee_denominator} }}"
+            for factory in deployment.factories
+            if factory.version == 2
+        )
+        self.config.write_text(
+            f"""
+mode = "{self.mode}"
+[storage]
+opportunities = "{self.directory}/mev_opportunities.db"
+performance = "{self.directory}/performance_metrics.db"
+[logging]
+directory = "{self.directory}"
+[signer]
+key = "file:{self.directory}/signer.key"
+[risk]
+{chr(10).join(f"{key} = {value}" for key, value in limits.items())}
+[chains.ethereum]
+id = {self.evm.chain_id}
+ws = "{self.ws}"
+block_seconds = 2
+allowed_lag_seconds = 3600
+wrapped_native = "{deployment.wrapped_native}"
+tokens = [{tokens}]
+v2_factories = [{factories}]
+"""
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the mev command."""
+        return subprocess.run(
+            [sys.executable, "-m", "mev.cli", *arguments, "--config", str(self.config)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def mev(self, *arguments: str) -> Any:
+        """Run the mev command and return its JSON document."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def agent(self, name: str) -> Iterator[Agent]:
+        """Run an agent until the context ends; it has said READY=1 when the context begins."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            path = self.directory / f"{name}.notify"
+            path.unlink(missing_ok=True)
+            notify.bind(str(path))
+            notify.settimeout(60)
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"mev.{name}", "--config", str(self.config)],
+                env={**os.environ, "NOTIFY_SOCKET": str(path)},
+                stderr=(self.directory / f"{name}.stderr").open("a"),
+            )
+            agent = Agent(process, notify)
+            try:
+                while "READY=1" not in agent.hear():
+                    pass
+                yield agent
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                process.wait(timeout=20)
+
+
+@dataclass
+class Agent:
+    """A running agent, and what it tells its service manager."""
+
+    process: subprocess.Popen[bytes]
+    notifications: socket.socket
+
+    def hear(self) -> str:
+        """The next notification; raises where the agent has ended."""
+        assert self.process.poll() is None, f"the agent ended with {self.process.returncode}"
+        return self.notifications.recv(4096).decode()
+
+    def rss_mb(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1000
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        self.process.kill()
+        self.process.wait(timeout=20)
+
+
+def wait_for(what: str, condition: Callable[[], object], seconds: float = 30) -> Any:
+    """Return what `condition` returns as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture
+def installation(evm: DevNode, owner: Account, tmp_path: Path) -> Installation:
+    """The agents configured for the seeded chain, live, with the executor deployed and funded by the mev command."""
+    made = Installation(evm, tmp_path, owner.signer, evm.ws)
+    made.mev("executor", "deploy", "--chain", "ethereum")
+    made.mev("executor", "fund", "--chain", "ethereum", "--amount-wei", str(CAPITAL_WEI))
+    return made

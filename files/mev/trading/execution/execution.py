@@ -11,8 +11,9 @@ from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block, State
 from mev.domain.market import Address
 from mev.trading.execution import receipt as receipts
+from mev.trading.execution.accounts import Accounts
 from mev.trading.execution.fees import Fees
-from mev.trading.execution.receipt import Accounts, Receipt
+from mev.trading.execution.receipt import Receipt
 from mev.trading.execution.transaction import Signer, Transaction
 from mev.trading.ledger import Ledger, Submission, is_operators
 from mev.trading.risk import Reason

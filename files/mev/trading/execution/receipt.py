@@ -8,6 +8,7 @@ from mev.chain.errors import MalformedAnswerError
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES
 from mev.domain import Entry, EntryKind
 from mev.domain.market import Address
+from mev.trading.execution.accounts import Accounts
 
 TRANSFER = event_topic("Transfer(address,address,uint256)")
 NATIVE: Address = bytes(20)
@@ -83,15 +84,6 @@ def parse(answer: object) -> Receipt:
         return msgspec.convert(answer, Receipt)
     except msgspec.ValidationError as error:
         raise MalformedAnswerError(f"eth_getTransactionReceipt answered with something else: {error}") from None
-
-
-class Accounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose balances the ledger follows on a chain: the signer's native coin and the executor's wrapped one."""
-
-    chain: str
-    wrapped_native: Address
-    signer: Address
-    executor: Address
 
 
 def entries(receipt: Receipt, accounts: Accounts, opportunity: str, at_ns: int, *, operators: bool) -> list[Entry]:

@@ -234,8 +234,8 @@ v2_factories = [{factories}]
         return json.loads(done.stdout)
 
     @contextmanager
-    def agent(self, name: str) -> Iterator[Agent]:
-        """Run an agent until the context ends; it has said READY=1 when the context begins."""
+    def agent(self, name: str, *, ready: bool = True) -> Iterator[Agent]:
+        """Run an agent until the context ends; with `ready`, it has said READY=1 when the context begins."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             path = self.directory / f"{name}.notify"
             path.unlink(missing_ok=True)
@@ -248,7 +248,7 @@ v2_factories = [{factories}]
             )
             agent = Agent(process, notify)
             try:
-                while "READY=1" not in agent.hear():
+                while ready and "READY=1" not in agent.hear():
                     pass
                 yield agent
             finally:

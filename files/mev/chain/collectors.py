@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from mev.chain.errors import MalformedAnswerError, RpcError, RpcUnavailableError, WrongChainError
+from mev.chain.messages import decode
 from mev.chain.rpc import Gap, Rpc, Subscription
 from mev.chain.wire import Head, Log, WireLog, encode
 from mev.domain import Block
@@ -87,8 +88,8 @@ class BlockCollector:
         if isinstance(item, Gap):
             return None
         try:
-            return msgspec.json.decode(item, type=Head).block()
-        except (msgspec.DecodeError, RecursionError, MalformedAnswerError) as error:
+            return decode("newHeads", item, Head).block()
+        except MalformedAnswerError as error:
             log.warning("head could not be read", node=self._rpc.node, reason=str(error))
             return None
 

@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from mev.chain.errors import MalformedAnswerError, RpcError, RpcTimeoutError, RpcUnavailableError, WrongChainError
+from mev.chain.messages import Call, Json, Message, decode, read, reason_of
 from mev.chain.wire import quantity
 
 __all__ = [
@@ -39,8 +40,6 @@ __all__ = [
     "WrongChainError",
 ]
 
-# What a node said: not to be trusted before mev.chain.wire or msgspec has looked at it.
-Json = Any
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
@@ -52,7 +51,6 @@ QUEUED_NOTIFICATIONS = 1024
 PING_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 10.0
-MESSAGE_CHARACTERS = 400
 
 log = structlog.get_logger(__name__)
 
@@ -61,37 +59,6 @@ class Gap(msgspec.Struct, frozen=True):
     """Everything before this moment may have been missed: the subscription is new, new again, or was not read in time."""
 
     reason: str
-
-
-class _Notification(msgspec.Struct):
-    subscription: str
-    result: msgspec.Raw
-
-
-class _Message(msgspec.Struct):
-    """An answer or a notification."""
-
-    id: int | None = None
-    result: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-    method: str | None = None
-    params: _Notification | None = None
-
-
-class _Error(msgspec.Struct):
-    code: int
-    message: str
-    data: Json = None
-
-
-class _Call(msgspec.Struct):
-    id: int
-    method: str
-    params: Sequence[object]
-    jsonrpc: str = "2.0"
-
-
-_MESSAGES = msgspec.json.Decoder(_Message | list[_Message])
 
 
 class Rpc:
@@ -152,7 +119,7 @@ class Rpc:
         (answer,) = await self._ask([(method, params)], timeout_seconds)
         if isinstance(answer, RpcError):
             raise answer
-        return _decode(method, answer, object)
+        return decode(method, answer, object)
 
     async def call_as(
         self, kind: type[T], method: str, params: Sequence[object] = (), *, timeout_seconds: float | None = None
@@ -161,7 +128,7 @@ class Rpc:
         (answer,) = await self._ask([(method, params)], timeout_seconds)
         if isinstance(answer, RpcError):
             raise answer
-        return None if bytes(answer) == b"null" else _decode(method, answer, kind)
+        return None if bytes(answer) == b"null" else decode(method, answer, kind)
 
     async def batch(
         self, calls: Iterable[tuple[str, Sequence[object]]], *, timeout_seconds: float | None = None
@@ -175,7 +142,7 @@ class Rpc:
         for start in range(0, len(waiting), BATCH_CALLS):
             chunk = waiting[start : start + BATCH_CALLS]
             for (method, _), answer in zip(chunk, await self._ask(chunk, timeout_seconds), strict=True):
-                answers.append(answer if isinstance(answer, RpcError) else _decode(method, answer, object))
+                answers.append(answer if isinstance(answer, RpcError) else decode(method, answer, object))
         return answers
 
     def subscribe(self, *params: object) -> "Subscription":
@@ -187,7 +154,7 @@ class Rpc:
     ) -> list[msgspec.Raw | RpcError]:
         bound = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         futures: list[asyncio.Future[msgspec.Raw]] = []
-        messages = [_Call(self._take_id(), method, params) for method, params in calls]
+        messages = [Call(self._take_id(), method, params) for method, params in calls]
         try:
             async with asyncio.timeout(bound):
                 connection = await self._connection()
@@ -197,7 +164,7 @@ class Rpc:
         except TimeoutError:
             raise RpcTimeoutError(f"{self._node}: {calls[0][0]} has no answer after {bound:g} s") from None
         except (OSError, WebSocketException) as error:
-            raise RpcUnavailableError(f"{self._node}: {calls[0][0]} could not be sent: {_reason(error)}") from None
+            raise RpcUnavailableError(f"{self._node}: {calls[0][0]} could not be sent: {reason_of(error)}") from None
         finally:
             for message in messages:
                 self._pending.pop(message.id, None)
@@ -209,7 +176,7 @@ class Rpc:
         self._next_id += 1
         return self._next_id
 
-    def _register(self, messages: Sequence[_Call]) -> list[asyncio.Future[msgspec.Raw]]:
+    def _register(self, messages: Sequence[Call]) -> list[asyncio.Future[msgspec.Raw]]:
         if len(self._pending) + len(messages) > MAX_CALLS_IN_FLIGHT:
             raise RpcUnavailableError(f"{self._node}: {len(self._pending)} calls are in flight already")
         loop = asyncio.get_running_loop()
@@ -266,7 +233,7 @@ class Rpc:
         except TimeoutError:
             raise RpcTimeoutError(f"{self._node}: no greeting after {self._timeout_seconds:g} s") from None
         except (OSError, EOFError, WebSocketException) as error:
-            raise RpcUnavailableError(f"{self._node}: {_reason(error)}") from None
+            raise RpcUnavailableError(f"{self._node}: {reason_of(error)}") from None
         except RpcError as refusal:
             raise RpcUnavailableError(f"{self._node}: {refusal}") from None
 
@@ -275,7 +242,11 @@ class Rpc:
             found = quantity(await self._exchange(connection, "eth_chainId", ()))
             if found != self._chain_id:
                 raise WrongChainError(f"{self._node} is a node of chain {found}: chain {self._chain_id} is expected")
-        for subscription in list(self._subscriptions):
+        done: set[Subscription] = set()
+        # One may be opened while another is asked for.
+        while waiting := self._subscriptions - done:
+            subscription = waiting.pop()
+            done.add(subscription)
             try:
                 identity = await self._exchange(connection, "eth_subscribe", subscription.params)
             except RpcError as refusal:
@@ -285,32 +256,32 @@ class Rpc:
 
     async def _exchange(self, connection: ClientConnection, method: str, params: Sequence[object]) -> Json:
         """Call before there is a reader: read until the answer is there."""
-        message = _Call(self._take_id(), method, params)
+        message = Call(self._take_id(), method, params)
         (future,) = self._register([message])
         try:
             await connection.send(msgspec.json.encode(message), text=True)
             while not future.done():
                 self._take(await connection.recv(decode=False))
-            return _decode(method, future.result(), object)
+            return decode(method, future.result(), object)
         finally:
             self._pending.pop(message.id, None)
             future.cancel()
 
     def _take(self, received: bytes) -> None:
         try:
-            decoded = _MESSAGES.decode(received)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise MalformedAnswerError(f"{self._node}: no JSON-RPC: {_reason(error)}") from None
-        for message in decoded if isinstance(decoded, list) else (decoded,):
+            messages = read(received)
+        except MalformedAnswerError as error:
+            raise MalformedAnswerError(f"{self._node}: {error}") from None
+        for message in messages:
             self._dispatch(message)
 
-    def _dispatch(self, message: _Message) -> None:
+    def _dispatch(self, message: Message) -> None:
         if message.params is not None:
             subscription = self._by_id.get(message.params.subscription)
             if subscription is not None:
                 subscription.put(message.params.result)
             return
-        refusal = _refusal(message.error)
+        refusal = message.refusal()
         if message.id is None:
             # Only what the node could not read has no id: nothing that is in flight will be answered.
             raise MalformedAnswerError(f"{self._node}: {refusal or 'an answer without an id'}")
@@ -350,10 +321,17 @@ class Rpc:
     async def open(self, subscription: "Subscription") -> None:
         """Begin a subscription; its context does so."""
         self._subscriptions.add(subscription)
-        # Not connected: the next greeting subscribes.
-        if self.connected:
-            with contextlib.suppress(RpcUnavailableError):
+        link = self._link.result() if self._link is not None and self._link.done() else None
+        if isinstance(link, WrongChainError):
+            subscription.fail(link)
+        # Where there is no connection, the next greeting subscribes.
+        if isinstance(link, ClientConnection):
+            try:
                 self._bind(subscription, await self.call("eth_subscribe", subscription.params), "subscription is new")
+            except RpcError as refusal:
+                subscription.fail(refusal)
+            except RpcUnavailableError as failure:
+                log.warning("not subscribed yet", node=self._node, reason=str(failure))
 
     async def close(self, subscription: "Subscription") -> None:
         """End a subscription; its context does so."""
@@ -410,13 +388,6 @@ class Subscription:
     fail = restart
 
 
-def _decode(method: str, answer: msgspec.Raw, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(answer, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise MalformedAnswerError(f"{method} answered with something else: {_reason(error)}") from None
-
-
 def _outcome(future: "asyncio.Future[msgspec.Raw]") -> msgspec.Raw | RpcError:
     error = future.exception()
     if error is None:
@@ -424,17 +395,3 @@ def _outcome(future: "asyncio.Future[msgspec.Raw]") -> msgspec.Raw | RpcError:
     if isinstance(error, RpcError):
         return error
     raise error
-
-
-def _refusal(error: msgspec.Raw) -> RpcError | None:
-    if bytes(error) in {b"", b"null"}:
-        return None
-    try:
-        read = msgspec.json.decode(error, type=_Error)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return RpcError(0, "the node answered with an error that cannot be read")
-    return RpcError(read.code, read.message[:MESSAGE_CHARACTERS], read.data)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:MESSAGE_CHARACTERS]

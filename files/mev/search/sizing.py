@@ -92,7 +92,7 @@ def size_exact(cycle: Cycle, state: MarketState, max_amount_in: int | None = Non
     No amount within NEIGHBOURS of it leaves more, and none at all leaves more than it by what rounding takes, which is
     less than a unit of each token on the way.
     """
-    return size_legs([_leg(state, hop) for hop in cycle.hops], max_amount_in)
+    return size_legs(legs_of(cycle, state), max_amount_in)
 
 
 def size_legs(legs: Sequence[Leg], max_amount_in: int | None = None) -> Sized:
@@ -113,6 +113,11 @@ def size_legs(legs: Sequence[Leg], max_amount_in: int | None = None) -> Sized:
             break
         best = better
     return best if _profit(best) > 0 else Sized(0, 0)
+
+
+def legs_of(cycle: Cycle, state: MarketState) -> list[Leg]:
+    """Return a cycle's pools as they are now."""
+    return [_leg(state, hop) for hop in cycle.hops]
 
 
 def compose(legs: Sequence[Leg]) -> Moebius:

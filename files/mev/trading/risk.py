@@ -19,7 +19,6 @@ class Reason(StrEnum):
     CAPITAL_MISSING = "capital_missing"
     SIMULATION_REVERTED = "simulation_reverted"
     SIMULATION_BELOW_EXPECTED = "simulation_below_expected"
-    NODE_UNREACHABLE = "node_unreachable"
     INTERRUPTED = "interrupted"
     # Risk.
     KILL_SWITCH = "kill_switch"
@@ -34,7 +33,6 @@ class Reason(StrEnum):
     MODE_PAPER = "mode_paper"
     # After submission.
     NODE_REFUSED = "node_refused"
-    NONCE_TAKEN = "nonce_taken"
     REVERTED = "reverted"
     NEVER_SEEN = "never_seen"
     NONCE_USED = "nonce_used"

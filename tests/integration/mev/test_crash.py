@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.integration.mev.conftest import Account, Agent, Installation, text, wait_for
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
+
+from tests.integration.mev.conftest import Account, Agent, Installation, text, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

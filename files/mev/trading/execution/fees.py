@@ -19,7 +19,7 @@ class Fees(msgspec.Struct, frozen=True):
 
 
 async def quote(rpc: Rpc, block: Block, cap_wei: int) -> Fees:
-    """Offer what outlives six full blocks, but never more than the cap."""
+    """Offer what outlives five full blocks, but never more than the cap."""
     return offer(block.base_fee_wei, wire.quantity(await rpc.call("eth_maxPriorityFeePerGas")), cap_wei)
 
 

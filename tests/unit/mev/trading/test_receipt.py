@@ -1,0 +1,97 @@
+"""Receipts to entries, exact, and deaf to what other contracts say."""
+
+from typing import Any
+
+import pytest
+from mev.chain.abi import event_topic
+from mev.chain.errors import MalformedAnswerError
+from mev.domain import EntryKind
+from mev.trading.execution.accounts import Accounts
+from mev.trading.execution.fees import offer
+from mev.trading.execution.receipt import entries, parse
+
+WRAPPED, SIGNER, EXECUTOR, PAIR = (bytes([number]) * 20 for number in (0xEE, 0x51, 0xE8, 0x0A))
+ACCOUNTS = Accounts(chain="base", wrapped_native=WRAPPED, signer=SIGNER, executor=EXECUTOR)
+TRANSFER = event_topic("Transfer(address,address,uint256)")
+DEPOSIT = event_topic("Deposit(address,uint256)")
+
+
+def text(content: bytes) -> str:
+    return "0x" + content.hex()
+
+
+def topic(account: bytes) -> str:
+    return text(account.rjust(32, b"\0"))
+
+
+def transfer(sender: bytes, receiver: bytes, amount: int, token: bytes = WRAPPED) -> dict[str, Any]:
+    return {
+        "address": text(token),
+        "topics": [text(TRANSFER), topic(sender), topic(receiver)],
+        "data": f"0x{amount:064x}",
+    }
+
+
+def receipt(*logs: dict[str, Any], status: int = 1, **more: str) -> Any:
+    return parse(
+        {
+            "transactionHash": text(b"\x01" * 32),
+            "blockNumber": "0x10",
+            "blockHash": text(b"\x02" * 32),
+            "status": hex(status),
+            "gasUsed": "0x64",
+            "effectiveGasPrice": "0x7",
+            "logs": list(logs),
+            "type": "0x2",
+            **more,
+        }
+    )
+
+
+def booked(read: Any, *, operators: bool = False) -> list[tuple[EntryKind, bytes, int]]:
+    return [(entry.kind, entry.token, entry.amount) for entry in entries(read, ACCOUNTS, "a", 5, operators=operators)]
+
+
+def test_profit_is_what_came_in_less_what_went_out() -> None:
+    read = receipt(transfer(EXECUTOR, PAIR, 1000), transfer(PAIR, PAIR, 3), transfer(PAIR, EXECUTOR, 1017))
+    assert booked(read) == [(EntryKind.GAS, bytes(20), -700), (EntryKind.SWAP_PROFIT, WRAPPED, 17)]
+
+
+def test_a_rollup_s_data_fee_is_gas() -> None:
+    assert booked(receipt(l1Fee="0x3", status=0)) == [(EntryKind.GAS, bytes(20), -703)]
+
+
+def test_a_revert_costs_gas_and_earns_nothing() -> None:
+    assert booked(receipt(status=0)) == [(EntryKind.GAS, bytes(20), -700)]
+
+
+def test_other_tokens_and_foreign_events_count_for_nothing() -> None:
+    short = {"address": text(WRAPPED), "topics": [text(TRANSFER)], "data": "0x"}
+    anonymous = {"address": text(WRAPPED), "topics": [], "data": "0x01"}
+    read = receipt(transfer(PAIR, EXECUTOR, 10**30, token=PAIR), short, anonymous, transfer(PAIR, EXECUTOR, 4))
+    assert booked(read)[1] == (EntryKind.SWAP_PROFIT, WRAPPED, 4)
+
+
+def test_an_operator_s_wrap_and_fund_move_capital_and_earn_nothing() -> None:
+    wrap = {"address": text(WRAPPED), "topics": [text(DEPOSIT), topic(SIGNER)], "data": f"0x{50:064x}"}
+    assert booked(receipt(wrap), operators=True) == [
+        (EntryKind.GAS, bytes(20), -700),
+        (EntryKind.FUNDING, bytes(20), -50),
+    ]
+    assert booked(receipt(transfer(SIGNER, EXECUTOR, 50)), operators=True)[1] == (EntryKind.FUNDING, WRAPPED, 50)
+    assert booked(receipt(transfer(EXECUTOR, SIGNER, 50)), operators=True)[1] == (EntryKind.FUNDING, WRAPPED, -50)
+
+
+@pytest.mark.parametrize("answer", ["0x1", [], {}, {"status": "0x1"}, 7])
+def test_what_is_no_receipt_is_refused(answer: object) -> None:
+    with pytest.raises(MalformedAnswerError):
+        parse(answer)
+
+
+def test_fees_hold_through_five_full_blocks_and_never_pass_the_cap() -> None:
+    offered = offer(base_fee_wei=80, tip_wei=2, cap_wei=1000)
+    assert (offered.max_priority_fee_wei, offered.max_fee_wei, offered.next_price_wei) == (2, 162, 92)
+    assert offered.max_fee_wei > 80 * (9 / 8) ** 5
+    capped = offer(base_fee_wei=80, tip_wei=2, cap_wei=100)
+    assert (capped.max_fee_wei, capped.next_price_wei) == (100, 92)
+    assert offer(base_fee_wei=80, tip_wei=500, cap_wei=100).max_priority_fee_wei == 100

@@ -1,0 +1,100 @@
+"""Every limit refuses what passes it and nothing that only reaches it, with its own code."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mev.domain import Opportunity
+from mev.trading.risk import Limits, Proposal, Reason, Standing, refuse, tokens
+
+from tests.unit.mev.trading.conftest import NATIVE, POOLS, STABLE
+
+LIMITS = Limits(
+    max_amount_in_wei=10**18,
+    min_profit_wei=100,
+    max_gas_price_wei=50,
+    max_daily_loss_wei=20_000,
+    max_in_flight=1,
+    max_block_age_seconds=30,
+)
+STANDING = Standing(killed=False, block_age_seconds=30, earned_today_wei=-10_000, in_flight=0)
+
+
+@pytest.fixture
+def proposal(opportunity: Callable[..., Opportunity]) -> Proposal:
+    """Exactly on every limit: 200 units of gas at 50 wei leave 100 of 10,100."""
+    return Proposal(opportunity=opportunity(), profit_wei=10_100, gas=200, gas_price_wei=50)
+
+
+def test_exactly_on_every_limit_is_allowed(proposal: Proposal) -> None:
+    assert proposal.net_wei == LIMITS.min_profit_wei
+    assert refuse(proposal, STANDING, LIMITS, POOLS) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"standing": {"killed": True}}, Reason.KILL_SWITCH),
+        ({"limits": {"deny_tokens": frozenset({STABLE})}}, Reason.DENIED_TOKEN),
+        ({"standing": {"block_age_seconds": 30.1}}, Reason.STALE_BLOCK),
+        ({"opportunity": {"amount_in": 10**18 + 1}}, Reason.AMOUNT_IN_OVER_LIMIT),
+        ({"proposal": {"gas_price_wei": 51}}, Reason.GAS_PRICE_OVER_CAP),
+        ({"proposal": {"profit_wei": 10_099}}, Reason.PROFIT_UNDER_MINIMUM),
+        ({"standing": {"earned_today_wei": -10_001}}, Reason.DAILY_LOSS),
+        ({"standing": {"in_flight": 1}}, Reason.IN_FLIGHT),
+    ],
+)
+def test_one_past_a_limit_is_refused_with_its_code(
+    proposal: Proposal, change: dict[str, dict[str, object]], reason: Reason
+) -> None:
+    opportunity = msgspec.structs.replace(proposal.opportunity, **change.get("opportunity", {}))
+    changed = msgspec.structs.replace(proposal, opportunity=opportunity, **change.get("proposal", {}))
+    standing = msgspec.structs.replace(STANDING, **change.get("standing", {}))
+    limits = msgspec.structs.replace(LIMITS, **change.get("limits", {}))
+    assert refuse(changed, standing, limits, POOLS) is reason
+
+
+@given(st.integers(0, 2**90), st.integers(0, 10**7), st.integers(0, 10**12), st.integers(-(2**70), 2**70))
+def test_what_is_allowed_keeps_the_minimum_and_the_day_s_loss(profit: int, gas: int, price: int, earned: int) -> None:
+    opportunity = Opportunity("a", "ethereum", "s", None, 1, b"", 1, 1)  # type: ignore[arg-type]
+    proposal = Proposal(opportunity=opportunity, profit_wei=profit, gas=gas, gas_price_wei=price)
+    standing = msgspec.structs.replace(STANDING, earned_today_wei=earned)
+    limits = msgspec.structs.replace(LIMITS, max_gas_price_wei=10**12)
+    cycle = type("Cycle", (), {"hops": ()})()
+    allowed = msgspec.structs.replace(proposal, opportunity=msgspec.structs.replace(opportunity, cycle=cycle))
+    if refuse(allowed, standing, limits, {}) is None:
+        assert profit - gas * price >= LIMITS.min_profit_wei
+        assert earned - gas * price >= -LIMITS.max_daily_loss_wei
+
+
+def test_the_codes_never_change() -> None:
+    assert {reason.value for reason in Reason} == {
+        "no_profit",
+        "not_best",
+        "executor_missing",
+        "capital_missing",
+        "simulation_reverted",
+        "simulation_below_expected",
+        "interrupted",
+        "kill_switch",
+        "denied_token",
+        "stale_block",
+        "amount_in_over_limit",
+        "gas_price_over_cap",
+        "profit_under_minimum",
+        "daily_loss",
+        "in_flight",
+        "mode_observe",
+        "mode_paper",
+        "node_refused",
+        "reverted",
+        "never_seen",
+        "nonce_used",
+        "cancelled",
+    }
+
+
+def test_a_cycle_s_tokens(opportunity: Callable[..., Opportunity]) -> None:
+    assert tokens(opportunity(), POOLS) == {NATIVE, STABLE}

@@ -158,7 +158,9 @@ class BlockCollector:
         # By hash (EIP-234): a number may mean another block by now.
         wanted = {"blockHash": encode(block.hash), "topics": [self._topics]}
         found = await self._rpc.call_as(list[WireLog], "eth_getLogs", [wanted])
-        logs = sorted((item.log(block) for item in found or ()), key=lambda item: item.index)
+        if found is None:
+            raise RpcUnavailableError(f"{self._rpc.node}: has no logs of block {block.number} yet")
+        logs = sorted((item.log(block) for item in found), key=lambda item: item.index)
         if len({item.index for item in logs}) != len(logs):
             raise MalformedAnswerError(f"{self._rpc.node}: block {block.number} has a log twice")
         return tuple(logs)

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 CHAIN_ID = 31337
 
@@ -53,13 +54,13 @@ class Node:
         await asyncio.sleep(0)
 
     async def notify(self, result: object) -> None:
-        for connection in self.connections[:]:
-            parameters = {"subscription": "0x1", "result": result}
-            await connection.send(json.dumps({"jsonrpc": "2.0", "method": "eth_subscription", "params": parameters}))
+        parameters = {"subscription": "0x1", "result": result}
+        await self.send(json.dumps({"jsonrpc": "2.0", "method": "eth_subscription", "params": parameters}))
 
     async def send(self, message: bytes | str) -> None:
         for connection in self.connections[:]:
-            await connection.send(message)
+            with suppress(ConnectionClosed):
+                await connection.send(message)
 
     async def until_subscribed(self, times: int = 1) -> None:
         for _ in range(2000):
@@ -74,6 +75,9 @@ class Node:
         try:
             async for message in connection:
                 await self._reply(connection, message.encode() if isinstance(message, str) else message)
+        except ConnectionClosed:
+            # The client went away, or the test cut it off.
+            return
         finally:
             self.connections.remove(connection)
 

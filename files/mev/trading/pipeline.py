@@ -123,7 +123,11 @@ class Pipeline:
             return
         offered = await fees.quote(self._rpc, block, self._settings.limits.max_gas_price_wei)
         for opportunity in found[:SIMULATED_A_BLOCK]:
-            await self._decide(execution, block, opportunity, offered)
+            if len(self._ledger.in_flight(self._settings.chain)) < self._settings.limits.max_in_flight:
+                await self._decide(execution, block, opportunity, offered)
+            else:
+                # Its simulation would only be thrown away: risk refuses while the one before it has no fate.
+                self._drop(opportunity, Reason.IN_FLIGHT)
         for opportunity in found[SIMULATED_A_BLOCK:]:
             self._drop(opportunity, Reason.NOT_BEST)
 

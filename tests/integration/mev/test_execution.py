@@ -20,7 +20,7 @@ from mev.trading.reconcile import open_books, reconcile
 from tests.integration.mev.conftest import Account, text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from lab.evm.devnode import DevNode
@@ -78,7 +78,7 @@ async def stuck(bench: Bench, evm: DevNode) -> Submission:
 @pytest.fixture
 def bench(
     evm: DevNode, owner: Account, wrapped: bytes, tmp_path: Path
-) -> Callable[[Callable[[Bench], Awaitable[None]]], None]:
+) -> Iterator[Callable[[Callable[[Bench], Awaitable[None]]], None]]:
     """Run a coroutine with a bench."""
 
     def run(story: Callable[[Bench], Awaitable[None]]) -> None:

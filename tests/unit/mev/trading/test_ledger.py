@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
 from mev.runtime.storage import Database
 from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, tables
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tests.unit.mev.trading.conftest import NATIVE, Clock, submission
@@ -75,7 +75,7 @@ def test_the_database_itself_refuses_an_illegal_step(
 @pytest.mark.parametrize("table", tables.APPEND_ONLY, ids=lambda table: str(table.name))
 @pytest.mark.parametrize("verb", ["update", "delete", "replace"])
 def test_what_is_written_stays(
-    ledger: Ledger, database: Database, opportunity: Callable[..., Opportunity], table: tables.Table, verb: str
+    ledger: Ledger, database: Database, opportunity: Callable[..., Opportunity], table: Table, verb: str
 ) -> None:
     reach(ledger, opportunity(), State.SCREENED)
     ledger.simulated("a", 1, 2, 3)

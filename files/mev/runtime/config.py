@@ -232,11 +232,16 @@ def load(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     try:
-        config = build(_with_chain_risks(document), Config, _PARSERS)
+        return read(document)
     except StructureError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def read(document: dict[str, Any]) -> Config:
+    """Return a parsed document as a configuration; raises StructureError, which names no file."""
+    config = build(_with_chain_risks(document), Config, _PARSERS, _HIDDEN)
     for problem in _problems(config):
-        raise ConfigError(f"{path}: {problem}")
+        raise StructureError(problem)
     return config
 
 
@@ -325,3 +330,5 @@ _PARSERS: dict[object, Callable[[str], object]] = {
     Url: _url,
     SecretReference: _reference,
 }
+# URLs carry API keys, and whoever writes the key itself where its reference belongs must not find it in a log.
+_HIDDEN = frozenset({Url, SecretReference})

@@ -1,0 +1,252 @@
+"""The configuration: what is right is typed, whatever is wrong is one sentence with the place and what is allowed."""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mev.domain import Token
+from mev.runtime import config as module
+from mev.runtime.config import ConfigError, Mode, StrategyName, load
+from mev.runtime.structure import StructureError
+
+
+def example() -> str:
+    """Return the configuration that the module's documentation shows."""
+    shown = module.__doc__ or ""
+    return textwrap.dedent(shown[shown.index("    mode =") : shown.rindex("Addresses with")])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "mev.toml"
+
+
+def changed(path: Path, old: str, new: str) -> Path:
+    text = example()
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+def test_the_documented_example_is_a_configuration(path: Path) -> None:
+    path.write_text(example(), encoding="utf-8")
+    config = load(path)
+    chain = config.chains["ethereum"]
+    assert (config.mode, config.strategies) == (Mode.OBSERVE, (StrategyName.ATOMIC_ARBITRAGE,))
+    assert (chain.id, chain.block_seconds, chain.wrapped_native.hex()[:8]) == (1, 12.0, "c02aaa39")
+    assert isinstance(chain.tokens[1], Token)
+    assert (chain.tokens[1].symbol, chain.tokens[1].decimals, len(chain.tokens[1].address)) == ("USDC", 6, 20)
+    assert (chain.v2_factories[0].fee_numerator, chain.v2_factories[0].fee_denominator) == (997, 1000)
+    assert config.storage.opportunities == Path("/data/blockchain/nodes/logs/mev_opportunities.db")
+
+
+def test_a_chain_s_own_limits_go_over_the_common_ones(path: Path) -> None:
+    path.write_text(example(), encoding="utf-8")
+    config = load(path)
+    assert (config.common_risk.max_in_flight, config.chains["ethereum"].risk.max_in_flight) == (1, 2)
+    assert config.chains["ethereum"].risk.max_daily_loss_wei == config.common_risk.max_daily_loss_wei == 10**17
+
+
+def test_amounts_are_not_bound_by_64_bits(path: Path) -> None:
+    config = load(changed(path, "max_amount_in_wei = 1_000_000_000_000_000_000", f"max_amount_in_wei = {10**24}"))
+    assert config.chains["ethereum"].risk.max_amount_in_wei == 10**24
+
+
+WRONG = [
+    ('mode = "observe"', 'mode = "auto"', "mode is 'auto'", "allowed: observe, paper, live"),
+    ('mode = "observe"', 'colour = "red"', "colour is not a known key", "allowed: mode, strategies"),
+    ('["atomic_arbitrage"]', '["sandwich"]', "strategies is", "allowed: a list, each atomic_arbitrage"),
+    ("[storage]", "[storage]\nbackup = 1", "storage.backup is not a known key", "allowed: opportunities, performance"),
+    ('opportunities = "/data', 'opportunities = "data', "storage.opportunities is 'data", "allowed: an absolute path"),
+    ("directory = ", "folder = ", "logging.folder is not a known key", "allowed: directory, level"),
+    ('level = "info"', 'level = "loud"', "logging.level is 'loud'", "allowed: debug, info, warning, error"),
+    ('"credential:signer_key"', '"0x1234"', "signer.key is wrong (it is no reference)", "never the key itself"),
+    ("min_profit_wei = 100_000_000_000_000 ", "", "risk.min_profit_wei is missing", "allowed: a whole number of wei"),
+    ("max_in_flight = 1", "max_in_flight = 0", "risk.max_in_flight is 0", "allowed: a whole number from 1 to 1000"),
+    ("max_in_flight = 1", 'max_in_flight = "1"', "risk.max_in_flight is '1'", "allowed: a whole number"),
+    (
+        "max_in_flight = 2",
+        "max_in_fligth = 2",
+        "chains.ethereum.risk.max_in_fligth is not",
+        "allowed: max_amount_in_wei",
+    ),
+    ("max_in_flight = 2", "max_in_flight = -2", "chains.ethereum.risk.max_in_flight is -2", "allowed: a whole number"),
+    (
+        "max_gas_price_wei = 200_000_000_000",
+        "max_gas_price_wei = 2e11",
+        "max_gas_price_wei is 2",
+        "allowed: a whole number",
+    ),
+    ("max_daily_loss_wei = 1", "max_daily_loss_wei = -1", "risk.max_daily_loss_wei is -1", "0 or more"),
+    (
+        "deny_tokens = []",
+        'deny_tokens = ["0x12"]',
+        "risk.deny_tokens is ['0x12']",
+        "allowed: a list, each 0x and 40 hex",
+    ),
+    ("\nid = 1", "\nid = 0", "chains.ethereum.id is 0", "allowed: a chain id of 1 or more"),
+    ("\nid = 1", "\nid = true", "chains.ethereum.id is True", "allowed: a chain id"),
+    (
+        'ws = "ws://127.0.0.1:8546"',
+        'ws = "http://127.0.0.1:8546"',
+        "chains.ethereum.ws is no WebSocket",
+        "a ws:// or wss://",
+    ),
+    (
+        'ws = "ws://127.0.0.1:8546"',
+        'ws = "ws://"',
+        "chains.ethereum.ws is wrong (it names no host)",
+        "a ws:// or wss:// URL",
+    ),
+    (
+        'ws = "ws://127.0.0.1:8546"',
+        'ws = "ws://h:99999"',
+        "chains.ethereum.ws is wrong (Port out of range",
+        "a ws:// or wss:// URL",
+    ),
+    ('http = "http:', 'http = "ftp:', "chains.ethereum.http is no HTTP", "an http:// or https://"),
+    (
+        "block_seconds = 12.0",
+        "block_seconds = 0",
+        "chains.ethereum.block_seconds is 0",
+        "allowed: seconds, more than 0",
+    ),
+    (
+        "block_seconds = 12.0",
+        "block_seconds = nan",
+        "chains.ethereum.block_seconds is nan",
+        "allowed: seconds, more than 0",
+    ),
+    (
+        "block_seconds = 12.0",
+        "block_seconds = inf",
+        "chains.ethereum.block_seconds is inf",
+        "allowed: seconds, more than 0",
+    ),
+    ("0xC02aaA39b223FE8D0A0e", "0xc02aaA39b223FE8D0A0e", "chains.ethereum.wrapped_native is", "EIP-55"),
+    (
+        "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2",
+        "0x" + 40 * "0",
+        "chains.ethereum.wrapped_native is",
+        "not all zero",
+    ),
+    (
+        "decimals = 6",
+        "decimals = 37",
+        "chains.ethereum.tokens[1].decimals is 37",
+        "allowed: a whole number from 0 to 36",
+    ),
+    ("decimals = 6", "decimal = 6", "chains.ethereum.tokens[1].decimal is not", "allowed: "),
+    (
+        'symbol = "USDC"',
+        'symbol = "US DC"',
+        "chains.ethereum.tokens[1].symbol is 'US DC'",
+        "allowed: 1 to 32 printable",
+    ),
+    (
+        "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48",
+        "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2",
+        "chains.ethereum.tokens: address c02aaa39",
+        "both WETH and USDC; allowed: each once",
+    ),
+    (
+        "fee_numerator = 997",
+        "fee_numerator = 1001",
+        "chains.ethereum.v2_factories[0].fee_numerator is 1001",
+        "allowed: at most",
+    ),
+    (
+        "fee_numerator = 997",
+        "fee_numerator = 0",
+        "chains.ethereum.v2_factories[0].fee_numerator is 0",
+        "allowed: a whole number",
+    ),
+    ("[chains.ethereum]", "[chains.base]\n[chains.ethereum]", "chains.base.id is missing", "allowed: a chain id"),
+    (
+        "[chains.ethereum]",
+        "[chains]\nbase = 7\n[chains.ethereum]",
+        "chains.base is no table but int",
+        "allowed: a table",
+    ),
+    ('mode = "observe"', "mode = ", "is not TOML", ""),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "what", "allowed"), WRONG)
+def test_what_is_wrong_is_one_sentence(path: Path, old: str, new: str, what: str, allowed: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(changed(path, old, new))
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert what in message
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_live_needs_a_signer(path: Path) -> None:
+    text = example().replace('mode = "observe"', 'mode = "live"')
+    path.write_text(text, encoding="utf-8")
+    assert load(path).mode is Mode.LIVE
+    path.write_text(re.sub(r"\[signer\][^\[]*", "", text), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"signer is missing and mode is live; allowed: \[signer\]"):
+        load(path)
+
+
+def test_two_chains_are_not_one(path: Path) -> None:
+    text = example()
+    chain = text[text.index("[chains.ethereum]") :].replace("chains.ethereum", "chains.base")
+    path.write_text(text + chain, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"id 1 is that of both ethereum and base"):
+        load(path)
+
+
+def test_a_chain_s_name_is_for_ledgers_and_command_lines(path: Path) -> None:
+    path.write_text(example().replace("chains.ethereum", 'chains."Ethereum 1"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"chains\.Ethereum 1 is no chain's name; allowed: 1 to 32 of a-z"):
+        load(path)
+
+
+def test_no_message_shows_a_key_or_a_url(path: Path) -> None:
+    for old, new in (
+        ('"credential:signer_key"', '"5e5a4e"'),
+        ('"ws://127.0.0.1:8546"', '"://5e5a4e"'),
+        ("[signer]", "signer = '5e5a4e'\n[x]"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(changed(path, old, new))
+        assert "5e5a4e" not in str(caught.value)
+
+
+def test_some_chain_must_be_there(path: Path) -> None:
+    text = example()
+    path.write_text(text[: text.index("[chains.ethereum]")] + "[chains]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="chains has no chain"):
+        load(path)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read: No such file or directory; name the file"):
+        load(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(tmp_path / "binary")
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+keys = st.sampled_from(["mode", "strategies", "storage", "logging", "risk", "signer", "chains", "tokens", "ethereum"])
+
+
+@given(st.dictionaries(keys, values | st.dictionaries(keys, values, max_size=3), max_size=7))
+def test_no_document_raises_anything_else(document: dict[str, Any]) -> None:
+    with pytest.raises(StructureError):
+        module.read(document)

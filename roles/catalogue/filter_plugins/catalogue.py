@@ -190,7 +190,9 @@ def _chain_problems(chains: Facts, domain: str) -> list[str]:
     found += _unique("Loopback address", (chain.get("loopback") for chain in complete), CHAINS_FILE)
     found += _unique("Data path", (chain.get("data_path") for chain in complete), CHAINS_FILE)
     if not DOMAIN.fullmatch(str(domain)):
-        found.append(f"catalogue_edge_domain is {domain!r} in the inventory; allowed: a domain name such as rpc.example.com.")
+        found.append(
+            f"catalogue_edge_domain is {domain!r} in the inventory; allowed: a domain name such as rpc.example.com."
+        )
     return found
 
 

@@ -21,7 +21,7 @@ from mev.market.amm import UINT112_MAX, AmmError, cheapest_in, swap
 from mev.market.state import MarketState
 from mev.search.graph import Cycles
 
-# Amounts this close to the best one, at the start and at each token in between, have been tried; base units.
+# Amounts this close to the best one, of the token put in and of the coarsest one on the way, have been tried; base units.
 NEIGHBOURS = 3
 # How often the best amount may move to a better neighbour: hostile reserves must not hold the engine up.
 MOVES = 64
@@ -191,14 +191,15 @@ def _cheapest(legs: Sequence[Leg], amount_out: int) -> int:
 
 
 def _around(legs: Sequence[Leg], amount_in: int) -> Iterator[int]:
-    """Yield inputs near `amount_in`, and those for which an amount in between is near what it is.
+    """Yield inputs near `amount_in`, and those for which the coarsest amount on the way is near what it is.
 
     Where a token in between is coarse (6 decimals between two of 18), its next unit is many base units of input away.
     """
     for offset in range(-NEIGHBOURS, NEIGHBOURS + 1):
         yield amount_in + offset
-    held = _amounts_or_nothing(legs, amount_in)
-    for hops in range(1, len(held)):
+    held = _amounts_or_nothing(legs, amount_in) or [amount_in]
+    hops = held.index(min(held))
+    if hops:
         for offset in range(-NEIGHBOURS, NEIGHBOURS + 1):
             with contextlib.suppress(AmmError):
                 yield _cheapest(legs[:hops], held[hops] + offset)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 MAX_BODY_BYTES = 1 << 20
+MAX_BRACKETS = 500
 
 
 class ProbeError(Exception):
@@ -130,6 +131,10 @@ def _cut_off(connection: http.client.HTTPConnection, budget: Budget) -> Iterator
 
 
 def _decode(body: bytes, status: int) -> object:
+    # The parser recurses in C, and the interpreter's own limit is not one to lean on. Counting brackets in strings too
+    # only refuses what no node answers.
+    if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+        raise ProbeError(f"answers HTTP status {status} with a structure beyond {MAX_BRACKETS} brackets", answered=True)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -71,7 +72,7 @@ def test_check_exits_0_in_step_1_otherwise_3_on_the_wrong_chain(
     assert (record["name"], record["state"], record["head"], record["chain_id"]) == ("node", "in_step", 5, 10)
     fake.on_chain(10, age=40)
     assert main(["check", "--config", path]) == 1
-    assert capsys.readouterr().out.startswith("node lagging: head 100, 40 s old")
+    assert re.match("node lagging: head 100, 4[0-9] s old", capsys.readouterr().out)
     fake.on_chain(1)
     assert main(["check", "--config", path]) == 3
 

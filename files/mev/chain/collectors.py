@@ -66,8 +66,10 @@ class BlockCollector:
     async def events(self) -> AsyncIterator[Event]:
         """Tell of the chain for ever, through lost connections; raises WrongChainError, and RpcError where it cannot subscribe."""
         async with self._rpc.subscribe("newHeads") as heads:
+            again = False
             while True:
-                hint = await self._hint(heads)
+                hint = None if again else await self._hint(heads)
+                again = False
                 try:
                     async for event in self._advance(hint):
                         yield event
@@ -77,6 +79,8 @@ class BlockCollector:
                     # Reading is safe to repeat; what was told stands, and the next look goes on from there.
                     log.warning("chain could not be read", node=self._rpc.node, reason=str(error))
                     await asyncio.sleep(RETRY_SECONDS)
+                    # Without a connection, the next one brings a hint.
+                    again = self._rpc.connected
 
     async def _hint(self, heads: Subscription) -> Block | None:
         """Return the head that the node tells of; None where only asking helps."""

@@ -47,7 +47,9 @@ MAX_MESSAGE_BYTES = 32 * 2**20
 MAX_CALLS_IN_FLIGHT = 4096
 # Nodes refuse batches of more than a hundred (Erigon) or a thousand (Geth) calls.
 BATCH_CALLS = 100
-QUEUED_NOTIFICATIONS = 1024
+# What a node may make us keep: 32 MiB a subscription.
+QUEUED_NOTIFICATIONS = 128
+MAX_NOTIFICATION_BYTES = 256 * 1024
 PING_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 10.0
@@ -90,6 +92,8 @@ class Rpc:
     async def __aenter__(self) -> Self:
         self._link = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(), name=f"rpc {self._node}")
+        # Whatever ends it, nobody waits for a connection that will not come.
+        self._supervisor.add_done_callback(lambda _: self._lose(RpcUnavailableError(f"{self._node}: closed")))
         return self
 
     async def __aexit__(
@@ -99,7 +103,6 @@ class Rpc:
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervisor
-        self._lose(RpcUnavailableError(f"{self._node}: closed"))
 
     @property
     def node(self) -> str:
@@ -278,6 +281,8 @@ class Rpc:
     def _dispatch(self, message: Message) -> None:
         if message.params is not None:
             subscription = self._by_id.get(message.params.subscription)
+            if len(bytes(message.params.result)) > MAX_NOTIFICATION_BYTES:
+                raise MalformedAnswerError(f"{self._node}: a notification of more than {MAX_NOTIFICATION_BYTES} bytes")
             if subscription is not None:
                 subscription.put(message.params.result)
             return

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mev.chain.rpc import (
     BATCH_CALLS,
+    MAX_NOTIFICATION_BYTES,
     Gap,
     MalformedAnswerError,
     Rpc,
@@ -224,6 +225,17 @@ def test_a_message_that_is_too_large_ends_the_connection() -> None:
                 await rpc.call("large")
             await reconnected(rpc)
             assert await rpc.call("soon") == 1
+
+    asyncio.run(story())
+
+
+def test_a_notification_that_is_too_large_ends_the_connection() -> None:
+    async def story() -> None:
+        async with running() as node, Rpc(node.url) as rpc, rpc.subscribe("newHeads") as heads:
+            assert isinstance(await item_of(heads), Gap)
+            await node.notify("x" * (MAX_NOTIFICATION_BYTES + 1))
+            assert isinstance(await item_of(heads), Gap)
+            assert node.connected == 2
 
     asyncio.run(story())
 

@@ -272,7 +272,7 @@ steps = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 6)), max_size=8)
 
 
 @given(steps)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_history_is_followed_to_its_end(history: list[tuple[int, int]]) -> None:
     async def story() -> None:
         chain = Chain()

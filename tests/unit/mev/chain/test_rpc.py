@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mev.chain.rpc import (
     BATCH_CALLS,
@@ -307,7 +307,7 @@ def test_a_bent_answer_fails_its_own_call(answer: dict[str, Any], kind: type[Exc
         st.one_of(st.binary(max_size=60), st.text(max_size=60), st.sampled_from(NOT_JSON_RPC)), min_size=1, max_size=5
     )
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 def test_hostile_bytes_raise_nothing_but_our_own(messages: list[bytes | str]) -> None:
     async def story() -> None:
         async with running() as node, Rpc(node.url, timeout_seconds=1) as rpc, rpc.subscribe("newHeads"):

@@ -72,7 +72,7 @@ def test_a_block_must_follow() -> None:
 
 
 @given(st.lists(syncs, min_size=1, max_size=UNDO_BLOCKS), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_reorganisation_restores_exact_reserves(
     blocks: list[list[tuple[bytes, int, int]]], data: st.DataObject
 ) -> None:

@@ -66,7 +66,7 @@ def test_composition_is_hop_by_hop_without_the_rounding(legs: list[Leg], amount_
 
 @given(st.one_of(near_parity(), any_legs(), any_legs(largest=10**6)))
 @example([Leg(10**24, 10**12, 997, 1000), Leg(10**12, 11 * 10**23, 997, 1000)])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_neighbour_is_better(legs: list[Leg]) -> None:
     sized = size_legs(legs)
     assert profit(sized) >= 0
@@ -78,7 +78,7 @@ def test_no_neighbour_is_better(legs: list[Leg]) -> None:
 
 
 @given(st.one_of(near_parity(), any_legs(), any_legs(largest=10**6)), st.integers(1, 10**30) | st.none())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_point_of_a_grid_is_better_by_more_than_rounding(legs: list[Leg], limit: int | None) -> None:
     sized = size_legs(legs, limit)
     assert sized.amount_in <= (UINT112_MAX if limit is None else limit)
@@ -92,7 +92,7 @@ def test_no_point_of_a_grid_is_better_by_more_than_rounding(legs: list[Leg], lim
 
 
 @given(any_legs(largest=400))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_small_pools_against_every_amount_there_is(legs: list[Leg]) -> None:
     best = max(given_for(legs, amount_in) - amount_in for amount_in in range(1, 2000))
     sized = size_legs(legs)
@@ -148,7 +148,7 @@ def markets(draw: st.DrawFn) -> tuple[list[Pool], list[tuple[int, int]]]:
 
 
 @given(markets(), st.integers(1, 10**18), st.integers(1, 10**24) | st.none())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_screening_misses_nothing_that_is_there(
     made: tuple[list[Pool], list[tuple[int, int]]], min_profit: int, limit: int | None
 ) -> None:
@@ -163,7 +163,7 @@ def test_screening_misses_nothing_that_is_there(
 
 
 @given(markets())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_screening_puts_the_best_first(made: tuple[list[Pool], list[tuple[int, int]]]) -> None:
     state = market(*made)
     for better, worse in pairwise(screen(CycleIndex(made[0], [NATIVE]).all(), state)):

@@ -22,48 +22,63 @@ TAR = "tool-tar"
 
 
 class Run(NamedTuple):
-    """How one play ended."""
+    """How one case ended: changes, and why it failed if it did."""
 
     changed: int
-    failed: bool
     message: str
 
 
-def run(**case: Any) -> Run:
-    """Run the role on the scenario's host with the variables of one case."""
+UNCHANGED = Run(0, "")
+Case = dict[str, Any]
+
+
+def run(*cases: Case) -> list[Run]:
+    """Run the role on the scenario's host, once for each case, in one play."""
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
             f"--inventory={HERE.parent / 'shared' / 'inventory.py'}",
             str(HERE / "play.yml"),
             "--extra-vars",
-            json.dumps({"case": case}),
+            json.dumps({"cases": cases}),
         ],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "MOLECULE_SCENARIO_NAME": HERE.name},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=60 + 60 * len(cases),
         check=False,
     )
-    report = json.loads(done.stdout[done.stdout.index("{") :])
-    stats = report["stats"][HERE.name]
-    results = [
-        task["hosts"][HERE.name] for play in report["plays"] for task in play["tasks"] if HERE.name in task["hosts"]
-    ]
-    messages = [str(result.get("msg", "")) for result in results if result.get("failed")]
-    return Run(stats["changed"], bool(stats["failures"] or stats["unreachable"]), messages[-1] if messages else "")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ended: list[Run] = []
+    for task in json.loads(done.stdout[done.stdout.index("{") :])["plays"][0]["tasks"]:
+        for result in task["hosts"].values():
+            if task["task"]["name"] == "A case begins":
+                ended.append(UNCHANGED)
+            elif task["task"]["name"] == "A case has failed":
+                ended[-1] = ended[-1]._replace(message=result["msg"])
+            elif ended and result.get("changed"):
+                ended[-1] = ended[-1]._replace(changed=ended[-1].changed + 1)
+    assert len(ended) == len(cases), done.stdout
+    return ended
 
 
-def set_faults(host: Host, faults: dict[str, dict[str, Any]]) -> None:
-    """Tell mirror and upstream what goes wrong from now on, and forget what they were asked."""
-    host.check_output(f"printf %s '{json.dumps(faults)}' > {ORIGIN}/faults.json; : > {ORIGIN}/requests.jsonl")
+def succeed(*cases: Case) -> list[Run]:
+    """Run cases that all end well."""
+    ended = run(*cases)
+    assert [one.message for one in ended] == [""] * len(cases)
+    return ended
 
 
 def requests(host: Host) -> list[dict[str, Any]]:
-    """What mirror and upstream were asked since."""
+    """What mirror and upstream were asked for since the test began."""
     return [json.loads(line) for line in host.file(f"{ORIGIN}/requests.jsonl").content_string.splitlines()]
+
+
+def asked_ranges(host: Host, root_file: str) -> list[str]:
+    """The ranges of an artefact that were asked for."""
+    return [request["range"] for request in requests(host) if request["file"] == f"mirror.test/{root_file}"]
 
 
 def versions(host: Host, component: str = TAR, root: str = "/opt") -> dict[str, str]:
@@ -83,15 +98,25 @@ def artefact(version: str) -> str:
     return f"upstream.test/tool-tar/v{version}/tool-tar_v{version}_linux_amd64.tar"
 
 
+def checksums(version: str) -> str:
+    """Where its checksum file is published."""
+    return f"upstream.test/tool-tar/v{version}/checksums.txt"
+
+
+def marker(host: Host, version: str, root: str = "/opt") -> dict[str, Any]:
+    """What the host knows about a version of tool-tar."""
+    known: dict[str, Any] = json.loads(host.file(f"{root}/tool-tar/{version}/.release.json").content_string)
+    return known
+
+
 def process_id(host: Host) -> str:
-    return host.check_output("systemctl show --property=MainPID --value tool")
+    """The service's main process."""
+    return str(host.check_output("systemctl show --property=MainPID --value tool"))
 
 
 @pytest.fixture(autouse=True)
-def _no_fault_stays(host: Host) -> Iterator[None]:
-    set_faults(host, {})
-    yield
-    set_faults(host, {})
+def _forgotten_requests(host: Host) -> None:
+    host.check_output(f"truncate -s 0 {ORIGIN}/requests.jsonl")
 
 
 @pytest.fixture
@@ -139,187 +164,191 @@ def test_only_the_listed_files_are_there_with_sane_modes(host: Host) -> None:
 
 
 def test_mirror_serves_the_file_and_upstream_its_checksum(host: Host) -> None:
-    marker = json.loads(host.file("/opt/tool-tar/1.0.0/.release.json").content_string)
-    assert marker["source"] == f"https://mirror.test/{artefact('1.0.0')}"
-    assert marker["verified_by"] == "https://upstream.test/tool-tar/v1.0.0/checksums.txt"
+    known = marker(host, "1.0.0")
+    assert known["source"] == f"https://mirror.test/{artefact('1.0.0')}"
+    assert known["verified_by"] == f"https://{checksums('1.0.0')}"
 
 
 def test_nothing_is_asked_for_when_the_version_stands(host: Host) -> None:
-    assert run(component=TAR, entry="deploy", service="tool") == Run(0, failed=False, message="")
+    assert run({"entry": "deploy", "service": "tool"}) == [UNCHANGED]
     assert requests(host) == []
 
 
-def test_upgrade_restarts_the_service_once_and_can_be_taken_back(host: Host) -> None:
+def test_upgrade_restarts_the_service_and_can_be_taken_back(host: Host) -> None:
     before = process_id(host)
-    assert not run(component=TAR, version="1.1.0", entry="deploy", service="tool").failed
-    assert process_id(host) != before
+    succeed({"version": "1.1.0", "entry": "deploy", "service": "tool"})
+    upgraded = process_id(host)
+    assert upgraded != before
     assert host.check_output("/opt/tool-tar/current/bin/tool ready") == "1.1.0"
     deployed = last_deployment(host)
     assert (deployed["from"], deployed["to"], deployed["result"]) == ("1.0.0", "1.1.0", "deployed")
 
-    assert not run(component=TAR, entry="rollback", service="tool").failed
-    assert versions(host)["current"] == "1.0.0"
-    assert versions(host)["previous"] == "1.1.0"
-    assert "1.0.0" in host.check_output(
-        f"tr '\\0' ' ' < /proc/{process_id(host)}/cmdline; /opt/tool-tar/current/bin/tool ready"
-    )
-    assert requests(host)[-1]["file"] != artefact("1.0.0")
+    succeed({"entry": "rollback", "service": "tool"})
+    assert process_id(host) != upgraded
+    assert (versions(host)["current"], versions(host)["previous"]) == ("1.0.0", "1.1.0")
+    assert host.check_output("/opt/tool-tar/current/bin/tool ready") == "1.0.0"
 
 
 def test_upgrade_that_does_not_come_up_goes_back_and_says_so(host: Host) -> None:
     before = versions(host)
-    ended = run(component=TAR, version="2.0.0", entry="deploy", service="tool")
-    assert ended.failed
+    ended, mended = run(
+        {"version": "2.0.0", "entry": "deploy", "service": "tool"}, {"entry": "deploy", "service": "tool"}
+    )
     assert ended.message.startswith("tool-tar 2.0.0 failed on release and 1.0.0 runs again: ")
     assert "the database has an unknown format" in ended.message
+    assert mended == UNCHANGED
     assert host.service("tool").is_running
     after = versions(host)
     assert (after["current"], after.get("previous")) == (before["current"], before.get("previous"))
     logged = last_deployment(host)
     assert (logged["from"], logged["to"], logged["result"]) == ("2.0.0", "1.0.0", "rolled_back")
-    assert run(component=TAR, entry="deploy", service="tool") == Run(0, failed=False, message="")
 
 
 def test_first_installation_that_does_not_come_up_leaves_no_current_and_no_unit(host: Host) -> None:
-    ended = run(component=TAR, version="2.0.0", entry="deploy", service="first", root="/srv/first")
-    assert ended.failed
+    [ended] = run({"version": "2.0.0", "entry": "deploy", "service": "first", "root": "/srv/first"})
     assert "nothing of it is current" in ended.message
     assert versions(host, root="/srv/first").keys() == {"2.0.0"}
     assert not host.file("/etc/systemd/system/first.service").exists
     assert last_deployment(host)["result"] == "removed"
 
 
+def test_services_that_share_a_component_go_back_together(host: Host) -> None:
+    """The second service's ready command fails on the new version only; both end on the version before."""
+    root = "/srv/shared"
+    both = [{"root": root, "version": "1.0.0", "entry": "deploy", "service": name} for name in ("one", "two")]
+    picky = {"ready": ["/usr/bin/grep", "-q", "1.0.0", f"{root}/tool-tar/current/bin/tool"]}
+    ended = run(*both, {**both[0], "version": "1.1.0"}, {**both[1], "version": "1.1.0", **picky})
+    assert [one.message for one in ended[:3]] == ["", "", ""]
+    assert ended[3].message.startswith("tool-tar 1.1.0 failed on release and 1.0.0 runs again: ")
+    assert versions(host, root=root)["current"] == "1.0.0"
+    for name in ("one", "two"):
+        assert host.service(name).is_running
+        process = host.check_output(f"systemctl show --property=MainPID --value {name}")
+        link_age = float(host.check_output(f"stat -c %.Y {root}/tool-tar/current"))
+        assert float(host.check_output(f"stat -c %.Y /proc/{process}")) >= link_age
+
+
 def test_run_that_was_interrupted_before_the_proof_is_taken_up_again(host: Host) -> None:
-    assert not run(component=TAR, version="1.0.0", entry="deploy", service="tool").failed
-    host.check_output('printf \'%s\' \'{"version": "1.0.0", "before": "1.1.0"}\' > /opt/tool-tar/.unproven')
-    assert run(component=TAR, entry="deploy", service="tool").changed > 0
+    unproven = json.dumps({"version": "1.0.0", "before": "1.1.0"})
+    host.check_output(f"printf '%s' '{unproven}' > /opt/tool-tar/.unproven")
+    before = process_id(host)
+    succeed({"entry": "deploy", "service": "tool"})
     assert not host.file("/opt/tool-tar/.unproven").exists
+    assert process_id(host) != before
 
 
-@pytest.mark.parametrize(
-    ("fault", "sentence"),
-    [
-        ({f"mirror.test/{artefact('1.4.0')}": {"tampered": True}}, "was tampered with or damaged: expected sha256 "),
-        ({"upstream.test/tool-tar/v1.4.0/checksums.txt": {"status": 404}, "mirror.test/upstream.test/tool-tar/v1.4.0/checksums.txt": {"status": 403}}, "answers 403"),
-    ],
-)  # fmt: skip
-def test_file_that_cannot_be_proved_is_not_installed(
-    host: Host, fault: dict[str, dict[str, Any]], sentence: str
-) -> None:
-    before = versions(host)
-    set_faults(host, fault)
-    ended = run(component=TAR, version="1.4.0")
-    assert ended.failed
-    assert ended.message.startswith("tool-tar 1.4.0 cannot be installed: ")
-    assert sentence in ended.message
-    assert set(versions(host)) - {".download"} == set(before) - {".download"}
-    assert host.run("ls -A /opt/tool-tar/.download").stdout == ""
-    assert last_deployment(host)["result"] == "failed"
+WRONG = {"x86_64": "sha256:" + "ab" * 32, "aarch64": "sha256:" + "ab" * 32}
+REFUSED: dict[str, tuple[Case, list[str]]] = {
+    "tampered": (
+        {"version": "1.4.0", "faults": {f"mirror.test/{artefact('1.4.0')}": {"tampered": True}}},
+        [
+            f"tool-tar 1.4.0 cannot be installed: the file from https://mirror.test/{artefact('1.4.0')} was tampered with",
+            f"(https://{checksums('1.4.0')}), got ",
+        ],
+    ),
+    "unproved": (
+        {
+            "version": "1.4.0",
+            "faults": {checksums("1.4.0"): {"status": 404}, f"mirror.test/{checksums('1.4.0')}": {"status": 403}},
+        },
+        [f"https://{checksums('1.4.0')} answers 404", f"https://mirror.test/{checksums('1.4.0')} answers 403"],
+    ),
+    "pinned-otherwise": (
+        {"version": "1.4.0", "pins": {TAR: {"1.4.0": WRONG}}},
+        [f"expected sha256 {'ab' * 32} (release_pins), got "],
+    ),
+    "unreachable": (
+        {"version": "1.1.0", "upstream": False, "mirror": "https://mirror.test:444"},
+        ["tool-tar 1.1.0 cannot be installed: https://mirror.test:444/", "is unreachable: Connection refused"],
+    ),
+    "lacking": ({"version": "2.1.0"}, ["it holds no tool-tar_v2.1.0_linux_amd64/tool; it holds "]),
+    "other-digest": (
+        {"component": "tool-oci", "pins": {"tool-oci": WRONG}},
+        ["tool-oci 1.0.0 cannot be installed: registry.test:5443/images/tool-oci@sha256:abab", "manifest unknown"],
+    ),
+    "unpinned": (
+        {"component": "tool-oci", "pins": {}},
+        ["release_pins has no digest for tool-oci 1.0.0 on ", "set release_pins.tool-oci."],
+    ),
+    "unknown": ({"component": "tool-x"}, ["release_component is 'tool-x'; allowed: a key of catalogue_releases ("]),
+    "careless": ({"version": "1.4.0", "keep": 1}, ["release_keep is 1; allowed: 2 to 50."]),
+}
 
 
-def test_tampering_is_named_with_both_sums_and_the_mended_mirror_serves(host: Host) -> None:
-    set_faults(host, {f"mirror.test/{artefact('1.4.0')}": {"tampered": True}})
-    ended = run(component=TAR, version="1.4.0", root="/srv/mended")
-    assert f"https://mirror.test/{artefact('1.4.0')}" in ended.message
-    assert ended.message.count("sha256") == 1
-    assert ", got " in ended.message
-    set_faults(host, {})
-    assert not run(component=TAR, version="1.4.0", root="/srv/mended").failed
-    assert host.check_output("/srv/mended/tool-tar/current/bin/tool ready") == "1.4.0"
+@pytest.fixture(scope="module")
+def refusals() -> dict[str, Run]:
+    """Every case that must be refused, each below a root of its own, and how it ended."""
+    ended = run(*({**case, "root": f"/srv/refused-{name}"} for name, (case, _) in REFUSED.items()))
+    return dict(zip(REFUSED, ended, strict=True))
 
 
-def test_a_pin_goes_before_upstream_s_checksum(host: Host) -> None:
-    wrong = "sha256:" + "ab" * 32
-    pins = {TAR: {"1.4.0": {"x86_64": wrong, "aarch64": wrong}}}
-    ended = run(component=TAR, version="1.4.0", root="/srv/pinned", pins=pins)
-    assert f"expected sha256 {'ab' * 32} (release_pins)" in ended.message
-    assert all("checksums" not in request["file"] for request in requests(host))
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_is_one_sentence_and_leaves_nothing(host: Host, refusals: dict[str, Run], name: str) -> None:
+    case, fragments = REFUSED[name]
+    message = refusals[name].message
+    assert [fragment for fragment in fragments if fragment not in message] == []
+    assert message.endswith(".")
+    assert "\n" not in message
+    left = host.run(f"find /srv/refused-{name} -mindepth 2 -not -name .lock -not -name .download").stdout
+    assert left == "", case
+
+
+def test_mended_causes_let_a_second_run_succeed(host: Host, refusals: dict[str, Run]) -> None:
+    assert refusals["tampered"].message
+    succeed(
+        {"version": "1.4.0", "root": "/srv/refused-tampered"},
+        {"version": "1.1.0", "root": "/srv/refused-unreachable", "upstream": False},
+        {"component": "tool-oci", "root": "/srv/refused-other-digest"},
+    )
+    assert host.check_output("/srv/refused-tampered/tool-tar/current/bin/tool ready") == "1.4.0"
 
 
 def test_upstream_serves_what_the_mirror_lacks(host: Host) -> None:
-    assert not run(component=TAR, version="1.2.0", root="/srv/upstream").failed
-    marker = json.loads(host.file("/srv/upstream/tool-tar/1.2.0/.release.json").content_string)
-    assert marker["source"] == f"https://{artefact('1.2.0')}"
-
-
-def test_unreachable_mirror_is_named_and_a_second_run_succeeds(host: Host) -> None:
-    case = {"component": TAR, "version": "1.1.0", "root": "/srv/unreachable", "upstream": False}
-    ended = run(mirror="https://mirror.test:444", **case)
-    assert ended.message.startswith("tool-tar 1.1.0 cannot be installed: https://mirror.test:444/")
-    assert "is unreachable: Connection refused" in ended.message
-    assert not {"1.1.0", "current"} & versions(host, root="/srv/unreachable").keys()
-    assert not run(**case).failed
+    succeed({"version": "1.2.0", "root": "/srv/upstream"})
+    assert marker(host, "1.2.0", "/srv/upstream")["source"] == f"https://{artefact('1.2.0')}"
 
 
 def test_interrupted_download_continues_in_the_same_run(host: Host) -> None:
-    set_faults(host, {f"mirror.test/{artefact('1.3.0')}": {"cut_after": 2_500_000}})
-    assert not run(component=TAR, version="1.3.0", root="/srv/cut").failed
-    parts = [request for request in requests(host) if request["file"].endswith(".tar")]
-    assert [request["range"] for request in parts] == ["", "bytes=2500000-", "bytes=5000000-"]
+    succeed(
+        {
+            "version": "1.3.0",
+            "root": "/srv/cut",
+            "faults": {f"mirror.test/{artefact('1.3.0')}": {"cut_after": 2_500_000}},
+        }
+    )
+    assert asked_ranges(host, artefact("1.3.0")) == ["", "bytes=2500000-", "bytes=5000000-"]
 
 
 def test_interrupted_download_continues_in_the_next_run(host: Host) -> None:
-    case = {"component": TAR, "version": "1.3.0", "root": "/srv/later", "upstream": False}
-    set_faults(host, {f"mirror.test/{artefact('1.3.0')}": {"cut_after": 900_000}})
-    ended = run(attempts=1, **case)
-    assert "was cut after 900000 of " in ended.message
-    assert not {"1.3.0", "current"} & versions(host, root="/srv/later").keys()
-    set_faults(host, {})
-    assert not run(**case).failed
-    assert [request["range"] for request in requests(host) if request["file"].endswith(".tar")] == ["bytes=900000-"]
+    case = {"version": "1.3.0", "root": "/srv/later", "upstream": False}
+    cut = {f"mirror.test/{artefact('1.3.0')}": {"cut_after": 900_000}}
+    first, second = run({**case, "attempts": 1, "faults": cut}, case)
+    assert "was cut after 900000 of " in first.message
+    assert second.message == ""
+    assert asked_ranges(host, artefact("1.3.0")) == ["", "bytes=900000-"]
     assert ".download" not in versions(host, root="/srv/later")
 
 
-def test_download_that_does_not_fit_is_refused_before_a_byte_is_written(host: Host, small_root: str) -> None:
-    ended = run(component=TAR, version="1.3.0", root=small_root)
-    assert "the file system of /mnt/small/tool-tar has " in ended.message
-    assert "the download needs 7 MiB" in ended.message
-    assert host.run(f"find {small_root} -type f -size +0").stdout.strip() == ""
-
-
-def test_archive_that_swells_is_refused_before_it_is_unpacked(host: Host, small_root: str) -> None:
-    ended = run(component=TAR, version="2.2.0", root=small_root)
-    assert "the unpacked release needs 25 MiB" in ended.message
-    assert not {"2.2.0", "current", ".staging", ".download"} & versions(host, root=small_root).keys()
-
-
-def test_disk_that_fills_up_on_the_way_is_cleared_and_a_second_run_succeeds(host: Host, small_root: str) -> None:
-    set_faults(host, {f"mirror.test/{artefact('1.3.0')}": {"no_length": True}})
-    ended = run(component=TAR, version="1.3.0", root=small_root)
-    assert "the file system of /mnt/small/tool-tar filled up" in ended.message
-    assert versions(host, root=small_root) == {}
-    host.check_output(f"mount -o remount,size=64m {small_root}")
-    assert not run(component=TAR, version="1.3.0", root=small_root).failed
-
-
-def test_file_that_the_artefact_lacks_is_named(host: Host) -> None:
-    ended = run(component=TAR, version="2.1.0", root="/srv/lacking")
-    assert "it holds no tool-tar_v2.1.0_linux_amd64/tool; it holds " in ended.message
-    assert not {"2.1.0", "current", ".staging", ".download"} & versions(host, root="/srv/lacking").keys()
-
-
-def test_image_with_another_digest_is_refused(host: Host) -> None:
-    wrong = "sha256:" + "cd" * 32
-    pins = {"tool-oci": {"x86_64": wrong, "aarch64": wrong}}
-    ended = run(component="tool-oci", root="/srv/digest", pins=pins)
-    assert ended.message.startswith(
-        "tool-oci 1.0.0 cannot be installed: registry.test:5443/images/tool-oci@sha256:cdcd"
+def test_full_disk_is_said_and_cleared_and_room_mends_it(host: Host, small_root: str) -> None:
+    download, swelling, filling = run(
+        {"version": "1.3.0", "root": small_root},
+        {"version": "2.2.0", "root": small_root},
+        {"version": "1.3.0", "root": small_root, "faults": {f"mirror.test/{artefact('1.3.0')}": {"no_length": True}}},
     )
-    assert "manifest unknown" in ended.message
-    assert not {"1.0.0", "current"} & versions(host, "tool-oci", "/srv/digest").keys()
-
-
-def test_image_without_a_pin_is_refused_before_the_host_is_touched(host: Host) -> None:
-    ended = run(component="tool-oci", root="/srv/unpinned", pins={})
-    assert ended.message.startswith("release_pins has no digest for tool-oci 1.0.0 on ")
-    assert not host.file("/srv/unpinned").exists
+    assert "the file system of /mnt/small/tool-tar has " in download.message
+    assert "the download needs 7 MiB" in download.message
+    assert "the unpacked release needs 25 MiB" in swelling.message
+    assert "the file system of /mnt/small/tool-tar filled up" in filling.message
+    assert host.run(f"find {small_root} -type f -size +0").stdout == ""
+    host.check_output(f"mount -o remount,size=64m {small_root}")
+    succeed({"version": "1.3.0", "root": small_root})
 
 
 def test_wheel_that_is_not_what_its_hash_says_leaves_no_environment(host: Host, tmp_path: Path) -> None:
     built = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "artefacts" / "wheelhouse"
     for file in built.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes() + (b"\0" if file.suffix == ".whl" else b""))
-    ended = run(component="tool-venv", root="/srv/hash", directory=str(tmp_path))
+    [ended] = run({"component": "tool-venv", "root": "/srv/hash", "directory": str(tmp_path)})
     assert ended.message.startswith(
         "tool-venv 1.0.0 cannot be installed: installing the wheels failed: THESE PACKAGES DO NOT MATCH THE HASHES"
     )
@@ -327,17 +356,20 @@ def test_wheel_that_is_not_what_its_hash_says_leaves_no_environment(host: Host, 
 
 
 def test_kept_versions_are_the_newest_and_never_lose_current_or_previous(host: Host) -> None:
-    for version in ("1.0.0", "1.1.0", "1.2.0", "1.4.0"):
-        assert not run(component=TAR, version=version, root="/srv/kept").failed
-    kept = versions(host, root="/srv/kept")
-    assert kept == {"1.1.0": "", "1.2.0": "", "1.4.0": "", "current": "1.4.0", "previous": "1.2.0"}
-    assert not run(component=TAR, version="1.1.0", root="/srv/kept", keep=2).failed
-    assert versions(host, root="/srv/kept") == {"1.1.0": "", "1.4.0": "", "current": "1.1.0", "previous": "1.4.0"}
+    root = "/srv/kept"
+    succeed(*({"version": version, "root": root} for version in ("1.0.0", "1.1.0", "1.2.0", "1.4.0")))
+    assert versions(host, root=root) == {
+        "1.1.0": "",
+        "1.2.0": "",
+        "1.4.0": "",
+        "current": "1.4.0",
+        "previous": "1.2.0",
+    }
+    succeed({"version": "1.1.0", "root": root, "keep": 2})
+    assert versions(host, root=root) == {"1.1.0": "", "1.4.0": "", "current": "1.1.0", "previous": "1.4.0"}
 
 
 def test_damaged_version_is_installed_again(host: Host) -> None:
-    host.check_output("mkdir -p /srv/damaged")
-    assert not run(component=TAR, root="/srv/damaged").failed
-    host.check_output("truncate -s 1 /srv/damaged/tool-tar/1.0.0/bin/tool")
-    assert run(component=TAR, root="/srv/damaged").changed > 0
-    assert host.check_output("/srv/damaged/tool-tar/current/bin/tool ready") == "1.0.0"
+    host.check_output("truncate -s 1 /opt/tool-deb/1.0.0/bin/tool")
+    assert succeed({"component": "tool-deb"})[0].changed > 0
+    assert host.check_output("/opt/tool-deb/current/bin/tool ready") == "1.0.0"

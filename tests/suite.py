@@ -24,6 +24,19 @@ SLOWEST = 10
 TAIL_LINES = 120
 
 
+# Written, and not yet seen to pass from end to end: run them by name (molecule test -s NAME, or --only). They leave this list one
+# by one, each with the run that proves it.
+UNPROVEN = frozenset(
+    {
+        "molecule: managed_service",
+        "molecule: mev_agents",
+        "molecule: op_stack",
+        "molecule: polygon",
+        "molecule: release",
+    }
+)
+
+
 class Part(NamedTuple):
     """One command of the suite."""
 
@@ -91,7 +104,11 @@ def main(argv: list[str] | None = None) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     for group in options.groups:
-        parts = [part for part in parts_of(group) if options.only in part.name]
+        parts = [
+            part
+            for part in parts_of(group)
+            if options.only in part.name and (options.only or part.name not in UNPROVEN)
+        ]
         outcomes += _run_all(parts, PARALLEL[group])
     _summary(outcomes)
     return 0 if outcomes and all(outcome.code == 0 for outcome in outcomes) else 1
@@ -139,6 +156,7 @@ def _summary(outcomes: list[Outcome]) -> None:
     _say("\nSlowest parts:")
     for outcome in slowest:
         _say(f"{outcome.seconds:8.1f} s  {outcome.part.name}")
+    _say(f"\nNot run, because not yet proven: {', '.join(sorted(UNPROVEN))}")
     failed = sum(outcome.code != 0 for outcome in outcomes)
     _say(f"\n{len(outcomes) - failed} passed, {failed} failed")
 

@@ -86,6 +86,7 @@ class _PinnedAdapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, request: Any, *_: Any, **__: Any) -> Any:
         name = request.url.split("//")[1].split(":")[0]
+        request.headers["Host"] = f"{name}:{EDGE_PORT}"
         return self.poolmanager.connection_from_host(
             self._address, EDGE_PORT, "https", pool_kwargs={"server_hostname": name, "assert_hostname": name}
         )

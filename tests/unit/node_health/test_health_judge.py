@@ -1,6 +1,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,15 +140,15 @@ def heimdall_page(age: float, *, catching_up: bool, network: str = "heimdallv2-1
 @pytest.mark.parametrize(
     ("page", "state"),
     [
-        (heimdall_page(0, catching_up=False), State.IN_STEP),
-        (heimdall_page(1e6, catching_up=True), State.SYNCING),
-        (heimdall_page(0, catching_up=False, network="heimdallv2-80002"), State.WRONG_CHAIN),
-        (b'{"result": {"sync_info": {"catching_up": "no"}}}', State.STARTING),
-        (b"[]", State.STARTING),
+        (partial(heimdall_page, 0, catching_up=False), State.IN_STEP),
+        (partial(heimdall_page, 1e6, catching_up=True), State.SYNCING),
+        (partial(heimdall_page, 0, catching_up=False, network="heimdallv2-80002"), State.WRONG_CHAIN),
+        (partial(bytes, b'{"result": {"sync_info": {"catching_up": "no"}}}'), State.STARTING),
+        (partial(bytes, b"[]"), State.STARTING),
     ],
 )
-def test_heimdall_is_judged_by_its_status_page(fake: Fake, node: Make, page: bytes, state: State) -> None:
-    fake.pages["/status"] = (200, page)
+def test_heimdall_is_judged_by_its_status_page(fake: Fake, node: Make, page: Callable[[], bytes], state: State) -> None:
+    fake.pages["/status"] = (200, page())
     assert Judge(node(Kind.HEIMDALL, chain_id=137)).look(time.time()).state is state
 
 

@@ -34,8 +34,9 @@ _FEES = {"maxFeePerGas": hex(100 * 10**9), "maxPriorityFeePerGas": hex(10**9)}
 # that found no room.
 _ROUND_GAS = 25_000_000
 
-# A chain that needs more blocks than this for a round refuses its transactions.
-_MOST_BLOCKS = 5
+# How long to wait after each block for a round's transactions, in seconds: where a chain mines by itself too, a block may be under
+# way with them and be slow to show. A chain that needs more blocks than these refuses its transactions.
+_PAUSES = (0.0, 0.02, 0.1, 0.5, 2.0, 5.0)
 
 
 def seed(
@@ -152,12 +153,17 @@ def transaction(step: Step) -> dict[str, str]:
 
 
 def _mine(name: str, rpc: Rpc, hashes: Sequence[str]) -> list[dict[str, str]]:
-    for _ in range(_MOST_BLOCKS):
-        receipts = rpc.batch([("eth_getTransactionReceipt", value) for value in hashes])
+    asked = [("eth_getTransactionReceipt", value) for value in hashes]
+    for pause in _PAUSES:
+        receipts = rpc.batch(asked)
         if None not in receipts:
             return receipts
         rpc.call("evm_mine")
-    raise LabError(f"{name} at {rpc.url} did not take the seed's transactions into {_MOST_BLOCKS} blocks")
+        time.sleep(pause)
+    receipts = rpc.batch(asked)
+    if None in receipts:
+        raise LabError(f"{name} at {rpc.url} did not take the seed's transactions into {len(_PAUSES)} blocks")
+    return receipts
 
 
 def _fund(name: str, rpc: Rpc, bank: str, fund: Mapping[str, int]) -> None:

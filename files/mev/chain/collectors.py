@@ -5,7 +5,7 @@ async for event in collector.events():
     match event:
         case Reset(block): ...          # read everything anew, as it is after this block; always the first event
         case Reorg(ancestor): ...       # undo everything after `ancestor`
-        case NewBlock(block, logs): ... # the child of the last block that was told of
+        case NewBlock(block, logs, behind): ... # the child of the last block that was told of
 """
 
 import asyncio
@@ -44,10 +44,11 @@ class Reorg(msgspec.Struct, frozen=True):
 
 
 class NewBlock(msgspec.Struct, frozen=True):
-    """The child of the last block, with the logs that were asked for, in order."""
+    """The child of the last block, with the logs that were asked for, in order; `behind` where its own child is known already."""
 
     block: Block
     logs: tuple[Log, ...]
+    behind: bool
 
 
 Event = Reset | Reorg | NewBlock
@@ -83,10 +84,10 @@ class BlockCollector:
                     again = self._rpc.connected
 
     async def _hint(self, heads: Subscription) -> Block | None:
-        """Return the head that the node tells of; None where only asking helps."""
+        """Return the newest head that the node tells of; None where only asking helps."""
         try:
             async with asyncio.timeout(self._stall_seconds):
-                item = await heads.next()
+                item = await heads.newest()
         except TimeoutError:
             return None
         if isinstance(item, Gap):
@@ -100,7 +101,7 @@ class BlockCollector:
     async def _advance(self, hint: Block | None) -> AsyncIterator[Event]:
         last = self._last()
         if hint is None or last is None or hint.parent_hash != last.hash:
-            # Heads that waited in a queue may be old: only one that follows the last block is taken as it is.
+            # A head may be old by now: only one that follows the last block is taken as it is.
             head = await self._latest()
         else:
             head = hint
@@ -128,7 +129,7 @@ class BlockCollector:
             self._known[block.hash] = block
             if len(self._known) > REMEMBERED_BLOCKS:
                 self._known.popitem(last=False)
-            yield NewBlock(block, logs)
+            yield NewBlock(block, logs, block is not head)
 
     def _last(self) -> Block | None:
         return next(reversed(self._known.values()), None)

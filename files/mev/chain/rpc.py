@@ -377,6 +377,13 @@ class Subscription:
             raise item
         return item
 
+    async def newest(self) -> msgspec.Raw | Gap:
+        """Wait for an item and return the last of those that are there by then; raises as `next` does."""
+        item = await self.next()
+        while not self._items.empty():
+            item = await self.next()
+        return item
+
     def put(self, notification: msgspec.Raw) -> None:
         """Take one notification; where the reader is too slow, everything unread becomes one Gap."""
         if self._items.full():

@@ -48,7 +48,8 @@ class Desk:
         self._market: MarketState | None = None
         self._pipeline: Pipeline | None = None
         self._cycles = 0
-        # Pools that an undone block changed: the next block's cycles go through them as well.
+        # Pools that changed and were not traded on, in an undone block or a block behind: the next block's cycles go through
+        # them as well.
         self._turned: frozenset[Address] = frozenset()
         self._reconcile_at = 0.0
         self._stand_at = 0.0
@@ -80,10 +81,12 @@ class Desk:
             case Reorg(ancestor) if self._market is not None:
                 self._turned |= self._market.undo_to(ancestor)
                 log.info("reorganised", chain=self._name, ancestor=ancestor.number)
-            case NewBlock(block, logs) if self._market is not None:
+            case NewBlock(block, logs, behind) if self._market is not None:
                 touched = self._market.apply_block(block, logs) | self._turned
-                self._turned = frozenset()
-                await self._trade(block, touched)
+                # What a block behind shows may be gone already: sending it would pay for a revert.
+                self._turned = touched if behind else frozenset()
+                if not behind:
+                    await self._trade(block, touched)
 
     async def _load(self, block: Block) -> None:
         """Read every pool as it is after a block; everything counts as touched by it."""

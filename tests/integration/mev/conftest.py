@@ -279,13 +279,30 @@ class Agent:
         self.process.wait(timeout=20)
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 30) -> Any:
-    """Return what `condition` returns as soon as that is true."""
+def wait_for(
+    what: str, condition: Callable[[], object], seconds: float = 30, *, meanwhile: Callable[[], object] = lambda: None
+) -> Any:
+    """Return what `condition` returns as soon as that is true; between looks at it, `meanwhile` happens."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        meanwhile()
         time.sleep(0.1)
     return found
+
+
+def filled(installation: Installation) -> Any:
+    """Wait for the first fill. A receipt may show after the block's head does: the chain has to go on, as real ones do."""
+    return wait_for("a fill", lambda: installation.mev("pnl")["first_included"], meanwhile=installation.evm.mine)
+
+
+def at_rest(installation: Installation) -> None:
+    """Wait until no transaction is in flight."""
+    wait_for(
+        "nothing in flight",
+        lambda: installation.mev("status")["chains"]["ethereum"]["in_flight"] == 0,
+        meanwhile=installation.evm.mine,
+    )
 
 
 @pytest.fixture

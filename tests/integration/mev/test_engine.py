@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, Installation, raw, text, wait_for
+from tests.integration.mev.conftest import (
+    CAPITAL_WEI,
+    NATIVE_WEI,
+    Account,
+    Installation,
+    at_rest,
+    filled,
+    raw,
+    text,
+    wait_for,
+)
 
 if TYPE_CHECKING:
     from lab.evm.devnode import DevNode
@@ -33,10 +43,10 @@ def test_live_takes_an_arbitrage_and_the_ledger_is_the_chain_to_the_wei(
 ) -> None:
     with installation.agent("strategy_engine") as engine:
         # The seed left prices apart: the state that the engine loads holds an arbitrage already.
-        first = wait_for("a fill", lambda: first_fill(installation))
+        first = filled(installation)
         for _ in range(6):
             evm.trade()
-        wait_for("nothing in flight", lambda: installation.mev("status")["chains"]["ethereum"]["in_flight"] == 0)
+        at_rest(installation)
         assert engine.rss_mb() < MAX_RSS_MB
 
     receipt = evm.rpc.call("eth_getTransactionReceipt", first["transaction"])
@@ -127,7 +137,7 @@ def test_a_chain_that_is_down_stops_no_other(installation: Installation) -> None
     dead = dead.replace(f"id = {installation.evm.chain_id}", "id = 8453").replace(installation.ws, "ws://127.0.0.1:9")
     installation.config.write_text(text + dead)
     with installation.agent("strategy_engine") as engine:
-        assert wait_for("a fill", lambda: first_fill(installation))
+        assert filled(installation)
         assert "tried again: base" in wait_for("a status", engine.hear)
     status = installation.mev("status")["chains"]
     assert list(status) == ["ethereum", "base"]
@@ -145,7 +155,7 @@ def test_only_one_engine_writes_a_ledger(installation: Installation) -> None:
 
 def test_analytics_records_what_the_ledger_says(installation: Installation) -> None:
     with installation.agent("strategy_engine"), installation.agent("analytics_engine") as analytics:
-        first = wait_for("a fill", lambda: first_fill(installation))
+        first = filled(installation)
 
         def recorded() -> Any:
             with sqlite3.connect(installation.directory / "performance_metrics.db") as metrics:
@@ -163,7 +173,7 @@ def test_analytics_records_what_the_ledger_says(installation: Installation) -> N
 
 def test_the_key_is_in_no_log(installation: Installation) -> None:
     with installation.agent("strategy_engine"):
-        wait_for("a fill", lambda: first_fill(installation))
+        filled(installation)
     secret = (installation.directory / "signer.key").read_text().strip()
     for path in Path(installation.directory).iterdir():
         if path.is_file() and path.name != "signer.key":

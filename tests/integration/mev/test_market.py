@@ -84,7 +84,7 @@ class Follower:
                     )
                 case Reorg(ancestor) if self.state is not None:
                     self.state.undo_to(ancestor)
-                case NewBlock(block, logs) if self.state is not None:
+                case NewBlock(block, logs, _) if self.state is not None:
                     self.state.apply_block(block, logs)
             self.moved.set()
 

@@ -96,7 +96,7 @@ class Follower:
             case Reorg(ancestor):
                 assert ancestor in self.believed[:-1], "a reorganisation goes back to a block that was told of"
                 del self.believed[self.believed.index(ancestor) + 1 :]
-            case NewBlock(block, logs):
+            case NewBlock(block, logs, _):
                 assert block.parent_hash == self.believed[-1].hash, "a block follows the last one"
                 assert [log.index for log in logs] == [0, 1]
                 assert all(log.data[:32] == block.hash for log in logs)
@@ -151,6 +151,29 @@ def test_a_gap_is_filled() -> None:
                 chain.mine(5)
                 await follower.until(chain.head)
             assert [type(event) for event in follower.events] == [Reset] + 5 * [NewBlock]
+
+    asyncio.run(story())
+
+
+def test_of_heads_that_wait_only_the_newest_is_not_behind() -> None:
+    async def story() -> None:
+        chain = Chain()
+        async with running() as node:
+            chain.serve(node)
+            async with following(node) as follower:
+                await follower.until(chain.head)
+                heads = []
+                for _ in range(5):
+                    chain.mine()
+                    heads.append(header(chain.head))
+                # The first one is being read while the others come in.
+                for head in heads:
+                    await node.notify(head)
+                await follower.until(chain.head)
+            told = [event for event in follower.events if isinstance(event, NewBlock)]
+            assert [event.block for event in told] == chain.blocks[1:]
+            assert not told[-1].behind
+            assert any(event.behind for event in told)
 
     asyncio.run(story())
 

@@ -24,20 +24,6 @@ SLOWEST = 10
 TAIL_LINES = 120
 
 
-# Written, and not yet seen to pass from end to end: run them by name (molecule test -s NAME, or --only). They leave this list one
-# by one, each with the run that proves it.
-UNPROVEN = frozenset(
-    {
-        "e2e: recovery",
-        "molecule: managed_service",
-        "molecule: mev_agents",
-        "molecule: op_stack",
-        "molecule: polygon",
-        "molecule: release",
-    }
-)
-
-
 class Part(NamedTuple):
     """One command of the suite."""
 
@@ -109,11 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     for group in options.groups:
-        parts = [
-            part
-            for part in parts_of(group)
-            if options.only in part.name and (options.only or part.name not in UNPROVEN)
-        ]
+        parts = [part for part in parts_of(group) if options.only in part.name]
         outcomes += _run_all(parts, PARALLEL[group])
     _summary(outcomes)
     return 0 if outcomes and all(outcome.code == 0 for outcome in outcomes) else 1
@@ -161,7 +143,6 @@ def _summary(outcomes: list[Outcome]) -> None:
     _say("\nSlowest parts:")
     for outcome in slowest:
         _say(f"{outcome.seconds:8.1f} s  {outcome.part.name}")
-    _say(f"\nNot run, because not yet proven: {', '.join(sorted(UNPROVEN))}")
     failed = sum(outcome.code != 0 for outcome in outcomes)
     _say(f"\n{len(outcomes) - failed} passed, {failed} failed")
 

@@ -27,8 +27,8 @@ class Chain:
 
 def chains(checkout: Checkout) -> list[Chain]:
     """Return the chains of the lab's host, in the inventory's order."""
-    facts = _defaults(checkout, "chains")
-    services: dict[str, dict[str, Any]] = _defaults(checkout, "services")["catalogue_default_services"]
+    facts = defaults(checkout, "chains")
+    services: dict[str, dict[str, Any]] = defaults(checkout, "services")["catalogue_default_services"]
     port = edge_port(checkout)
     lab = yaml.safe_load((checkout.root / "inventories/lab/group_vars/all/lab.yml").read_text())
     found = []
@@ -53,7 +53,7 @@ def chains(checkout: Checkout) -> list[Chain]:
 
 def edge_port(checkout: Checkout) -> int:
     """Return the port on which the edge speaks TLS."""
-    nginx = _defaults(checkout, "services")["catalogue_default_host_services"]["nginx"]
+    nginx = defaults(checkout, "services")["catalogue_default_host_services"]["nginx"]
     return int(nginx["listeners"]["https"]["port"])
 
 
@@ -63,7 +63,8 @@ def main_unit(parts: dict[str, str]) -> str:
     return by_part.get("pair") or by_part["execution"]
 
 
-def _defaults(checkout: Checkout, name: str) -> dict[str, Any]:
+def defaults(checkout: Checkout, name: str) -> dict[str, Any]:
+    """Return one file of the catalogue as it stands, before an inventory changes anything: chains, services or releases."""
     path = checkout.root / "roles" / "catalogue" / "defaults" / "main" / f"{name}.yml"
     loaded: dict[str, Any] = yaml.safe_load(path.read_text())
     return loaded

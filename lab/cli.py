@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the process's exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = command_line().parse_args(argv)
     try:
         arguments.run(Checkout.here(), arguments)
     except LabError as error:
@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     command("up", _up, "the lab without its system: world, host, generated inventory")
     command("down", _down, "remove what this checkout's lab made")
     shown = command("status", _status, "what runs where")
-    shown.add_argument("--format", default="table", choices=("table", "json"))
+    shown.add_argument("--format", default="table", choices=("table", "json"), help="json is for programs")
     command("shell", _shell, "a shell on the lab's host")
     command("world", _world, "have what hosts reach up: mirror, registry, chains")
     _add_suite(command("image", _image, "build the hosts' image, unless it is there"))
@@ -56,17 +57,17 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND"
     )
     create = host.add_parser("create", help="have a host up and reachable")
-    create.add_argument("name")
+    create.add_argument("name", help="the host's name")
     _add_suite(create)
     create.set_defaults(run=_host_create)
     remove = host.add_parser("remove", help="remove a host")
-    remove.add_argument("name")
+    remove.add_argument("name", help="the host's name")
     remove.set_defaults(run=_host_remove)
     return parser
 
 
 def _add_suite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--suite", default=DEFAULT_SUITE, choices=Recipe.read().suites)
+    parser.add_argument("--suite", default=DEFAULT_SUITE, choices=Recipe.read().suites, help="the Debian release")
 
 
 def _all(checkout: Checkout, _: argparse.Namespace) -> None:

@@ -58,6 +58,10 @@ e2e: venv ## The lab from outside
 bench: venv ## Measure (SUITE=converge or edge); JSON on standard output
 	@python -m tests.bench $(SUITE)
 
+.PHONY: docs
+docs: venv ## Write the generated pages again
+	@python -m docs.generate
+
 .PHONY: venv
 venv: $(VENV)/.ready ## The controller's tools, from the hashed locks
 

@@ -1,0 +1,339 @@
+"""Write the generated pages: one a role, the catalogue, the commands.
+
+    python -m docs.generate            # what `make docs` runs
+    python -m docs.generate --check    # exit 1 and name the pages that are stale
+
+A page's generated section stands between two markers; words before and after them are written by hand and stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mev import cli as mev_cli
+
+from lab import cli as lab_cli
+from lab.catalogue import defaults
+from lab.checkout import Checkout
+from lab.files import replace
+from roles.catalogue.filter_plugins.catalogue import listeners
+
+SPECS = "meta/argument_specs.yml"
+FACTS = "roles/catalogue/defaults"
+MARKER = re.compile(r"<!-- generated from [^>]* by make docs: (begin|end) -->")
+# Ansible's markup for what is typed; its other markups are not used in this repository.
+TYPED = re.compile(r"\bC\(([^)]*)\)")
+TARGET = re.compile(r"^([a-z0-9-]+):.*## (.*)$", re.MULTILINE)
+
+Entry = Mapping[str, Any]
+
+
+class DocsError(Exception):
+    """One sentence: which page cannot be written, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A generated section, what it is generated from, and the file that holds it (relative to the repository)."""
+
+    path: Path
+    title: str
+    source: str
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command below a program, in the words that are typed after it; a group of commands takes no options itself."""
+
+    words: str
+    does: str
+    options: tuple[argparse.Action, ...]
+    is_group: bool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the pages, or check them; return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate", description="Write the generated pages again.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name the pages that are stale")
+    options = parser.parse_args(argv)
+    checkout = Checkout.here()
+    try:
+        found = stale(checkout)
+    except DocsError as error:
+        print(f"docs: {error}", file=sys.stderr)
+        return 1
+    if options.check:
+        return _report(found)
+    for path, text in found.items():
+        replace(checkout.root / path, text)
+        print(f"written: {path}")
+    return 0
+
+
+def stale(checkout: Checkout) -> dict[Path, str]:
+    """Return the pages that are not what they should be, by path, each with the text that it should hold."""
+    found = {}
+    for page in pages(checkout):
+        file = checkout.root / page.path
+        current = file.read_text() if file.exists() else ""
+        wanted = merged(current, page)
+        if wanted != current:
+            found[page.path] = wanted
+    return found
+
+
+def pages(checkout: Checkout) -> list[Page]:
+    """Return every generated page: the roles' in the order of their names, the catalogue's, the commands'."""
+    roles = [file.parent.parent for file in sorted(checkout.root.glob(f"roles/*/{SPECS}"))]
+    return [*(role_page(checkout, role) for role in roles), catalogue_page(checkout), commands_page(checkout)]
+
+
+def merged(current: str, page: Page) -> str:
+    """Return the page's text: `current` with its section made new, or with one at its end, or a whole page from nothing.
+
+    Raises DocsError where the markers in `current` are not one pair.
+    """
+    begin, end = (f"<!-- generated from {page.source} by make docs: {word} -->" for word in ("begin", "end"))
+    section = f"{begin}\n\n{page.section}\n\n{end}"
+    markers = list(MARKER.finditer(current))
+    if [marker[1] for marker in markers] == ["begin", "end"]:
+        return current[: markers[0].start()] + section + current[markers[1].end() :]
+    if markers:
+        raise DocsError(
+            f"the markers of the generated section in {page.path} are not one begin and then one end; "
+            "remove them, and `make docs` writes the section again at the page's end."
+        )
+    return f"{current.rstrip() or f'# {page.title}'}\n\n{section}\n"
+
+
+def role_page(checkout: Checkout, role: Path) -> Page:
+    """Return a role's page: what it is for, and its options by entry point."""
+    entries: dict[str, Entry] = yaml.safe_load((role / SPECS).read_text())["argument_specs"]
+    sections = [_entry_point(name, entry, entries.get("main", {})) for name, entry in entries.items()]
+    return Page(
+        path=role.relative_to(checkout.root) / "README.md",
+        title=role.name,
+        source=SPECS,
+        section="\n\n".join(sections),
+    )
+
+
+def catalogue_page(checkout: Checkout) -> Page:
+    """Return the page of the catalogue's facts as they stand, before an inventory changes any."""
+    chains, services, releases = (defaults(checkout, name) for name in ("chains", "services", "releases"))
+    intro = (
+        "The facts that inventories build on; an inventory changes one by `catalogue_chain_overrides`, "
+        "`catalogue_service_overrides`, `catalogue_host_service_overrides` or `catalogue_release_overrides`."
+    )
+    sections = [
+        intro,
+        _chains(chains, services["catalogue_default_services"]),
+        _listeners(chains["catalogue_default_chains"], services),
+        _releases(releases["catalogue_default_releases"]),
+    ]
+    return Page(Path("docs/catalogue.md"), "Catalogue", FACTS, "\n\n".join(sections))
+
+
+def commands_page(checkout: Checkout) -> Page:
+    """Return the page of every command that is typed here or on a host."""
+    targets = TARGET.findall((checkout.root / "Makefile").read_text())
+    made = _table(("Command", "Does"), ([_code(f"make {name}"), _cell(does)] for name, does in targets))
+    sections = [
+        f"## `make`\n\n{made}",
+        _program(lab_cli.command_line()),
+        _program(mev_cli.command_line()),
+    ]
+    return Page(Path("docs/commands.md"), "Commands", "the Makefile and the programs' parsers", "\n\n".join(sections))
+
+
+def _report(found: Iterable[Path]) -> int:
+    names = ", ".join(map(str, found))
+    if names:
+        print(f"docs: {names}: not what the sources say any more; `make docs` writes it again.", file=sys.stderr)
+    return 1 if names else 0
+
+
+def _entry_point(name: str, entry: Entry, main: Entry) -> str:
+    heading = f"## Entry point `{name}`"
+    if name != "main" and entry == main:
+        return f"{heading}\n\nThe same as `main`."
+    paragraphs = [] if name == "main" else [heading]
+    paragraphs += [f"{_prose(text)}." for text in _several(entry.get("short_description", []))]
+    paragraphs += map(_prose, _several(entry.get("description", [])))
+    options = entry.get("options", {})
+    if name != "main" and options and options == main.get("options"):
+        paragraphs.append("Its options are those of `main`, above.")
+    elif options:
+        header = ("Option", "Type", "Required", "Default", "Choices", "Description")
+        paragraphs += ["## Options"] if name == "main" else []
+        paragraphs.append(_table(header, _option_rows(options)))
+    return "\n\n".join(paragraphs)
+
+
+def _option_rows(options: Mapping[str, Entry], prefix: str = "") -> Iterator[list[str]]:
+    for name, option in options.items():
+        elements = f" of {option['elements']}" if "elements" in option else ""
+        yield [
+            _code(prefix + name),
+            option.get("type", "str") + elements,
+            "yes" if option.get("required") else "no",
+            _value(option["default"]) if "default" in option else "",
+            ", ".join(map(_value, option.get("choices", []))),
+            _cell(" ".join(map(_prose, _several(option.get("description", []))))),
+        ]
+        yield from _option_rows(option.get("options", {}), f"{prefix}{name}.")
+
+
+def _chains(facts: Entry, services: Mapping[str, Entry]) -> str:
+    rows = (
+        [
+            f"{chain['title']} ({_code(name)})",
+            str(chain["id"]),
+            " + ".join(map(_code, chain["components"].values())),
+            ", ".join(_code(unit) for unit, service in services.items() if service["chain"] == name),
+            _code(chain["data_path"]),
+            _code(chain["parent"]) or "none",
+            _code(f"{chain['public_name']}.{facts['catalogue_edge_domain']}"),
+            f"{chain['allowed_lag_seconds']} s",
+        ]
+        for name, chain in facts["catalogue_default_chains"].items()
+    )
+    header = ("Chain", "Id", "Clients", "Services", "Data path", "Parent", "Public name", "Allowed lag")
+    return (
+        f"## Chains\n\nFrom {_facts('chains')}. The parent is the chain that a node reads; the allowed lag is the age of its head, in seconds, "
+        f"beyond which a node does not count as in step.\n\n{_table(header, rows)}"
+    )
+
+
+def _listeners(chains: Entry, facts: Entry) -> str:
+    every = {**facts["catalogue_default_services"], **facts["catalogue_default_host_services"]}
+    rows = (
+        [
+            _code(service),
+            _code(name),
+            _code(entry["address"]),
+            str(entry["port"]),
+            ", ".join(entry["protocols"]),
+            entry["exposure"],
+        ]
+        for service, entries in listeners(every, chains).items()
+        for name, entry in entries.items()
+    )
+    header = ("Service", "Listener", "Address", "Port", "Protocol", "Exposure")
+    return (
+        f"## Listeners\n\nFrom {_facts('services')}. The addresses are those of a host without `private_address`; where a host has one, its "
+        f"listeners of exposure `vpn` bind that instead.\n\n{_table(header, rows)}"
+    )
+
+
+def _releases(releases: Mapping[str, Entry]) -> str:
+    rows = (
+        [
+            _code(component),
+            release["version"],
+            ", ".join(_code(machine) for machine in release["arch"]),
+            _source(release),
+        ]
+        for component, release in releases.items()
+    )
+    header = ("Component", "Version", "Architecture", "Source")
+    return (
+        f"## Releases\n\nFrom {_facts('releases')}. `{{version}}` and `{{arch}}` are filled in, the latter with upstream's word for the "
+        f"architecture. An image's registry is what `release_registries` gives for its name.\n\n{_table(header, rows)}"
+    )
+
+
+def _source(release: Entry) -> str:
+    if release["kind"] == "oci":
+        return f"image {_code(release['image'])} of registry {_code(release['registry'])}"
+    return _code(release["source"])
+
+
+def _facts(name: str) -> str:
+    return f"[`{name}.yml`](../{FACTS}/main/{name}.yml)"
+
+
+def _program(parser: argparse.ArgumentParser) -> str:
+    commands = list(_commands(parser))
+    shown = (
+        [_code(f"{parser.prog} {command.words}{' …' if command.is_group else ''}"), _cell(command.does)]
+        for command in commands
+    )
+    options = _table(("Option", "Of", "Required", "Default", "Choices", "Description"), _argument_rows(commands))
+    return f"## `{parser.prog}`\n\n{parser.description}\n\n{_table(('Command', 'Does'), shown)}\n\n{options}"
+
+
+def _commands(parser: argparse.ArgumentParser, words: str = "", does: str = "") -> Iterator[Command]:
+    # argparse prints what a parser holds and has no public way to ask for it; its printed help differs between Pythons.
+    actions = parser._actions  # noqa: SLF001
+    groups = [action for action in actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
+    if words:
+        options = () if groups else tuple(action for action in actions if action.dest != "help")
+        yield Command(words, does, options, is_group=bool(groups))
+    for group in groups:
+        texts = {choice.dest: choice.help or "" for choice in group._choices_actions}  # noqa: SLF001
+        for name, below in group.choices.items():
+            yield from _commands(below, f"{words} {name}".strip(), texts.get(name, ""))
+
+
+def _argument_rows(commands: Iterable[Command]) -> list[list[str]]:
+    runnable = [command for command in commands if not command.is_group]
+    takers: dict[tuple[str, ...], list[str]] = {}
+    for command in runnable:
+        for action in command.options:
+            takers.setdefault(_argument(action), []).append(command.words)
+    return [
+        [name, "every command" if len(words) == len(runnable) else ", ".join(map(_code, words)), *rest]
+        for (name, *rest), words in takers.items()
+    ]
+
+
+def _argument(action: argparse.Action) -> tuple[str, ...]:
+    return (
+        ", ".join(map(_code, action.option_strings)) or _code(action.dest),
+        "yes" if action.required else "no",
+        _code(str(action.default)) if action.default not in (None, False) else "",
+        ", ".join(_code(str(choice)) for choice in action.choices or ()),
+        _cell((action.help or "") % vars(action)),
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _prose(text: str) -> str:
+    """Return an argument spec's text as Markdown: on one line, what is typed as code, no HTML by accident."""
+    pieces = TYPED.split(" ".join(text.split()))
+    return "".join(f"`{piece}`" if index % 2 else piece.replace("<", "&lt;") for index, piece in enumerate(pieces))
+
+
+def _value(value: object) -> str:
+    """Return a value as an inventory would write it, so that a word that YAML takes for something else has its quotes."""
+    dumped = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=sys.maxsize)
+    return _code(dumped.strip().removesuffix("...").strip())
+
+
+def _code(text: str) -> str:
+    return f"`{_cell(text)}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _several(text: str | list[str]) -> list[str]:
+    return [text] if isinstance(text, str) else text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

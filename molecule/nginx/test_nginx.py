@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests import chain_checks as checks
+from tests.plays import play
 
 if TYPE_CHECKING:
     from testinfra.backend.base import CommandResult
@@ -76,3 +77,16 @@ def test_an_unknown_name_gets_no_handshake(host: Host) -> None:
     assert (
         host.run("curl -sk --resolve other.rpc.lyftium.com:8443:127.0.0.1 https://other.rpc.lyftium.com:8443/").rc == 35
     )
+
+
+def test_a_client_on_the_wrong_chain_stops_the_play_before_the_edge(host: Host) -> None:
+    before = host.file("/etc/nginx/nginx.conf").content_string
+    # The node still serves chain 1; a rate of one's own would rewrite the edge's configuration, if the play got that far.
+    wrong = {"catalogue_chain_overrides": {"ethereum": {"id": 2}}, "nginx_requests_per_minute": 77}
+    done = play("nginx", "converge.yml", wrong)
+    assert done.code != 0
+    assert "answers with chain id 1, expected 2" in done.messages, done.output
+    assert host.file("/etc/nginx/nginx.conf").content_string == before
+    mended = play("nginx", "converge.yml", {})
+    assert mended.code == 0, mended.output
+    assert host.file("/etc/nginx/nginx.conf").content_string == before

@@ -51,7 +51,8 @@ class DevNode:
     def trade(self) -> str:
         """Let the trader make its next swap, and return the transaction's hash once it is in a block."""
         trader = Trader(self.name, self.chain_id, self.rpc, self.deployment)
-        swap = trader.step()
+        while (swap := trader.step()) is None:
+            self.mine()
         self.receipt(swap.transaction)
         return swap.transaction
 

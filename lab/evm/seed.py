@@ -118,8 +118,7 @@ def _carry_out(name: str, rpc: Rpc, wanted: Plan) -> None:
     if not steps:
         raise LabError(f"{name} at {rpc.url} was seeded otherwise: remove its state and start it again")
     for some in _rounds(steps):
-        hashes = rpc.batch([("eth_sendTransaction", transaction(step)) for step in some])
-        for step, receipt in zip(some, _mine(name, rpc, hashes), strict=True):
+        for step, receipt in zip(some, _mine(name, rpc, [transaction(step) for step in some]), strict=True):
             if receipt["status"] != "0x1":
                 raise LabError(
                     f"{name} at {rpc.url} reverted {step.title!r} of the seed: remove its state and start it again"
@@ -152,29 +151,42 @@ def transaction(step: Step) -> dict[str, str]:
     return fields if step.to is None else {**fields, "to": step.to}
 
 
-def _mine(name: str, rpc: Rpc, hashes: Sequence[str]) -> list[dict[str, str]]:
-    asked = [("eth_getTransactionReceipt", value) for value in hashes]
+def _mine(name: str, rpc: Rpc, transactions: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Send `transactions`, each with its nonce, and mine until they have receipts."""
+    hashes = rpc.batch([("eth_sendTransaction", fields) for fields in transactions])
     for pause in _PAUSES:
-        receipts = rpc.batch(asked)
-        if None not in receipts:
-            return receipts
         rpc.call("evm_mine")
         time.sleep(pause)
-    receipts = rpc.batch(asked)
-    if None in receipts:
-        raise LabError(f"{name} at {rpc.url} did not take the seed's transactions into {len(_PAUSES)} blocks")
-    return receipts
+        is_idle = rpc.call("txpool_status")["pending"] == "0x0"
+        receipts = rpc.batch([("eth_getTransactionReceipt", value) for value in hashes])
+        waiting = [fields for fields, receipt in zip(transactions, receipts, strict=True) if receipt is None]
+        if not waiting:
+            return receipts
+        if is_idle:
+            _send_again(rpc, waiting)
+    raise LabError(f"{name} at {rpc.url} did not take the seed's transactions into {len(_PAUSES)} blocks")
+
+
+def _send_again(rpc: Rpc, transactions: Sequence[dict[str, str]]) -> None:
+    """Take `transactions`, which wait for nothing, out of the pool and offer them again.
+
+    Anvil that takes one in while it mines the one before may queue it for good.
+    """
+    for sender in {fields["from"] for fields in transactions}:
+        rpc.call("anvil_removePoolTransactions", sender)
+    rpc.batch([("eth_sendTransaction", fields) for fields in transactions])
 
 
 def _fund(name: str, rpc: Rpc, bank: str, fund: Mapping[str, int]) -> None:
-    hashes = []
+    nonce = int(rpc.call("eth_getTransactionCount", bank, "pending"), 16)
+    transfers: list[dict[str, str]] = []
     for address, amount_wei in fund.items():
         held = int(rpc.call("eth_getBalance", address, "latest"), 16)
         if 10 * held < amount_wei:
-            transfer = {"from": bank, "to": address, "value": hex(amount_wei - held), **_FEES}
-            hashes.append(rpc.call("eth_sendTransaction", transfer))
-    if hashes:
-        _mine(name, rpc, hashes)
+            fields = {"from": bank, "to": address, "value": hex(amount_wei - held)}
+            transfers.append({**fields, "nonce": hex(nonce + len(transfers)), **_FEES})
+    if transfers:
+        _mine(name, rpc, transfers)
 
 
 def main(argv: list[str] | None = None) -> None:

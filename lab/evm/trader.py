@@ -92,9 +92,10 @@ class Trader:
         self._rpc = rpc
         self._contracts = contracts
 
-    def step(self) -> Swap:
-        """Send the swap that belongs to the trader's nonce, after getting more of its token when that has run out.
+    def step(self) -> Swap | None:
+        """Send the swap that belongs to the trader's nonce; None if its token had run out and more was asked for instead.
 
+        Never two transactions at once: anvil that takes in one while it mines the one before may queue it for good.
         Raises UnreachableError and RpcError.
         """
         contracts = self._contracts
@@ -105,7 +106,8 @@ class Trader:
         zero_for_one = sells_token0(wanted.boldness, price_ratio)
         token_in, token_out = (pool.token0, pool.token1) if zero_for_one else (pool.token1, pool.token0)
         amount_in = int((held0 if zero_for_one else held1) * wanted.share)
-        self._refill(token_in, amount_in)
+        if self._refill(token_in, amount_in):
+            return None
         return Swap(pool, token_in, token_out, amount_in, self._send(*self._swap(pool, token_in, token_out, amount_in)))
 
     def _read(self, pool: Pool) -> tuple[float, float, float]:
@@ -118,15 +120,17 @@ class Trader:
         moved = root / seeded_root
         return pool.amount0 / moved, pool.amount1 * moved, moved**2
 
-    def _refill(self, symbol: str, amount: int) -> None:
+    def _refill(self, symbol: str, amount: int) -> bool:
+        """Ask for more of a token of which less than `amount` is left; tell whether that was so."""
         token = self._contracts.token(symbol)
         held = words(self._call(token.address, call_data("balanceOf(address)", self._contracts.trader)))[0]
         if held >= amount:
-            return
+            return False
         if token.address == self._contracts.wrapped_native:
             self._send(token.address, call_data("deposit()"), _REFILL * amount)
         else:
             self._send(token.address, call_data("mint(uint256)", _REFILL * amount))
+        return True
 
     def _swap(self, pool: Pool, token_in: str, token_out: str, amount_in: int) -> tuple[str, str]:
         contracts = self._contracts

@@ -12,6 +12,8 @@ SUITE ?= converge
 LOCKS := requirements/bootstrap.txt requirements/controller.txt requirements/mev.txt requirements/build.txt requirements/test.txt
 LOCK = $(UV) pip compile --quiet --generate-hashes --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make locks"
 
+# Each of Ansible's many worker processes would compile its plugins anew.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help

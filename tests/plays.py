@@ -49,7 +49,8 @@ def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str)
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
-            "ANSIBLE_NOCOLOR": "1",
+            # Molecule forces colour.
+            "ANSIBLE_FORCE_COLOR": "0",
         },
         capture_output=True,
         text=True,

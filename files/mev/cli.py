@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -111,6 +112,15 @@ def command_line() -> argparse.ArgumentParser:
             made.add_argument("--amount-wei", type=_positive, required=True, help="wrapped native coin to hold then")
         if name == "withdraw":
             made.add_argument("--amount-wei", type=_positive, help="all of it without this")
+    prepared = add(
+        acts.add_parser,
+        "prepare",
+        "Deploy and fund on several chains, side by side",
+        _executor_prepare,
+        _show_document,
+    )
+    prepared.add_argument("--chain", action="append", help="this chain only (repeatable); all of the configuration's")
+    prepared.add_argument("--amount-wei", type=_natural, required=True, help="wrapped native coin to hold then")
     signer = commands.add_parser("signer", help="The key that signs")
     add(
         signer.add_subparsers(required=True, metavar="ACT").add_parser,
@@ -120,6 +130,12 @@ def command_line() -> argparse.ArgumentParser:
         _show_document,
     )
     return parser
+
+
+def _natural(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
 
 
 def _positive(text: str) -> int:
@@ -193,30 +209,47 @@ def _executor_withdraw(config: Config, options: argparse.Namespace) -> Document:
     return _operate(config, options.chain, lambda operator: operator.withdraw(options.amount_wei))
 
 
+def _executor_prepare(config: Config, options: argparse.Namespace) -> Document:
+    names = options.chain or list(config.chains)
+    for name in names:
+        _require_chain(config, name)
+    ledger = Ledger(Database(config.storage.opportunities))
+
+    async def prepare(operator: Operator) -> Done:
+        deployed = await operator.deploy()
+        funded = await operator.fund(options.amount_wei)
+        return msgspec.structs.replace(funded, transactions=deployed.transactions + funded.transactions)
+
+    async def run() -> list[Document]:
+        return await asyncio.gather(*(_act(config, name, ledger, prepare) for name in names))
+
+    done = asyncio.run(run())
+    return {"changed": any(document["changed"] for document in done), "chains": done}
+
+
 def _signer_address(config: Config, _: argparse.Namespace) -> Document:
     return {"signer": checksum(_signer(config).address)}
 
 
 def _operate(config: Config, name: str, act: Callable[[Operator], Awaitable[Done]]) -> Document:
     _require_chain(config, name)
+    return asyncio.run(_act(config, name, Ledger(Database(config.storage.opportunities)), act))
+
+
+async def _act(config: Config, name: str, ledger: Ledger, act: Callable[[Operator], Awaitable[Done]]) -> Document:
     chain, signer = config.chains[name], _signer(config)
-    ledger = Ledger(Database(config.storage.opportunities))
-
-    async def run() -> Document:
-        async with Rpc(chain.ws, chain_id=chain.id) as rpc:
-            accounts = accounts_of(name, chain, signer)
-            await open_books(rpc, accounts, ledger)
-            execution = Execution(chain.id, rpc, signer, ledger, accounts)
-            done = await act(Operator(rpc, execution, chain.risk.max_gas_price_wei))
-        return {
-            "chain": name,
-            "changed": done.changed,
-            "executor": checksum(done.executor),
-            "transactions": ["0x" + transaction.hex() for transaction in done.transactions],
-            "capital_wei": str(done.capital_wei),
-        }
-
-    return asyncio.run(run())
+    async with Rpc(chain.ws, chain_id=chain.id) as rpc:
+        accounts = accounts_of(name, chain, signer)
+        await open_books(rpc, accounts, ledger)
+        execution = Execution(chain.id, rpc, signer, ledger, accounts)
+        done = await act(Operator(rpc, execution, chain.risk.max_gas_price_wei))
+    return {
+        "chain": name,
+        "changed": done.changed,
+        "executor": checksum(done.executor),
+        "transactions": ["0x" + transaction.hex() for transaction in done.transactions],
+        "capital_wei": str(done.capital_wei),
+    }
 
 
 def _require_chain(config: Config, name: str) -> None:

@@ -1,10 +1,14 @@
-"""Read what a host says about one systemd unit; an Ansible module."""
+"""Read what a host says about one systemd unit and what it stands on; an Ansible module."""
 
 from __future__ import annotations
 
 import contextlib
+import grp
+import hashlib
 import os
+import pwd
 import socket
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: unit_facts
-short_description: What a host says about one systemd unit
+short_description: What a host says about one systemd unit and what it stands on
 description:
   - Reads, and changes nothing; check mode makes no difference.
 author: mev-infrastructure maintainers
@@ -28,12 +32,17 @@ options:
     type: list
     elements: dict
     default: []
+  ready_command:
+    description: Program and arguments that exit 0 while the unit is ready; an active unit without one is.
+    type: list
+    elements: str
+    default: []
   reads:
     description: Paths of files and symlinks that the unit reads when it starts.
     type: list
     elements: path
     default: []
-  files:
+  credentials:
     description: Paths of files that must be there.
     type: list
     elements: path
@@ -42,6 +51,21 @@ options:
     description: Paths of directories that may be missing.
     type: list
     elements: path
+    default: []
+  account:
+    description: >-
+      The wanted system account (user, its primary group, and groups that it is to be in as well), without login or home.
+    type: dict
+    default: {}
+  directories:
+    description: Wanted directories (path, owner, group, mode).
+    type: list
+    elements: dict
+    default: []
+  files:
+    description: Wanted files (path, owner, group, mode, sha256 of the content; without it, any content will do).
+    type: list
+    elements: dict
     default: []
 """
 
@@ -62,9 +86,21 @@ active_state:
   description: systemd's ActiveState.
   type: str
   returned: always
+unit_file_state:
+  description: systemd's UnitFileState, such as enabled; empty where there is no unit file.
+  type: str
+  returned: always
+needs_reload:
+  description: Whether systemd has yet to read the unit's present file.
+  type: bool
+  returned: always
 run_id:
   description: The id of the unit's present run; empty where there is none.
   type: str
+  returned: always
+is_ready:
+  description: Whether the unit is active and its C(ready_command) said within a few seconds that it is ready.
+  type: bool
   returned: always
 stale_reads:
   description: Those of C(reads) that have changed since the unit's process started.
@@ -76,8 +112,8 @@ holders:
   type: list
   elements: dict
   returned: always
-missing_files:
-  description: Those of C(files) that are not there.
+missing_credentials:
+  description: Those of C(credentials) that are not there.
   type: list
   elements: str
   returned: always
@@ -85,6 +121,11 @@ missing_parents:
   description: Those of C(parents) that are not there.
   type: list
   elements: str
+  returned: always
+differs:
+  description: >-
+    What is not as wanted: names of missing C(groups), whether the C(user) differs, paths of C(directories) and of C(files).
+  type: dict
   returned: always
 shares_mounts:
   description: Whether mounts below C(/run) reach systemd's own namespace, as those of credentials must; many containers' do not.
@@ -103,12 +144,14 @@ online_nodes:
 PROPERTIES = (
     "LoadState",
     "ActiveState",
+    "UnitFileState",
     "InvocationID",
     "NeedDaemonReload",
     "MainPID",
     "ExecMainStartTimestampMonotonic",
 )
 PROC = Path("/proc")
+READY_SECONDS = 3
 
 
 def show(name: str) -> dict[str, str]:
@@ -121,6 +164,21 @@ def show(name: str) -> dict[str, str]:
         timeout=30,
     ).stdout
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def is_ready(command: list[str], properties: dict[str, str]) -> bool:
+    """Ask once, and briefly: waiting is unit_ready's work."""
+    if properties.get("ActiveState") != "active":
+        return False
+    if not command:
+        return True
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=READY_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
 
 
 def stale(paths: list[str], properties: dict[str, str]) -> list[str]:
@@ -231,15 +289,88 @@ def shares_mounts(mountinfo: str) -> bool:
     return shared.get("/run", shared.get("/", False))
 
 
+def missing_groups(account: dict[str, Any]) -> list[str]:
+    """Name the account's groups that the host lacks."""
+    return [name for name in _groups(account) if _group_id(name) is None]
+
+
+def user_differs(account: dict[str, Any]) -> bool:
+    """Say whether the user is missing, can log in, has a home or lacks one of its groups."""
+    if not account:
+        return False
+    try:
+        entry = pwd.getpwnam(account["user"])
+    except KeyError:
+        return True
+    has = {group.gr_name for group in grp.getgrall() if entry.pw_name in group.gr_mem}
+    return (
+        entry.pw_gid != _group_id(account["group"])
+        or entry.pw_dir != "/nonexistent"
+        or entry.pw_shell != "/usr/sbin/nologin"
+        or not has.issuperset(account["groups"])
+    )
+
+
+def _groups(account: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys([account["group"], *account["groups"]])) if account else []
+
+
+def _group_id(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _user_id(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def _is_as_wanted(found: os.stat_result, wanted: dict[str, Any]) -> bool:
+    return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (
+        _user_id(wanted["owner"]),
+        _group_id(wanted["group"]),
+        int(wanted["mode"], 8),
+    )
+
+
+def directory_differs(wanted: dict[str, Any]) -> bool:
+    """Say whether a directory is missing or has another owner, group or mode."""
+    try:
+        found = Path(wanted["path"]).stat()
+    except OSError:
+        return True
+    return not (stat.S_ISDIR(found.st_mode) and _is_as_wanted(found, wanted))
+
+
+def file_differs(wanted: dict[str, Any]) -> bool:
+    """Say whether a file is missing, a symlink, or has another content, owner, group or mode."""
+    path = Path(wanted["path"])
+    try:
+        found = path.lstat()
+        if not (stat.S_ISREG(found.st_mode) and _is_as_wanted(found, wanted)):
+            return True
+        return bool(wanted.get("sha256")) and hashlib.sha256(path.read_bytes()).hexdigest() != wanted["sha256"]
+    except OSError:
+        return True
+
+
 def main() -> None:
     """Run as Ansible runs a module."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
             "listeners": {"type": "list", "elements": "dict", "default": []},
+            "ready_command": {"type": "list", "elements": "str", "default": []},
             "reads": {"type": "list", "elements": "path", "default": []},
-            "files": {"type": "list", "elements": "path", "default": []},
+            "credentials": {"type": "list", "elements": "path", "default": []},
             "parents": {"type": "list", "elements": "path", "default": []},
+            "account": {"type": "dict", "default": {}},
+            "directories": {"type": "list", "elements": "dict", "default": []},
+            "files": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
@@ -253,12 +384,20 @@ def main() -> None:
         changed=False,
         exists=properties.get("LoadState") not in {"not-found", None},
         active_state=properties.get("ActiveState", ""),
+        unit_file_state=properties.get("UnitFileState", ""),
         run_id=properties.get("InvocationID", ""),
         needs_reload=properties.get("NeedDaemonReload") == "yes",
+        is_ready=is_ready(given["ready_command"], properties),
         stale_reads=stale(given["reads"], properties),
         holders=[holder for holder in holders if holder],
-        missing_files=[path for path in given["files"] if not Path(path).is_file()],
+        missing_credentials=[path for path in given["credentials"] if not Path(path).is_file()],
         missing_parents=[path for path in given["parents"] if not Path(path).exists()],
+        differs={
+            "groups": missing_groups(given["account"]),
+            "user": user_differs(given["account"]),
+            "directories": [wanted["path"] for wanted in given["directories"] if directory_differs(wanted)],
+            "files": [wanted["path"] for wanted in given["files"] if file_differs(wanted)],
+        },
         shares_mounts=shares_mounts((PROC / "1" / "mountinfo").read_text()),
         online_cpus=read_list("/sys/devices/system/cpu/online"),
         online_nodes=read_list("/sys/devices/system/node/online"),

@@ -309,6 +309,5 @@ def at_rest(installation: Installation) -> None:
 def installation(evm: DevNode, owner: Account, tmp_path: Path) -> Installation:
     """The agents configured for the seeded chain, live, with the executor deployed and funded by the mev command."""
     made = Installation(evm, tmp_path, owner.signer, evm.ws)
-    made.mev("executor", "deploy", "--chain", "ethereum")
-    made.mev("executor", "fund", "--chain", "ethereum", "--amount-wei", str(CAPITAL_WEI))
+    made.mev("executor", "prepare", "--amount-wei", str(CAPITAL_WEI))
     return made

@@ -75,6 +75,9 @@ def test_operators_acts_are_idempotent(installation: Installation, owner: Accoun
     again = installation.mev("executor", "deploy", "--chain", "ethereum")
     assert (again["changed"], again["transactions"]) == (False, [])
     amount = str(CAPITAL_WEI)
+    prepared = installation.mev("executor", "prepare", "--chain", "ethereum", "--amount-wei", amount)
+    assert not prepared["changed"]
+    assert prepared["chains"] == [again]
     assert not installation.mev("executor", "fund", "--chain", "ethereum", "--amount-wei", amount)["changed"]
     more = installation.mev("executor", "fund", "--chain", "ethereum", "--amount-wei", str(CAPITAL_WEI + 5))
     assert (more["changed"], more["capital_wei"]) == (True, str(CAPITAL_WEI + 5))

@@ -1,12 +1,21 @@
-"""Filters of the role managed_service: quoting for systemd, and the sentences that its preflight refuses values with."""
+"""What one service wants, held against its host; an action for Ansible that asks the host by the module unit_facts.
+
+One task instead of a dozen: the values are read once, refused with a sentence where they cannot be carried out, rendered, and
+compared on the host in one call. What the role's further tasks do follows from what this returns.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
+
+import jinja2
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
 
 Values = Mapping[str, Any]
 
@@ -69,6 +78,11 @@ LIST_PATTERNS: dict[str, tuple[re.Pattern[str], str]] = {
     "ready_command": (ONE_LINE, "arguments of one line each"),
 }
 
+UNITS = "/etc/systemd/system/"
+VERIFY = "systemd-analyze verify --man=no --recursive-errors=no"
+RUNNING = {"active", "activating", "reloading"}
+STOPPED = {"inactive", "failed"}
+
 # Directives that other variables of the role write: an exception for one of them would be the second place of one fact.
 OWNED = {
     "AllowedCPUs": "cpus",
@@ -125,14 +139,14 @@ def systemd_environment_value(value: object) -> str:
     return '"' + re.sub(r'(["\\`$])', r"\\\1", text) + '"'
 
 
-def managed_service_parents(directories: Iterable[Mapping[str, str]]) -> list[str]:
+def parents_of(directories: Iterable[Mapping[str, str]]) -> list[str]:
     """Name the directories above the given ones, outermost first, each once and none that is itself given."""
     own = {str(PurePosixPath(directory["path"])) for directory in directories}
     parents = {str(parent) for path in own for parent in PurePosixPath(path).parents}
     return sorted(parents - own - {"/"})
 
 
-def managed_service_problems(values: Values) -> list[str]:
+def value_problems(values: Values) -> list[str]:
     """Say, one sentence each, which values the role cannot carry out; empty where all is well."""
     checks: tuple[Callable[[Values], Iterator[tuple[str, str]]], ...] = (
         _patterns,
@@ -153,7 +167,7 @@ def managed_service_problems(values: Values) -> list[str]:
     ]
 
 
-def managed_service_host_problems(facts: Values, values: Values, host: str, *, credentials: bool = False) -> list[str]:
+def host_problems(facts: Values, values: Values, host: str, *, credentials: bool = False) -> list[str]:
     """Say, one sentence each, what on the host stands in the service's way.
 
     `facts` is what the module unit_facts returned. Credentials count only where `credentials` is true: before the roles
@@ -181,7 +195,7 @@ def managed_service_host_problems(facts: Values, values: Values, host: str, *, c
         problems += [
             f"The credential {path} of {service}.service (managed_service_credentials) is not there on {host}; "
             "allowed: an existing file."
-            for path in facts["missing_files"]
+            for path in facts["missing_credentials"]
         ]
     return problems
 
@@ -230,6 +244,19 @@ def _records(values: Values) -> Iterator[tuple[str, str]]:
             yield (
                 f"managed_service_directories gives {directory['path']} the mode {directory['mode']!r}",
                 "three or four octal digits in quotes",
+            )
+    for file in values["files"]:
+        if not PATH.fullmatch(str(file["path"])):
+            yield f"managed_service_files holds {file['path']!r}", "absolute paths without spaces"
+        if not MODE.fullmatch(str(file.get("mode", "0640"))):
+            yield (
+                f"managed_service_files gives {file['path']} the mode {file['mode']!r}",
+                "three or four octal digits in quotes",
+            )
+        if ("content" in file) == ("random_bytes" in file):
+            yield (
+                f"managed_service_files gives {file['path']} both content and random_bytes, or neither",
+                "one of the two",
             )
     for credential in values["credentials"]:
         if not CREDENTIAL.fullmatch(str(credential["id"])):
@@ -321,15 +348,179 @@ def _numbers(text: object) -> set[int]:
     return {number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)}
 
 
-class FilterModule:
-    """What Ansible loads."""
+class Texts:
+    """The templates of units and environment files, to be filled with a service's values."""
 
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Name the filters."""
+    def __init__(self, directory: str, sandbox: Values) -> None:
+        self._sandbox = sandbox
+        self._environment = jinja2.Environment(  # noqa: S701 - it writes no HTML
+            loader=jinja2.FileSystemLoader(directory),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._environment.filters["systemd_argument"] = systemd_argument
+        self._environment.filters["systemd_environment_value"] = systemd_environment_value
+
+    def unit(self, values: Values) -> str:
+        """Give the text of a unit file."""
+        return self._render("service.j2", values)
+
+    def environment(self, values: Values) -> str:
+        """Give the text of an environment file; empty where the service needs none."""
+        return self._render("environment.j2", values) if environment_file(values) else ""
+
+    def _render(self, template: str, values: Values) -> str:
+        return self._environment.get_template(template).render(
+            {f"managed_service_{name}": value for name, value in values.items()},
+            environment_path=environment_path(values),
+            environment_file=environment_file(values),
+            environment_unit={name: value for name, value in values["environment"].items() if "%d" in str(value)},
+            is_real_time=values["scheduling_policy"] in {"fifo", "rr"},
+            sandbox=self._sandbox,
+        )
+
+
+def unit_path(name: str) -> str:
+    """Give the path of a unit's file."""
+    return f"/etc/systemd/system/{name}.service"
+
+
+def environment_path(values: Values) -> str:
+    """Give the path of a service's environment file."""
+    return f"/etc/default/{values['name']}"
+
+
+def environment_file(values: Values) -> dict[str, Any]:
+    """Keep what the environment file says: systemd resolves %d, the credentials directory, in the unit only."""
+    return {name: value for name, value in values["environment"].items() if "%d" not in str(value)}
+
+
+def wanted_directories(values: Values) -> list[dict[str, str]]:
+    """List the service's directories with all their attributes."""
+    own = {"owner": values["user"], "group": values["group"], "mode": "0750"}
+    return [{**own, **directory} for directory in values["directories"]]
+
+
+def units_of(values: Values, recovery: Values) -> dict[str, Values]:
+    """Give the values of each unit by its name, the service's own last; a pair's own has one beside it that brings it back."""
+    own = {values["name"]: values}
+    return {f"{values['name']}-recovery": {**values, **recovery}, **own} if recovery else own
+
+
+def wanted_files(values: Values, texts: Texts, recovery: Values) -> list[dict[str, Any]]:
+    """List the service's files with all their attributes: the caller's, the environment file, and its units, its own last."""
+    own = {"owner": "root", "group": values["group"], "mode": "0640", "restarts": True, "validate": ""}
+    if values["state"] == "absent":
+        return []
+    files = [{**own, **file} for file in values["files"]]
+    if environment_file(values):
+        text = texts.environment(values)
+        files.append({**own, "path": environment_path(values), "group": "root", "content": text})
+    for name, unit in units_of(values, recovery).items():
+        files.append(
+            {
+                "path": unit_path(name),
+                "content": texts.unit(unit),
+                "owner": "root",
+                "group": "root",
+                "mode": "0644",
+                "restarts": unit is values,
+                # The name after the colon is the unit's: the file under test has a temporary one.
+                "validate": f"{VERIFY} %s:{name}.service",
+            }
+        )
+    return files
+
+
+def asked_of_host(values: Values, directories: list[dict[str, str]], files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the module's arguments: what to look at on the host, without any file's content."""
+    made = {file["path"] for file in files}
+    return {
+        "name": values["name"],
+        "listeners": values["listeners"] if values["state"] == "started" else [],
+        "ready_command": values["ready_command"],
+        "reads": [*(file["path"] for file in files if file["restarts"]), *values["reads"]],
+        "credentials": [each["path"] for each in values["credentials"] if each["path"] not in made],
+        "parents": parents_of(values["directories"]),
+        "account": {name: values[name] for name in ("user", "group", "groups")},
+        "directories": directories,
+        "files": [
+            {name: file[name] for name in ("path", "owner", "group", "mode")}
+            | ({"sha256": hashlib.sha256(file["content"].encode()).hexdigest()} if "content" in file else {})
+            for file in files
+        ],
+    }
+
+
+def consequences(values: Values, facts: Values, differing: list[dict[str, Any]]) -> dict[str, bool]:
+    """Say what is to be done with the unit, once the files that differ are written.
+
+    The program reads all of them when it starts, and never again. A first start is no restart.
+    """
+    wants_start = values["state"] == "started"
+    runs = facts["active_state"] in RUNNING
+    needs_restart = (
+        wants_start
+        and runs
+        and (values["changed"] or bool(facts["stale_reads"]) or any(file["restarts"] for file in differing))
+    )
+    needs_reload = facts["needs_reload"] or any(file["path"].startswith(UNITS) for file in differing)
+    is_enabled = facts["unit_file_state"] == "enabled"
+    return {
+        "needs_restart": needs_restart,
+        "needs_reload": needs_reload,
+        "is_settled": (
+            not (needs_restart or needs_reload)
+            and is_enabled == is_to_be_enabled(values)
+            and (runs if wants_start else facts["active_state"] in STOPPED)
+        ),
+    }
+
+
+def is_to_be_enabled(values: Values) -> bool:
+    """Say whether the unit is to start at boot."""
+    return values["state"] == "started" and bool(values["wanted_by"])
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """What Ansible runs in the module's place."""
+
+    _VALID_ARGS = frozenset({"values", "sandbox", "templates", "recovery", "needs_credentials"})
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Refuse the values or the host with AnsibleActionFail; else say what differs and what follows from it."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        given, variables = self._task.args, task_vars or {}
+        values = given["values"]
+        self._refuse(value_problems(values))
+        directories = wanted_directories(values)
+        files = wanted_files(values, Texts(given["templates"], given["sandbox"]), given["recovery"])
+        facts = self._execute_module(
+            module_name="unit_facts", module_args=asked_of_host(values, directories, files), task_vars=variables
+        )
+        if facts.get("failed"):
+            return {**result, **facts}
+        if values["state"] == "started":
+            host = variables.get("inventory_hostname", "the host")
+            self._refuse(host_problems(facts, values, host, credentials=given["needs_credentials"]))
+        differs = facts.pop("differs")
+        differing = [file for file in files if file["path"] in differs["files"]]
         return {
-            "managed_service_host_problems": managed_service_host_problems,
-            "managed_service_parents": managed_service_parents,
-            "managed_service_problems": managed_service_problems,
-            "systemd_argument": systemd_argument,
-            "systemd_environment_value": systemd_environment_value,
+            **result,
+            **facts,
+            "groups": differs["groups"],
+            "user": differs["user"],
+            "directories": [directory for directory in directories if directory["path"] in differs["directories"]],
+            "files": [file for file in differing if file["path"] != unit_path(values["name"])],
+            "unit": [file for file in differing if file["path"] == unit_path(values["name"])],
+            "own_paths": [environment_path(values), *map(unit_path, units_of(values, given["recovery"]))],
+            "is_to_be_enabled": is_to_be_enabled(values),
+            **consequences(values, facts, differing),
         }
+
+    @staticmethod
+    def _refuse(problems: list[str]) -> None:
+        if problems:
+            raise AnsibleActionFail(" ".join(problems))

@@ -173,7 +173,7 @@ def test_commands_of_every_depth_are_listed_with_their_options() -> None:
     section = generate.commands_page(Checkout(ROOT)).section
     assert "| `make lab` |" in section
     assert "| `python -m lab host create` | have a host up and reachable |" in section
-    assert "| `--amount-wei` | `executor fund` | yes |" in section
+    assert "| `--amount-wei` | `executor fund`, `executor prepare` | yes |" in section
 
 
 def test_every_relative_link_leads_to_a_file() -> None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.plugins import load_plugin
+
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "roles" / "catalogue"
 
-spec = importlib.util.spec_from_file_location("catalogue_filters", ROLE / "filter_plugins" / "catalogue.py")
-assert spec is not None
-assert spec.loader is not None
-catalogue = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(catalogue)
+catalogue = load_plugin("catalogue", "filter_plugins", "catalogue")
 
 # system.md's ports and paths: (service, listener) -> port.
 DOCUMENTED_PORTS = {

@@ -1,0 +1,179 @@
+"""What a service wants and what follows from what its host has; the role's scenario proves the same on a host."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.plugins import ROLES, load_plugin
+
+differences = load_plugin("managed_service", "action_plugins", "service_differences")
+unit_facts = load_plugin("managed_service", "library", "unit_facts")
+
+TEMPLATES = ROLES.parent / "templates" / "systemd"
+DEFAULTS = yaml.safe_load((ROLES / "managed_service" / "defaults" / "main.yml").read_text())
+
+
+def values(**given: Any) -> dict[str, Any]:
+    """The role's defaults for a service called node, as Ansible would give them, with some of them replaced."""
+    plain = {name.removeprefix("managed_service_"): value for name, value in DEFAULTS.items()}
+    own = {"name": "node", "description": "A node", "user": "chain", "group": "chain", "syslog_identifier": "node"}
+    return {**plain, **own, "command": ["/opt/node/bin/node", "--data=/data"], **given}
+
+
+def facts(**given: Any) -> dict[str, Any]:
+    """What a host says of a service that runs and is as wanted."""
+    return {"active_state": "active", "unit_file_state": "enabled", "needs_reload": False, "stale_reads": [], **given}
+
+
+def texts(sandbox: dict[str, Any] | None = None) -> Any:
+    return differences.Texts(str(TEMPLATES), sandbox or {})
+
+
+def test_files_have_all_their_attributes_and_the_unit_comes_last() -> None:
+    wanted = values(
+        files=[
+            {"path": "/etc/node.toml", "content": "a = 1\n"},
+            {"path": "/etc/secret", "random_bytes": 32, "mode": "0600"},
+        ],
+        environment={"LEVEL": "info", "TOKEN": "%d/token"},
+    )
+    files = differences.wanted_files(wanted, texts(), {})
+    assert [(file["path"], file["owner"], file["group"], file["mode"]) for file in files] == [
+        ("/etc/node.toml", "root", "chain", "0640"),
+        ("/etc/secret", "root", "chain", "0600"),
+        ("/etc/default/node", "root", "root", "0640"),
+        ("/etc/systemd/system/node.service", "root", "root", "0644"),
+    ]
+    assert files[2]["content"].splitlines()[-1] == 'LEVEL="info"'
+    assert "EnvironmentFile=/etc/default/node\nEnvironment=TOKEN=%d/token\n" in files[3]["content"]
+    assert files[3]["validate"].endswith(" %s:node.service")
+
+
+def test_the_host_is_told_digests_and_no_contents() -> None:
+    wanted = values(
+        files=[{"path": "/etc/node.toml", "content": "a = 1\n"}, {"path": "/etc/secret", "random_bytes": 32}],
+        credentials=[{"id": "jwt", "path": "/etc/secret"}, {"id": "key", "path": "/etc/key"}],
+    )
+    asked = differences.asked_of_host(wanted, [], differences.wanted_files(wanted, texts(), {}))
+    assert "content" not in str(asked)
+    assert [file.get("sha256", "") for file in asked["files"]][:2] == [hashlib.sha256(b"a = 1\n").hexdigest(), ""]
+    # What this run makes itself need not be there before it.
+    assert asked["credentials"] == ["/etc/key"]
+
+
+def test_a_pair_has_a_second_unit_that_restarts_nothing() -> None:
+    recovery = {"command": ["/bin/wait"], "type": "oneshot", "wanted_by": []}
+    second, own = differences.wanted_files(values(), texts(), recovery)
+    assert (second["path"], second["restarts"]) == ("/etc/systemd/system/node-recovery.service", False)
+    assert (own["path"], own["restarts"]) == ("/etc/systemd/system/node.service", True)
+    assert "ExecStart=/bin/wait\n" in second["content"]
+    assert "[Install]" in own["content"]
+    assert "[Install]" not in second["content"]
+
+
+def test_an_absent_service_wants_no_files() -> None:
+    assert differences.wanted_files(values(state="absent", command=[]), texts(), {}) == []
+
+
+CONFIGURATION = {"path": "/etc/node.toml", "restarts": True}
+HEALTH = {"path": "/etc/node_health/node.json", "restarts": False}
+UNIT = {"path": "/etc/systemd/system/node.service", "restarts": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "differing", "expected"),
+    [
+        ({}, {}, [], "settled"),
+        ({}, {}, [HEALTH], "settled"),
+        ({}, {}, [CONFIGURATION], "restart"),
+        ({}, {}, [UNIT], "restart reload"),
+        ({}, {"needs_reload": True}, [], "reload"),
+        ({}, {"stale_reads": ["/opt/node/current"]}, [], "restart"),
+        ({"changed": True}, {}, [], "restart"),
+        ({"changed": True}, {"active_state": "failed"}, [], ""),
+        ({}, {"active_state": "inactive"}, [CONFIGURATION], ""),
+        ({}, {"unit_file_state": "disabled"}, [], ""),
+        ({"wanted_by": []}, {"unit_file_state": "static"}, [], "settled"),
+        ({"state": "stopped"}, {}, [], ""),
+        ({"state": "stopped"}, {"active_state": "inactive", "unit_file_state": "disabled"}, [], "settled"),
+        ({"state": "stopped"}, {"active_state": "deactivating", "unit_file_state": "disabled"}, [], ""),
+    ],
+)
+def test_what_differs_decides_what_is_done(
+    given: dict[str, Any], host: dict[str, Any], differing: list[dict[str, Any]], expected: str
+) -> None:
+    done = differences.consequences(values(**given), facts(**host), differing)
+    words = {"needs_restart": "restart", "needs_reload": "reload", "is_settled": "settled"}
+    assert " ".join(word for name, word in words.items() if done[name]) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        (
+            {"path": "etc/node", "content": ""},
+            "managed_service_files holds 'etc/node' (for the service node); allowed: absolute paths",
+        ),
+        ({"path": "/etc/node", "content": "", "mode": "rw"}, "managed_service_files gives /etc/node the mode 'rw'"),
+        ({"path": "/etc/node"}, "managed_service_files gives /etc/node both content and random_bytes, or neither"),
+        ({"path": "/etc/node", "content": "", "random_bytes": 1}, "allowed: one of the two."),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused(file: dict[str, Any], sentence: str) -> None:
+    (problem,) = differences.value_problems(values(files=[file]))
+    assert sentence in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        (Path.exists, False),
+        (lambda path: path.write_text("other"), True),
+        (lambda path: path.chmod(0o600), True),
+        (lambda path: path.unlink(), True),
+        (lambda path: (path.rename(path.with_name("real")), path.symlink_to(path.with_name("real"))), True),
+        (lambda path: (path.unlink(), path.mkdir()), True),
+    ],
+    ids=["as wanted", "content", "mode", "missing", "symlink", "directory"],
+)
+def test_a_file_differs(tmp_path: Path, change: Any, *, differs: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text("text")
+    path.chmod(0o640)
+    change(path)
+    assert unit_facts.file_differs({**mine(path, "0640"), "sha256": hashlib.sha256(b"text").hexdigest()}) is differs
+
+
+def test_a_secret_may_hold_anything(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("whatever")
+    path.chmod(0o640)
+    assert not unit_facts.file_differs(mine(path, "0640"))
+
+
+def test_a_directory_differs(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    assert not unit_facts.directory_differs(mine(tmp_path, "0750"))
+    assert unit_facts.directory_differs(mine(tmp_path, "0755"))
+    assert unit_facts.directory_differs({**mine(tmp_path, "0750"), "owner": "no-such-user"})
+    assert unit_facts.directory_differs(mine(tmp_path / "missing", "0750"))
+
+
+def test_an_account_that_can_log_in_differs() -> None:
+    assert unit_facts.user_differs({"user": "root", "group": "root", "groups": []})
+    assert unit_facts.user_differs({"user": "no-such-user", "group": "root", "groups": []})
+    assert unit_facts.missing_groups({"user": "x", "group": "no-such-group", "groups": ["root"]}) == ["no-such-group"]
+
+
+def mine(path: Path, mode: str) -> dict[str, str]:
+    """What is wanted of a path that belongs to whoever runs the tests."""
+    owner, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(path.parent.stat().st_gid).gr_name
+    return {"path": str(path), "owner": owner, "group": group, "mode": mode}

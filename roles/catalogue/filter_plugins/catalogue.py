@@ -162,9 +162,17 @@ def _integer(subject: str, value: object, low: int, high: int, where: str) -> li
 def _chain_problems(chains: Facts, domain: str) -> list[str]:
     found: list[str] = []
     for name, chain in chains.items():
-        missing = {"id", "family", "network", "components", "loopback", "parent", "public_name", "data_path"} - set(
-            chain
-        )
+        missing = {
+            "id",
+            "title",
+            "family",
+            "network",
+            "components",
+            "loopback",
+            "parent",
+            "public_name",
+            "data_path",
+        } - set(chain)
         if missing:
             found.append(f"Chain '{name}' lacks {', '.join(sorted(missing))} in {CHAINS_FILE}; each is required.")
             continue

@@ -156,3 +156,12 @@ def test_a_host_asks_its_own_node_before_its_neighbours(facts: dict[str, Any]) -
     hosts = {"a": host("ethereum", private_address="10.0.0.1"), "b": host("ethereum", private_address="10.0.0.2")}
     found = catalogue.endpoint("ethereum", "rpc", facts["services"], facts["chains"], hosts, "b")
     assert found == "http://10.0.0.2:8545"
+
+
+def test_a_chain_needs_each_of_its_facts(facts: dict[str, Any]) -> None:
+    for name in ("id", "title", "family", "network", "components", "loopback", "parent", "public_name", "data_path"):
+        broken = copy.deepcopy(facts)
+        del broken["chains"]["base"][name]
+        assert [sentence for sentence in problems(broken) if sentence.startswith(f"Chain 'base' lacks {name} in ")], (
+            name
+        )

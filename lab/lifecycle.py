@@ -84,8 +84,14 @@ def forget_images(checkout: Checkout) -> None:
     podman, recipe = Podman(checkout), Recipe.read()
     for tag in map(recipe.tag, recipe.suites):
         if podman.image_exists(tag):
-            podman.run("image", "rm", tag)
-            say(f"removed {tag}")
+            image = podman.run("images", "--quiet", "--no-trunc", tag).split()[0]
+            podman.run("untag", image)
+            try:
+                podman.run("image", "rm", image)
+            except LabError:
+                say(f"{tag} has lost its name; its layers stay while containers of other checkouts run on them")
+            else:
+                say(f"removed {tag}")
 
 
 def shell(checkout: Checkout) -> None:

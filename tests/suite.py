@@ -3,7 +3,8 @@
     python -m tests.suite lint unit molecule e2e      # what `make test` runs
     python -m tests.suite molecule --only nginx       # one scenario
 
-A part's output stays quiet unless it fails; it is kept in .lab/logs/<part>.log either way.
+A part's output stays quiet unless it fails; it is kept in .build/logs/<part>.log either way. A lab that was not there before the
+end-to-end tests is removed after them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
+from lab import hosts, lifecycle
+from lab.checkout import Checkout
+
 ROOT = Path(__file__).resolve().parent.parent
-LOGS = ROOT / ".lab" / "logs"
+LOGS = ROOT / ".build" / "logs"
 SLOWEST = 10
 TAIL_LINES = 120
 
@@ -77,6 +81,7 @@ def parts_of(group: str) -> list[Part]:
                 [python, "-m", "pytest", "-q", "tests/e2e/test_edge.py", "tests/e2e/test_engine.py"],
             ),
             Part("e2e: recovery", [python, "-m", "pytest", "-q", "tests/e2e/test_recovery.py"]),
+            *([] if lifecycle.HOST in hosts.known(Checkout.here()) else [Part("e2e: make lab-down", ["make", "lab-down"])]),
         ],
     }
     return groups[group]

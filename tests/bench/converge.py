@@ -43,12 +43,11 @@ def measure() -> Iterator[Figure]:
 
 
 def _rss_mb(host: Host, unit: str) -> float:
-    processes = host.run(
-        f"cat /sys/fs/cgroup/*/system.slice/{unit}.service/cgroup.procs /sys/fs/cgroup/system.slice/{unit}.service/cgroup.procs 2>/dev/null | sort -u",
-        check=False,
-    )
-    kib = sum(int(host.run(f"ps -o rss= -p {process}") or 0) for process in processes.split())
-    return kib / 1000
+    rows = [line.split() for line in host.run("ps -e -o unit= -o rss=").splitlines()]
+    kib = [int(rss) for name, rss in rows if name == f"{unit}.service"]
+    if not kib:
+        raise SystemExit(f"no process of {unit}.service runs on the lab's host, so its memory cannot be measured")
+    return sum(kib) * 1024 / 1e6
 
 
 def _seconds(command: list[str]) -> float:

@@ -69,6 +69,8 @@ def build(
         inside.format(**words): _content(target, component, version) for inside, target in release["files"].items()
     }
     if release["kind"] == "oci":
+        if tampered:
+            raise ValueError(f"{component}: an image has no checksum file that its bytes could contradict")
         return _image(images, release["image"].format(**words), files, words["arch"])
     packed = _tar(files) if release["kind"] == "tar" else _deb(component, version, words["arch"], files)
     source = release["source"].format(**words).removeprefix("https://")
@@ -102,26 +104,24 @@ def _program(component: str, version: str) -> bytes:
     return SHEBANG + packed.getvalue()
 
 
-def _tar(files: Mapping[str, dict[str, bytes] | bytes], *, compressed: bool = True) -> bytes:
+def _tar(files: Mapping[str, dict[str, bytes] | bytes], *, root: str = "", compressed: bool = True) -> bytes:
+    leaves: dict[str, bytes] = {}
+    for name, content in files.items():
+        leaves |= (
+            {name: content} if isinstance(content, bytes) else {f"{name}/{leaf}": content[leaf] for leaf in content}
+        )
+    parents = {str(parent) for leaf in leaves for parent in Path(leaf).parents}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        made: set[str] = set()
-        for name, content in files.items():
-            leaves = (
-                {name: content}
-                if isinstance(content, bytes)
-                else {f"{name}/{leaf}": data for leaf, data in content.items()}
-            )
-            for leaf, data in leaves.items():
-                for parent in reversed(Path(leaf).parents):
-                    if str(parent) != "." and str(parent) not in made:
-                        made.add(str(parent))
-                        entry = tarfile.TarInfo(str(parent))
-                        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-                        archive.addfile(entry)
-                entry = tarfile.TarInfo(leaf)
-                entry.size, entry.mode = len(data), 0o755
+        for name in sorted({*parents, *leaves} if root else {*parents, *leaves} - {"."}):
+            entry = tarfile.TarInfo(name if name == "." else f"{root}{name}")
+            if name in leaves:
+                data = leaves[name]
+                entry.size, entry.mode = len(data), 0o755 if data.startswith(SHEBANG) else 0o644
                 archive.addfile(entry, io.BytesIO(data))
+            else:
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                archive.addfile(entry)
     return gzip.compress(packed.getvalue(), mtime=0) if compressed else packed.getvalue()
 
 
@@ -129,8 +129,8 @@ def _deb(component: str, version: str, arch: str, files: Mapping[str, dict[str, 
     control = f"Package: {component}\nVersion: {version}\nArchitecture: {arch}\nMaintainer: lab\nDescription: stand-in for {component}\n"
     members = {
         "debian-binary": b"2.0\n",
-        "control.tar.gz": _tar({"./control": control.encode()}),
-        "data.tar.gz": _tar({f"./{name}": data for name, data in files.items()}),
+        "control.tar.gz": _tar({"control": control.encode()}, root="./"),
+        "data.tar.gz": _tar(files, root="./"),
     }
     packed = b"!<arch>\n"
     for name, data in members.items():

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from lab.standins.client import names
+from lab.standins.client import names, plan
+from lab.standins.client.arguments import parse
+from tests.plugins import load_plugin
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"heimdall": "heimdalld", "op-geth": "geth"}
@@ -68,6 +70,22 @@ def test_configuration_files_hold_no_unknown_key(rendered: dict[str, dict[str, A
 def test_environments_hold_no_unknown_variable(rendered: dict[str, dict[str, Any]]) -> None:
     for name, program, environment in each(rendered, "environment"):
         assert names.unknown_variables(program, environment) == [], name
+
+
+def test_stand_ins_take_what_is_rendered(rendered: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    toml = load_plugin("chain_service", "filter_plugins", "chain_service").chain_service_toml
+    arguments = {
+        "bor": ["server", "-config", str(tmp_path / "bor" / "config.toml")],
+        "heimdalld": ["start", f"--home={tmp_path / 'heimdalld'}", "--chain=mainnet", "--rest-server"],
+    }
+    for facts in rendered.values():
+        program = facts["program"]
+        directory = tmp_path / program / ("config" if program == "heimdalld" else "")
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, data in facts.get("files", {}).items():
+            (directory / name).write_text(toml(data))
+        parsed = parse(program, facts.get("arguments") or arguments[program])
+        assert plan.of(program, parsed, facts.get("environment", {})).program == program
 
 
 def test_an_unknown_flag_would_be_noticed() -> None:

@@ -38,14 +38,17 @@ class OpNode:
     async def follow(self) -> None:
         """Check the parent's chain id, then follow the execution client; raises WrongParentError."""
         await self._meet_parent()
+        said = ""
         while True:
             try:
                 await self._ask_engine("engine_exchangeCapabilities", [])
                 self._head = await self._ask_engine("eth_getBlockByNumber", "latest", False)
+                said = ""
             except EvmError as error:
-                if self._head is not None:
-                    log.warning("the engine does not answer: %s", error)
                 self._head = None
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("the engine does not answer: %s", said)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _meet_parent(self) -> None:

@@ -18,6 +18,7 @@ from lab.standins.client.plan import Api, Plan
 MAX_BODY = 5 * 1024 * 1024
 PEERS = 25
 # What a stand-in answers by itself, in the words of its client.
+INVALID_REQUEST = -32600
 METHOD_MISSING = -32601
 NO_CHAIN = -32000
 
@@ -60,11 +61,13 @@ class Execution:
         if isinstance(calls, dict):
             return await self._one(calls, body, api)
         if not isinstance(calls, list) or not calls:
-            return _error(None, -32600, "invalid request")
+            return _error(None, INVALID_REQUEST, "invalid request")
         parts = [await self._one(call, json.dumps(call).encode(), api) for call in calls]
         return b"[" + b",".join(parts) + b"]"
 
-    async def _one(self, call: dict[str, Any], body: bytes, api: Api) -> bytes:
+    async def _one(self, call: Any, body: bytes, api: Api) -> bytes:  # noqa: ANN401 - as varied as JSON
+        if not isinstance(call, dict):
+            return _error(None, INVALID_REQUEST, "invalid request")
         method, identity = str(call.get("method")), call.get("id")
         if method.partition("_")[0] not in api.namespaces:
             return _error(identity, METHOD_MISSING, f"the method {method} does not exist/is not available")
@@ -142,12 +145,21 @@ class Execution:
             if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                 return
             text = message.data if isinstance(message.data, str) else message.data.decode("utf-8", "replace")
-            if '"eth_subscribe"' in text or '"eth_unsubscribe"' in text:
+            if "eth" in api.namespaces and _subscribes(text):
                 await theirs.send_str(text)
             else:
                 await ours.send_bytes(b"") if not text else await ours.send_str(
                     (await self.answer(text.encode(), api)).decode()
                 )
+
+
+def _subscribes(text: str) -> bool:
+    """Whether a message is for the chain's own connection, which is where its notifications come from."""
+    try:
+        call = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(call, dict) and call.get("method") in ("eth_subscribe", "eth_unsubscribe")
 
 
 async def _downwards(theirs: aiohttp.ClientWebSocketResponse, ours: web.WebSocketResponse) -> None:

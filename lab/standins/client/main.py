@@ -25,7 +25,8 @@ from lab.standins.client.execution import Execution, beacon_application
 from lab.standins.client.plan import Address, Plan
 
 log = logging.getLogger("stand-in")
-VERSION_WORDS = {"--version", "version", "-v", "--v"}
+VERSION_WORDS = {"--version", "version", "-v", "--v", "-V"}
+HELP_WORDS = {"--help", "-h"}
 
 
 def main() -> int:
@@ -35,6 +36,9 @@ def main() -> int:
     program = Path(sys.argv[0]).name
     if sys.argv[1:2] and sys.argv[1] in VERSION_WORDS:
         sys.stdout.write(f"{program} version {version} (stand-in)\n")
+        return 0
+    if HELP_WORDS.intersection(sys.argv[1:]):
+        sys.stdout.write(f"{program} is a stand-in: it takes {program}'s flags and has no help of its own\n")
         return 0
     try:
         plan = plans.of(program, parse(program, sys.argv[1:]), os.environ)
@@ -137,7 +141,9 @@ async def _until_asked_to_stop(plan: Plan, faults: Faults, followed: asyncio.Tas
 
 def _bound(address: Address, kind: socket.SocketKind) -> socket.socket:
     handle = socket.socket(socket.AF_INET, kind)
-    handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if kind is socket.SOCK_STREAM:
+        # For TCP it lets a port be had again at once; for UDP it would let two clients share one.
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     handle.setblocking(False)
     host = "127.0.0.1" if address[0] == "localhost" else address[0]
     handle.bind((host, address[1]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.standins.client import names
-from lab.standins.client.arguments import Arguments, RefusedError
+from lab.standins.client.arguments import Arguments, RefusedError, port_in
 
 NETWORKS = {
     ("erigon", "mainnet"): 1,
@@ -27,6 +27,7 @@ NETWORKS = {
     ("heimdalld", "mainnet"): 137,
 }
 PARENT_IDS = {10: 1, 8453: 1, 42161: 1}
+NITRO_CHAINS = (42161,)
 Address = tuple[str, int]
 
 
@@ -58,7 +59,6 @@ class Plan:
     parent_id: int = 0
     tcp: tuple[Address, ...] = ()
     udp: tuple[Address, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
 
 
 def of(program: str, arguments: Arguments, environment: Mapping[str, str]) -> Plan:
@@ -89,15 +89,19 @@ def _apis(text: str) -> frozenset[str]:
 
 def _pair(text: str) -> Address:
     host, _, port = text.removeprefix("tcp://").rpartition(":")
-    if not port.isdigit():
-        raise RefusedError(f"invalid address '{text}'")
-    return (host or "0.0.0.0", int(port))  # noqa: S104 - as the real clients take an empty host
+    return (host or "0.0.0.0", port_in(port, f"address '{text}'"))  # noqa: S104 - as the real clients take an empty host
+
+
+def _required(program: str, **given: str) -> None:
+    missing = [name for name, value in given.items() if not value]
+    if missing:
+        raise RefusedError(f"{program}: {missing[0]} is required and was not given")
 
 
 def _erigon(a: Arguments) -> Plan:
     host, apis = a.text("http.addr", "localhost"), _apis(a.text("http.api", "eth,erigon,engine"))
     jwt = Path(a.text("authrpc.jwtsecret"))
-    listeners = [Api((host, a.port("http.port", 8545)), apis)]
+    listeners = [Api((host, a.port("http.port", 8545)), apis)] if a.has("http", default=True) else []
     if a.has("ws") and a.port("ws.port", 8546) != a.port("http.port", 8545):
         listeners.append(Api((host, a.port("ws.port", 8546)), apis))
     listeners.append(
@@ -145,7 +149,8 @@ def _rpc_pair(a: Arguments) -> tuple[Api, ...]:
 
 def _reth(program: str, a: Arguments) -> Plan:
     everywhere = "0.0.0.0"  # noqa: S104 - P2P, as the real client binds it
-    port = a.port("port", 30303)
+    host, discovery_host = a.text("addr", everywhere), a.text("discovery.addr", everywhere)
+    port, discovery_port = a.port("port", 30303), a.port("discovery.port", 30303)
     return Plan(
         program=program,
         chain_id=_chain(program, a.text("chain", "optimism")),
@@ -153,8 +158,8 @@ def _reth(program: str, a: Arguments) -> Plan:
         apis=_rpc_pair(a),
         jwt=Path(a.text("authrpc.jwtsecret")),
         metrics=_pair(a.text("metrics")) if a.text("metrics") else None,
-        tcp=((everywhere, port),),
-        udp=((everywhere, a.port("discovery.port", port)), (everywhere, a.port("discovery.v5.port", 9200))),
+        tcp=((host, port),),
+        udp=((discovery_host, discovery_port), (discovery_host, a.port("discovery.v5.port", 9200))),
     )
 
 
@@ -175,6 +180,7 @@ def _geth(a: Arguments) -> Plan:
 
 def _op_node(a: Arguments) -> Plan:
     chain_id = _chain("op-node", a.text("network"))
+    _required("op-node", l1=a.text("l1"), l2=a.text("l2"))
     p2p_host = a.text("p2p.listen.ip", "0.0.0.0")  # noqa: S104 - the real client's default
     return Plan(
         program="op-node",
@@ -197,34 +203,44 @@ def _base_consensus(a: Arguments, environment: Mapping[str, str]) -> Plan:
     if unknown:
         raise RefusedError(f"error: unknown environment variable {unknown[0]}", 2)
 
-    def value(name: str, flag: str, default: str = "") -> str:
-        return a.text(flag) or environment.get(f"BASE_NODE_{name}", default)
+    def value(name: str, *flags: str, default: str = "") -> str:
+        said = [text for text in map(a.text, flags) if text]
+        return said[-1] if said else environment.get(f"BASE_NODE_{name}", default)
 
-    chain_id = _chain("base-consensus", value("NETWORK", "network"))
-    p2p_host = value("P2P_LISTEN_IP", "p2p.listen.ip", "0.0.0.0")  # noqa: S104 - the real client's default
-    metrics = (value("METRICS_ADDR", "metrics.addr", "0.0.0.0"), int(value("METRICS_PORT", "metrics.port", "9090")))  # noqa: S104
+    def port(name: str, *flags: str, default: int) -> int:
+        return port_in(value(name, *flags, default=str(default)), f"BASE_NODE_{name}")
+
+    chain_id = _chain("base-consensus", value("NETWORK", "chain", "n"))
+    parent, engine = value("L1_ETH_RPC", "l1-eth-rpc", "l1"), value("L2_ENGINE_RPC", "l2-engine-rpc", "l2")
+    _required("base-consensus", BASE_NODE_L1_ETH_RPC=parent, BASE_NODE_L2_ENGINE_RPC=engine)
+    everywhere = "0.0.0.0"  # noqa: S104 - the real client's default
+    p2p_host = value("P2P_LISTEN_IP", "p2p.listen.ip", default=everywhere)
+    metrics = (
+        value("METRICS_ADDR", "metrics.addr", default=everywhere),
+        port("METRICS_PORT", "metrics.port", default=9090),
+    )
     return Plan(
         program="base-consensus",
         chain_id=chain_id,
-        data=Path(value("P2P_BOOTSTORE", "p2p.bootstore", "/tmp/base/bootstore")).parent,  # noqa: S108 - no real default
+        data=Path(value("P2P_BOOTSTORE", "p2p.bootstore", default="/tmp/base/bootstore")).parent,  # noqa: S108 - no real default
         role="consensus",
-        own_rpc=(value("RPC_ADDR", "rpc.addr", "0.0.0.0"), int(value("RPC_PORT", "rpc.port", "9545"))),  # noqa: S104
-        jwt=Path(value("L2_ENGINE_AUTH", "l2-engine-jwt-secret")),
-        engine=value("L2_ENGINE_RPC", "l2-engine-rpc"),
-        parent=value("L1_ETH_RPC", "l1-eth-rpc"),
+        own_rpc=(value("RPC_ADDR", "rpc.addr", default=everywhere), port("RPC_PORT", "rpc.port", "port", default=9545)),
+        jwt=Path(value("L2_ENGINE_AUTH", "l2-engine-jwt-secret", "l2.jwt-secret")),
+        engine=engine,
+        parent=parent,
         parent_id=PARENT_IDS[chain_id],
         metrics=metrics if value("METRICS_ENABLED", "metrics.enabled") == "true" else None,
-        tcp=((p2p_host, int(value("P2P_LISTEN_TCP_PORT", "p2p.listen.tcp", "9222"))),),
-        udp=((p2p_host, int(value("P2P_LISTEN_UDP_PORT", "p2p.listen.udp", "9223"))),),
+        tcp=((p2p_host, port("P2P_LISTEN_TCP_PORT", "p2p.listen.tcp", default=9222)),),
+        udp=((p2p_host, port("P2P_LISTEN_UDP_PORT", "p2p.listen.udp", default=9223)),),
     )
 
 
-def _toml(program: str, path: Path) -> dict[str, Any]:
+def _toml(program: str, path: Path, file_name: str) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RefusedError(f"{program}: cannot read {path}: {error}") from error
-    unknown = names.unknown_keys(program, path.name, data)
+    unknown = names.unknown_keys(program, file_name, data)
     if unknown:
         # The real Bor ignores them without a word, which is how a setting gets lost; the stand-in is stricter.
         raise RefusedError(f"{program}: unknown key '{unknown[0]}' in {path}")
@@ -232,16 +248,24 @@ def _toml(program: str, path: Path) -> dict[str, Any]:
 
 
 def _bor(a: Arguments) -> Plan:
-    data = _toml("bor", Path(a.text("config")))
+    path = Path(a.text("config"))
+    data = _toml("bor", path, "config.toml")
+
+    def port(key: str, default: int) -> int:
+        found = data.get(key, default)
+        if not isinstance(found, int):
+            raise RefusedError(f"bor: '{key}' in {path} is not a number")
+        return port_in(found, f"'{key}' in {path}")
+
     listeners = []
-    for kind in ("http", "ws"):
+    for kind, default in (("http", 8545), ("ws", 8546)):
         if data.get(f"jsonrpc.{kind}.enabled"):
-            address = (data.get(f"jsonrpc.{kind}.host", "localhost"), int(data[f"jsonrpc.{kind}.port"]))
+            address = (data.get(f"jsonrpc.{kind}.host", "localhost"), port(f"jsonrpc.{kind}.port", default))
             listeners.append(Api(address, frozenset(data.get(f"jsonrpc.{kind}.api", ["eth", "net", "web3"]))))
     jwt = Path(str(data.get("jsonrpc.auth.jwtsecret", "")))
-    auth = (data.get("jsonrpc.auth.addr", "localhost"), int(data.get("jsonrpc.auth.port", 8551)))
+    auth = (data.get("jsonrpc.auth.addr", "localhost"), port("jsonrpc.auth.port", 8551))
     everywhere = "0.0.0.0"  # noqa: S104 - P2P, as the real client binds it
-    port = int(data.get("p2p.port", 30303))
+    p2p = (everywhere, port("p2p.port", 30303))
     return Plan(
         program="bor",
         chain_id=_chain("bor", str(data.get("chain"))),
@@ -251,15 +275,15 @@ def _bor(a: Arguments) -> Plan:
         metrics=_pair(str(data.get("telemetry.prometheus-addr", "127.0.0.1:7071")))
         if data.get("telemetry.metrics")
         else None,
-        tcp=((everywhere, port), _pair(str(data.get("grpc.addr", ":3131")))),
-        udp=((everywhere, port),),
+        tcp=(p2p, _pair(str(data.get("grpc.addr", ":3131")))),
+        udp=(p2p,),
         parent=str(data.get("heimdall.url", "")),
     )
 
 
 def _heimdall(a: Arguments) -> Plan:
     config = Path(a.text("home")) / "config"
-    app, main, client = (_toml("heimdalld", config / name) for name in ("app.toml", "config.toml", "client.toml"))
+    app, main, client = (_toml("heimdalld", config / name, name) for name in ("app.toml", "config.toml", "client.toml"))
     chain_id = _chain("heimdalld", a.text("chain", str(app.get("custom.chain", ""))))
     if client.get("chain-id") != f"heimdallv2-{chain_id}":
         raise RefusedError(f"heimdalld: chain-id is '{client.get('chain-id')}', expected 'heimdallv2-{chain_id}'")
@@ -286,30 +310,26 @@ def _heimdall(a: Arguments) -> Plan:
 
 def _nitro(a: Arguments) -> Plan:
     if a.text("conf.file"):
-        path = Path(a.text("conf.file"))
-        flat = names.flatten(json.loads(path.read_text()))
-        unknown = [key for key in flat if key not in names.keys_of("nitro", "conf.json")]
-        if unknown:
-            raise RefusedError(f"Fatal configuration error: unknown key '{unknown[0]}' in {path}")
-        a = Arguments({**{key: str(value) for key, value in flat.items()}, **a.flags})
-    chain_id = int(a.text("chain.id", "0") or 0)
-    if chain_id not in PARENT_IDS or int(a.text("parent-chain.id", "0")) != PARENT_IDS[chain_id]:
+        a = Arguments({**_nitro_file(Path(a.text("conf.file"))), **a.flags})
+    found = (a.text("chain.id"), a.text("parent-chain.id"))
+    if found not in [(str(chain_id), str(PARENT_IDS[chain_id])) for chain_id in NITRO_CHAINS]:
         raise RefusedError(
-            f"Fatal configuration error: chain id {chain_id} with parent chain id {a.text('parent-chain.id')} is not known"
+            f"Fatal configuration error: chain.id '{found[0]}' with parent-chain.id '{found[1]}' is not known"
         )
+    chain_id = int(found[0])
     jwt = Path(a.text("auth.jwtsecret"))
+    apis = [
+        # Without an address the real client does not listen.
+        Api((a.text(f"{kind}.addr"), a.port(f"{kind}.port", port)), _apis(a.text(f"{kind}.api", "net,web3,eth,arb")))
+        for kind, port in (("http", 8547), ("ws", 8548))
+        if a.text(f"{kind}.addr")
+    ]
+    auth = (a.text("auth.addr", "127.0.0.1"), a.port("auth.port", 8549))
     return Plan(
         program="nitro",
         chain_id=chain_id,
         data=Path(a.text("persistent.chain")),
-        apis=(
-            Api(
-                (a.text("http.addr", "127.0.0.1"), a.port("http.port", 8547)),
-                _apis(a.text("http.api", "net,web3,eth,arb")),
-            ),
-            Api((a.text("ws.addr", "127.0.0.1"), a.port("ws.port", 8548)), _apis(a.text("ws.api", "net,web3,eth,arb"))),
-            Api((a.text("auth.addr", "127.0.0.1"), a.port("auth.port", 8549)), frozenset({"validation", "eth"}), jwt),
-        ),
+        apis=(*apis, Api(auth, frozenset({"validation", "eth"}), jwt)),
         jwt=jwt,
         parent=a.text("parent-chain.connection.url"),
         parent_id=PARENT_IDS[chain_id],
@@ -317,3 +337,23 @@ def _nitro(a: Arguments) -> Plan:
         if a.has("metrics")
         else None,
     )
+
+
+def _nitro_file(path: Path) -> dict[str, str]:
+    """A configuration file's settings as the flags that would say the same."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"Fatal configuration error: cannot read {path}: {error}") from error
+    if not isinstance(data, dict):
+        raise RefusedError(f"Fatal configuration error: {path} holds no object")
+    unknown = names.unknown_keys("nitro", "conf.json", data)
+    if unknown:
+        raise RefusedError(f"Fatal configuration error: unknown key '{unknown[0]}' in {path}")
+    return {key: _word(value) for key, value in names.flatten(data).items()}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

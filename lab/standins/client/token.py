@@ -34,14 +34,17 @@ def made(secret: bytes) -> str:
 
 def accepted(secret: bytes, header: str) -> bool:
     """Whether an Authorization header holds a token of ours that is young enough."""
-    signed, _, signature = header.removeprefix("Bearer ").rpartition(".")
-    if not hmac.compare_digest(_base64(hmac.digest(secret, signed.encode(), hashlib.sha256)), signature):
+    scheme, _, token = header.partition(" ")
+    # A header may hold any bytes; those that are no text arrive as surrogates, which only this encoding takes.
+    signed, _, signature = token.strip().encode("utf-8", "surrogateescape").rpartition(b".")
+    expected = _base64(hmac.digest(secret, signed, hashlib.sha256)).encode()
+    if scheme.lower() != "bearer" or not hmac.compare_digest(expected, signature):
         return False
     try:
-        padded = signed.split(".")[1] + "=="
-        issued = json.loads(base64.urlsafe_b64decode(padded))["iat"]
-        return abs(time.time() - float(issued)) <= ALLOWED_SECONDS
-    except (ValueError, KeyError, IndexError, TypeError):
+        algorithm, claims = (json.loads(base64.urlsafe_b64decode(part + b"==")) for part in signed.split(b"."))
+        issued = claims["iat"]
+        return algorithm["alg"] == "HS256" and abs(time.time() - float(issued)) <= ALLOWED_SECONDS
+    except (ValueError, KeyError, TypeError, OverflowError):
         return False
 
 

@@ -81,7 +81,11 @@ def parts_of(group: str) -> list[Part]:
                 [python, "-m", "pytest", "-q", "tests/e2e/test_edge.py", "tests/e2e/test_engine.py"],
             ),
             Part("e2e: recovery", [python, "-m", "pytest", "-q", "tests/e2e/test_recovery.py"]),
-            *([] if lifecycle.HOST in hosts.known(Checkout.here()) else [Part("e2e: make lab-down", ["make", "lab-down"])]),
+            *(
+                []
+                if lifecycle.HOST in hosts.known(Checkout.here())
+                else [Part("e2e: make lab-down", ["make", "lab-down"])]
+            ),
         ],
     }
     return groups[group]

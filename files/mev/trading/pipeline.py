@@ -23,8 +23,11 @@ from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 # Cycles through one pool exclude each other: after a block's best few, simulation only costs time.
 SIMULATED_A_BLOCK = 3
 DEADLINE_BLOCKS = 4
-# Room over the estimate: other reserves may write other slots of the pairs' price accumulators.
+# Room over the estimate.
 GAS_MARGIN = (5, 4)
+# A pair that has moved in the block that was simulated on seems not to have aged; in the next block it writes its two price
+# accumulators, which costs this much the first time ever and a quarter of it later. What is not used is not paid.
+ACCUMULATORS_GAS = 45_000
 DAY_NS = 24 * 3600 * 10**9
 SECOND_NS = 10**9
 # Arbitrum's block.number is its parent chain's: there the contract gets no deadline, and only nodes forget in time.
@@ -184,6 +187,7 @@ class Pipeline:
 
     async def _submit(self, execution: Execution, block: Block, proposal: Proposal, offered: fees.Fees) -> None:
         opportunity = proposal.opportunity
+        pools = _pools(opportunity)
         deadline = block.number + DEADLINE_BLOCKS
         # The contract itself holds out for the gas and the minimum: reserves may move before the block that takes it.
         min_profit = proposal.gas * proposal.gas_price_wei + self._settings.limits.min_profit_wei
@@ -193,12 +197,11 @@ class Pipeline:
             Call(
                 to=execution.accounts.executor,
                 data=self._calldata(opportunity, min_profit, in_contract),
-                gas_limit=proposal.gas * GAS_MARGIN[0] // GAS_MARGIN[1],
+                gas_limit=proposal.gas * GAS_MARGIN[0] // GAS_MARGIN[1] + ACCUMULATORS_GAS * len(pools),
                 deadline_block=deadline,
             ),
             offered,
         )
-        pools = _pools(opportunity)
         if submission is None:
             self._again |= pools
             return

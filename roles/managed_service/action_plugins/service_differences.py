@@ -456,7 +456,8 @@ def asked_of_host(values: Values, directories: list[dict[str, str]], files: list
 def consequences(values: Values, facts: Values, differing: list[dict[str, Any]]) -> dict[str, bool]:
     """Say what is to be done with the unit, once the files that differ are written.
 
-    The program reads all of them when it starts, and never again. A first start is no restart.
+    The program reads all of them when it starts, and never again. A first start is no restart. Whether it was ready says nothing
+    once a file differs: that may be the one which says what ready means.
     """
     wants_start = values["state"] == "started"
     runs = facts["active_state"] in RUNNING
@@ -467,14 +468,16 @@ def consequences(values: Values, facts: Values, differing: list[dict[str, Any]])
     )
     needs_reload = facts["needs_reload"] or any(file["path"].startswith(UNITS) for file in differing)
     is_enabled = facts["unit_file_state"] == "enabled"
+    is_settled = (
+        not (needs_restart or needs_reload)
+        and is_enabled == is_to_be_enabled(values)
+        and (runs if wants_start else facts["active_state"] in STOPPED)
+    )
     return {
         "needs_restart": needs_restart,
         "needs_reload": needs_reload,
-        "is_settled": (
-            not (needs_restart or needs_reload)
-            and is_enabled == is_to_be_enabled(values)
-            and (runs if wants_start else facts["active_state"] in STOPPED)
-        ),
+        "is_settled": is_settled,
+        "needs_nothing": is_settled and not differing and (facts["is_ready"] or not wants_start),
     }
 
 

@@ -291,18 +291,29 @@ def wait_for(
     return found
 
 
+# What an engine makes of the newest block is sent well within it.
+REST_SECONDS = 0.5
+
+
 def filled(installation: Installation) -> Any:
     """Wait for the first fill. A receipt may show after the block's head does: the chain has to go on, as real ones do."""
     return wait_for("a fill", lambda: installation.mev("pnl")["first_included"], meanwhile=installation.evm.mine)
 
 
 def at_rest(installation: Installation) -> None:
-    """Wait until no transaction is in flight."""
-    wait_for(
-        "nothing in flight",
-        lambda: installation.mev("status")["chains"]["ethereum"]["in_flight"] == 0,
-        meanwhile=installation.evm.mine,
-    )
+    """Wait until the engine has heard of the newest block, nothing is in flight, and nothing came of it for a moment."""
+
+    def rests() -> bool:
+        seen = installation.mev("status")["chains"]["ethereum"]
+        return bool(seen["in_flight"] == 0 and seen["head"] == int(installation.evm.rpc.call("eth_blockNumber"), 16))
+
+    def stays() -> bool:
+        if not rests():
+            return False
+        time.sleep(REST_SECONDS)
+        return rests()
+
+    wait_for("nothing in flight", stays, meanwhile=installation.evm.mine)
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ def test_killed_before_sending_it_sends_nothing_and_trades_on(
         wait_for("its end", lambda: state_of(wired, left["opportunity"]) == ("expired", "never_seen"))
         evm.trade()
         first = filled(wired)
+        at_rest(wired)
     assert first["transaction"] != left["transaction"]
     assert len(set(wire.sent)) == len(wire.sent)
     assert wired.mev("reconcile")["agrees"]

@@ -86,7 +86,9 @@ def test_image_layouts_name_only_blobs_that_are_there_and_agree(built: Path) -> 
         manifest = json.loads(blob(blobs, described))
         config = json.loads(blob(blobs, manifest["config"]))
         (layer,) = manifest["layers"]
-        assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(gzip.decompress(blob(blobs, layer))).hexdigest()}"]
+        assert config["rootfs"]["diff_ids"] == [
+            f"sha256:{hashlib.sha256(gzip.decompress(blob(blobs, layer))).hexdigest()}"
+        ]
         assert {build.MACHINE: described["digest"]} in pins.values()
 
 

@@ -30,7 +30,14 @@ def values(**given: Any) -> dict[str, Any]:
 
 def facts(**given: Any) -> dict[str, Any]:
     """What a host says of a service that runs and is as wanted."""
-    return {"active_state": "active", "unit_file_state": "enabled", "needs_reload": False, "stale_reads": [], **given}
+    return {
+        "active_state": "active",
+        "unit_file_state": "enabled",
+        "needs_reload": False,
+        "stale_reads": [],
+        "is_ready": True,
+        **given,
+    }
 
 
 def texts(sandbox: dict[str, Any] | None = None) -> Any:
@@ -91,7 +98,8 @@ UNIT = {"path": "/etc/systemd/system/node.service", "restarts": True}
 @pytest.mark.parametrize(
     ("given", "host", "differing", "expected"),
     [
-        ({}, {}, [], "settled"),
+        ({}, {}, [], "settled nothing"),
+        ({}, {"is_ready": False}, [], "settled"),
         ({}, {}, [HEALTH], "settled"),
         ({}, {}, [CONFIGURATION], "restart"),
         ({}, {}, [UNIT], "restart reload"),
@@ -101,9 +109,14 @@ UNIT = {"path": "/etc/systemd/system/node.service", "restarts": True}
         ({"changed": True}, {"active_state": "failed"}, [], ""),
         ({}, {"active_state": "inactive"}, [CONFIGURATION], ""),
         ({}, {"unit_file_state": "disabled"}, [], ""),
-        ({"wanted_by": []}, {"unit_file_state": "static"}, [], "settled"),
+        ({"wanted_by": []}, {"unit_file_state": "static"}, [], "settled nothing"),
         ({"state": "stopped"}, {}, [], ""),
-        ({"state": "stopped"}, {"active_state": "inactive", "unit_file_state": "disabled"}, [], "settled"),
+        (
+            {"state": "stopped"},
+            {"active_state": "inactive", "unit_file_state": "disabled", "is_ready": False},
+            [],
+            "settled nothing",
+        ),
         ({"state": "stopped"}, {"active_state": "deactivating", "unit_file_state": "disabled"}, [], ""),
     ],
 )
@@ -111,7 +124,7 @@ def test_what_differs_decides_what_is_done(
     given: dict[str, Any], host: dict[str, Any], differing: list[dict[str, Any]], expected: str
 ) -> None:
     done = differences.consequences(values(**given), facts(**host), differing)
-    words = {"needs_restart": "restart", "needs_reload": "reload", "is_settled": "settled"}
+    words = {"needs_restart": "restart", "needs_reload": "reload", "is_settled": "settled", "needs_nothing": "nothing"}
     assert " ".join(word for name, word in words.items() if done[name]) == expected
 
 

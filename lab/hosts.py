@@ -24,11 +24,13 @@ from lab.progress import step
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from ipaddress import IPv4Network
+    from typing import Any
 
     from lab.checkout import Checkout
 
 EVM_CHAINS = Path(__file__).parent / "evm" / "chains.json"
 WORLD_NAMES = ("world", "mirror.lab")
+_AT_REST = ("created", "exited", "stopped")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 # systemd hands credentials over through a mount, which a container's private mounts would keep from the service.
@@ -81,13 +83,14 @@ def ensure_host(
         host = Host(name, address, str(subnet[1]), suite)
         content = {**_host_files(checkout, host, subnet), **(files or {})}
         made_from = _fingerprint(image, content, options)
-        if row and row["State"] == "running" and row["Labels"][f"{LABEL}.made-from"] == made_from:
-            _remember(checkout, podman)
-            return False
-        if row and row["Labels"][f"{LABEL}.made-from"] != made_from:
-            with step(f"removing {name}, which was made from other parts"):
+        unusable = row and _unusable(podman, row, made_from)
+        if row and unusable:
+            with step(f"removing {name}, {unusable}"):
                 podman.remove(checkout.container(name))
             row = None
+        if row and row["State"] == "running":
+            _remember(checkout, podman)
+            return False
         with step(f"starting the host {name} ({suite}) at {address}"):
             if not row:
                 _create(podman, checkout, host, image, made_from, options)
@@ -184,6 +187,16 @@ def _fingerprint(image: str, files: Mapping[str, HostFile], options: Sequence[st
     for path, file in sorted(files.items()):
         parts.update(repr((path, file)).encode())
     return parts.hexdigest()[:12]
+
+
+def _unusable(podman: Podman, row: Mapping[str, Any], made_from: str) -> str | None:
+    """Return why the container of `row` can neither be used nor started, or None."""
+    if row["Labels"][f"{LABEL}.made-from"] != made_from:
+        return "which was made from other parts"
+    if row["State"] in _AT_REST:
+        return None
+    # Where /run outlives a restart of the machine, podman goes on to list containers whose processes have gone.
+    return None if podman.runs(row["Id"]) else "which podman lists although its processes have gone"
 
 
 def _create(podman: Podman, checkout: Checkout, host: Host, image: str, made_from: str, options: Sequence[str]) -> None:

@@ -61,9 +61,22 @@ class Podman:
         listed = self.json("ps", "--all", "--filter", f"label={LABEL}={self._checkout.prefix}", "--format", "json")
         return list(listed)
 
+    def runs(self, container: str) -> bool:
+        """Tell whether a program can be run in `container`; podman's own list may be of before a restart."""
+        try:
+            self.run("exec", container, "true")
+        except LabError:
+            return False
+        return True
+
     def remove(self, container: str) -> None:
         """Shut `container` down, so that whoever is connected learns of it, and remove it."""
-        self.run("rm", "--force", f"--time={_SHUTDOWN_SECONDS}", "--volumes", container)
+        command = ["rm", "--force", f"--time={_SHUTDOWN_SECONDS}", "--volumes", container]
+        try:
+            self.run(*command)
+        except LabError:
+            # The first try waits in vain for the exit of a process that is not there, and notes that it has ended.
+            self.run(*command)
 
     def ensure_runtime(self, image: str) -> None:
         """Find settings with which a privileged systemd container starts; remember the answer in .lab."""

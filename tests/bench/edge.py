@@ -26,6 +26,8 @@ direct = http.client.HTTPConnection("{CHAINS["ethereum"]["loopback"]}", {SERVICE
 def through_edge(address):
     connection = http.client.HTTPSConnection(name, {EDGE_PORT})
     plain = socket.create_connection(("127.0.0.1", {EDGE_PORT}), source_address=(address, 0))
+    # As http.client does with the connections that it makes itself; without it a call waits 40 ms for an acknowledgement.
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sock = context.wrap_socket(plain, server_hostname=name)
     return connection
 def call(connection):

@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from lab import hosts, ssh
+from lab.checkout import Checkout
+from lab.podman import Podman
+from lab.process import as_root, run
 from tests.e2e.conftest import CHAINS, SERVICES, Host, wait_for
 
 UNITS = [*SERVICES, "nginx", "strategy_engine", "analytics_engine"]
@@ -82,3 +86,16 @@ def test_everything_is_back_after_a_reboot(mev1: Host, rpc: Callable[..., Any]) 
 def test_the_engine_trades_again_after_all_this(mev1: Host) -> None:
     trades = included(mev1)
     wait_for("A further arbitrage", lambda: included(mev1) > trades, 240)
+
+
+def test_the_lab_makes_a_host_anew_that_only_podman_s_list_remembers() -> None:
+    """As after a restart of a machine whose /run is not emptied by it."""
+    checkout, podman = Checkout.here(), Podman(Checkout.here())
+    hosts.ensure_host(checkout, "revenant")
+    try:
+        [state] = podman.json("container", "inspect", "--format", "[{{json .State}}]", checkout.container("revenant"))
+        run(as_root(["kill", "-9", str(state["ConmonPid"]), str(state["Pid"])]))
+        assert hosts.ensure_host(checkout, "revenant")
+        assert ssh.run_on(checkout, "revenant", "hostname").strip() == "revenant"
+    finally:
+        hosts.remove_host(checkout, "revenant")

@@ -128,7 +128,9 @@ def role_page(checkout: Checkout, role: Path) -> Page:
 
 def catalogue_page(checkout: Checkout) -> Page:
     """Return the page of the catalogue's facts as they stand, before an inventory changes any."""
-    chains, services, releases = (defaults(checkout, name) for name in ("chains", "services", "releases"))
+    chains, services, releases, forks = (
+        defaults(checkout, name) for name in ("chains", "services", "releases", "forks")
+    )
     intro = (
         "The facts that inventories build on; an inventory changes one by `catalogue_chain_overrides`, "
         "`catalogue_service_overrides`, `catalogue_host_service_overrides` or `catalogue_release_overrides`."
@@ -138,6 +140,7 @@ def catalogue_page(checkout: Checkout) -> Page:
         _chains(chains, services["catalogue_default_services"]),
         _listeners(chains["catalogue_default_chains"], services),
         _releases(releases["catalogue_default_releases"]),
+        _forks(forks["catalogue_default_forks"]),
     ]
     return Page(Path("docs/catalogue.md"), "Catalogue", FACTS, "\n\n".join(sections))
 
@@ -248,6 +251,27 @@ def _releases(releases: Mapping[str, Entry]) -> str:
     return (
         f"## Releases\n\nFrom {_facts('releases')}. `{{version}}` and `{{arch}}` are filled in, the latter with upstream's word for the "
         f"architecture. An image's registry is what `release_registries` gives for its name.\n\n{_table(header, rows)}"
+    )
+
+
+def _forks(forks: Iterable[Entry]) -> str:
+    rows = (
+        [
+            _code(fork["chain"]),
+            _cell(fork["fork"]),
+            fork["at"],
+            ", ".join(_code(f"{component} {version}") for component, version in fork["minimum"].items()),
+            ", ".join(map(_code, fork.get("left_behind", []))) or "none",
+            f"[upstream]({fork['source']})",
+        ]
+        for fork in sorted(forks, key=lambda fork: (fork["at"], fork["chain"]))
+    )
+    header = ("Chain", "Fork", "Activation (UTC)", "Oldest versions that follow", "Left behind", "Source")
+    return (
+        f"## Forks\n\nFrom {_facts('forks')}. The preflight refuses a client that its chain has left behind, and names one that is not ready "
+        "from `catalogue_fork_warn_days` before the fork; `catalogue_fork_overrides` lets one pass, by chain, fork and reason. "
+        "`playbooks/verify.yml` prints what is installed on the fleet against this table; `-e catalogue_fork_now=2027-01-31T00:00:00Z` "
+        f"asks for another moment, `-e catalogue_fork_report=FILE` writes it as JSON.\n\n{_table(header, rows)}"
     )
 
 

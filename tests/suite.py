@@ -78,7 +78,15 @@ def parts_of(group: str) -> list[Part]:
             Part("e2e: make lab", ["make", "lab"]),
             Part(
                 "e2e: from outside",
-                [python, "-m", "pytest", "-q", "tests/e2e/test_edge.py", "tests/e2e/test_engine.py"],
+                [
+                    python,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "tests/e2e/test_edge.py",
+                    "tests/e2e/test_engine.py",
+                    "tests/e2e/test_verify.py",
+                ],
             ),
             Part("e2e: recovery", [python, "-m", "pytest", "-q", "tests/e2e/test_recovery.py"]),
             *(

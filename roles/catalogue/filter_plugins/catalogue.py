@@ -62,6 +62,11 @@ def of_family(wanted: Iterable[str], family: str, chains: Facts) -> list[str]:
     return [chain for chain in wanted if chains[chain]["family"] == family]
 
 
+def components_of(wanted: Iterable[str], chains: Facts) -> list[str]:
+    """The clients of the wanted chains, each once, in their order."""
+    return list(dict.fromkeys(component for chain in wanted for component in chains[chain]["components"].values()))
+
+
 def service_of(services: Facts, chain: str, part: str = "execution") -> str:
     """The unit that runs one part of a chain."""
     for name, service in services.items():
@@ -311,6 +316,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Map each name to its function."""
         return {
+            "catalogue_components": components_of,
             "catalogue_endpoint": endpoint,
             "catalogue_family": of_family,
             "catalogue_flat": flat,

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
+# The role that knows what each client takes, and asks it of operators' own flags as well.
+NAMES = "roles/chain_service"
 RELEASES = ROOT / "roles" / "catalogue" / "defaults" / "main" / "releases.yml"
 SHEBANG = b"#!/usr/bin/python3\n"
 # 1980-01-01, the earliest time that a zip archive can hold.
@@ -99,8 +101,12 @@ def _program(component: str, version: str) -> bytes:
         add("lab/__init__.py", b"")
         add("lab/standins/__init__.py", b"")
         add("lab/standins/artefact.json", json.dumps({"component": component, "version": version}).encode())
-        for path in sorted([*SOURCE.glob("client/*.py"), *SOURCE.glob("data/*/*.txt")]):
-            add(f"lab/standins/{path.relative_to(SOURCE)}", path.read_bytes())
+        for path in sorted([*(ROOT / "lab/standins").glob("client/*.py"), *(ROOT / NAMES).glob("files/*/*.txt")]):
+            add(str(path.relative_to(ROOT)), path.read_bytes())
+        for package in ("roles", NAMES, f"{NAMES}/filter_plugins"):
+            add(f"{package}/__init__.py", b"")
+        names = f"{NAMES}/filter_plugins/client_names.py"
+        add(names, (ROOT / names).read_bytes())
     return SHEBANG + packed.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,19 +12,96 @@ from typing import Any
 
 import pytest
 
-from lab.standins.client import names, plan
+from lab.standins.client import plan
 from lab.standins.client.arguments import parse
+from roles.chain_service.filter_plugins import client_names as names
 from tests.plugins import load_plugin
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"heimdall": "heimdalld", "op-geth": "geth"}
 ADDRESS = "192.0.2.1"
+PEERS = ["enode://00@192.0.2.2:30303", "enode://01@192.0.2.3:30303"]
+ERIGON_NUMBERS = [
+    "db_read_concurrency",
+    "batch_limit",
+    "logs_max_results",
+    "returndata_limit",
+    "gas_cap",
+    "ws_max_connections",
+    "txpool_account_slots",
+    "txpool_global_slots",
+    "txpool_global_queue",
+    "txpool_price_limit",
+    "subscription_max_logs",
+    "subscription_max_headers",
+    "subscription_max_txs",
+]
+OP_STACK_NUMBERS = [
+    "max_peers",
+    "gas_cap",
+    "max_logs",
+    "max_blocks_per_filter",
+    "max_connections",
+    "max_subscriptions",
+    "state_cache_mb",
+    "txpool_account_slots",
+    "l1_max_concurrency",
+    "l1_rate_limit",
+    "l1_confirmations",
+    "consensus_max_peers",
+]
+NITRO_NUMBERS = ["snapshot_cache_mb", "trie_dirty_cache_mb", "trie_clean_cache_mb", "l1_retries", "gas_cap"]
+POLYGON_NUMBERS = [
+    "bor_txpool_account_slots",
+    "bor_txpool_global_slots",
+    "bor_gas_cap",
+    "heimdall_max_inbound_peers",
+    "heimdall_max_outbound_peers",
+]
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "public address": {"erigon_public_ip": ADDRESS, "op_stack_public_ip": ADDRESS, "polygon_public_ip": ADDRESS},
     "beacon fallbacks": {"op_stack_beacon_fallbacks": ["https://beacon.example.com"]},
+    "every option": {
+        **{f"erigon_{name}": 7 for name in ERIGON_NUMBERS},
+        "erigon_trusted_peers": PEERS,
+        "erigon_static_peers": PEERS,
+        "erigon_bootnodes": PEERS,
+        "erigon_checkpoint_sync_url": "https://beacon.example.com",
+        "erigon_blobs_archive": True,
+        "erigon_include_receipts": True,
+        "erigon_batch_size": "2G",
+        "erigon_db_size_limit": "8TB",
+        "erigon_evm_timeout": "5s",
+        "erigon_torrent_download_rate": "64mb",
+        "erigon_torrent_upload_rate": "4mb",
+        **{f"op_stack_{name}": 7 for name in OP_STACK_NUMBERS},
+        "op_stack_history": "archive",
+        "op_stack_trusted_peers": PEERS,
+        "op_stack_bootnodes": PEERS,
+        "op_stack_consensus_static_peers": ["/ip4/192.0.2.2/tcp/9222/p2p/16Uiu2HAm"],
+        "op_stack_log_level": "debug",
+        "op_stack_consensus_extra_environment": {"BASE_NODE_LOG_VERBOSITY": "3"},
+        **{f"nitro_{name}": 7 for name in NITRO_NUMBERS},
+        "nitro_archive": True,
+        "nitro_state_scheme": "path",
+        "nitro_feed_urls": ["wss://feed.example.com"],
+        "nitro_secondary_beacon": "https://beacon.example.com",
+        "nitro_evm_timeout": "5s",
+        **{f"polygon_{name}": 7 for name in POLYGON_NUMBERS},
+        "polygon_gcmode": "archive",
+        "polygon_bor_static_peers": PEERS,
+        "polygon_bor_trusted_peers": PEERS,
+        "polygon_bor_bootnodes": PEERS,
+        "polygon_heimdall_persistent_peers": "0123456789abcdef@192.0.2.2:26656",
+        "polygon_bor_extra_config": {"txpool": {"lifetime": "1h"}},
+        "polygon_heimdall_extra_config": {"mempool": {"size": 100}},
+    },
     "op-geth pair": {
-        "catalogue_chain_overrides": {"optimism": {"components": {"execution": "op-geth", "consensus": "op-node"}}}
+        **{f"op_stack_{name}": 7 for name in OP_STACK_NUMBERS},
+        "op_stack_history": "archive",
+        "op_stack_bootnodes": PEERS,
+        "catalogue_chain_overrides": {"optimism": {"components": {"execution": "op-geth", "consensus": "op-node"}}},
     },
 }
 
@@ -39,7 +117,11 @@ def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "inventories/lab",
         "tests/contract/render.yml",
     ]
-    done = subprocess.run([*play, "-e", variables], cwd=ROOT, capture_output=True, text=True, check=False)
+    # The roles have this filter from chain_service, which the playbook does not run.
+    environment = {**os.environ, "ANSIBLE_FILTER_PLUGINS": str(ROOT / "roles" / "chain_service" / "filter_plugins")}
+    done = subprocess.run(
+        [*play, "-e", variables], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(directory.glob("*.json")):

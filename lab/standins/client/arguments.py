@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lab.standins.client import names
+from roles.chain_service.filter_plugins import client_names as names
 
 # Flags without a value, of those that a fleet uses; any other flag takes one.
 SWITCHES = {
     "ws", "http", "metrics", "full", "minimal", "archive", "ipcdisable", "mcp.disable", "log.console.json", "externalcl",
     "caplin.blobs-immediate-backfill", "rollup.disable-tx-pool-gossip", "l1.trustrpc", "metrics.enabled", "rest-server", "help", "h",
-    "version", "v", "nodiscover", "p2p.disable", "p2p.no-discovery",
+    "version", "v", "nodiscover", "p2p.disable", "p2p.no-discovery", "caplin.blobs-archive", "prune.include-receipts",
+    "execution.caching.archive",
 }  # fmt: skip
 # Where one program's flag takes a value although others' flag of that name does not.
 VALUED = {"op-reth": {"metrics"}, "base-reth-node": {"metrics"}}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.standins.client import names
 from lab.standins.client.arguments import Arguments, RefusedError, port_in
+from roles.chain_service.filter_plugins import client_names as names
 
 NETWORKS = {
     ("erigon", "mainnet"): 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 MANAGED = "# Ansible managed\n"
@@ -39,6 +39,24 @@ def chain_service_file(file: Mapping[str, Any]) -> dict[str, str]:
     return {"path": file["path"], "content": FORMATS[file["format"]](file["data"])}
 
 
+def chain_service_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is not set (empty, absent or false), so that it is left to the client; tables without anything go as well."""
+    nested = {
+        key: chain_service_given(value) if isinstance(value, Mapping) else value for key, value in options.items()
+    }
+    return {key: value for key, value in nested.items() if value or (value == 0 and value is not False)}
+
+
+def chain_service_flags(options: Mapping[str, Any]) -> list[str]:
+    """Write {flag: value} as a command line, without what is not set."""
+    given = chain_service_given(options).items()
+    return [f"--{flag}" if value is True else f"--{flag}={_word(value)}" for flag, value in given]
+
+
+def _word(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+
+
 def chain_service_directory(name: str, data_path: str) -> dict[str, str]:
     """Turn a name below the chain's data path (empty for that itself) into a directory for managed_service."""
     return {"path": f"{data_path}/{name}".rstrip("/"), "mode": "0750"}
@@ -52,5 +70,7 @@ class FilterModule:
         return {
             "chain_service_directory": chain_service_directory,
             "chain_service_file": chain_service_file,
+            "chain_service_flags": chain_service_flags,
+            "chain_service_given": chain_service_given,
             "chain_service_json": chain_service_json,
         }

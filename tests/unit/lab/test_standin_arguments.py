@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.standins.client import names, plan
+from lab.standins.client import plan
 from lab.standins.client.arguments import (
     CLAP,
     COBRA,
@@ -22,11 +22,12 @@ from lab.standins.client.arguments import (
     parse,
 )
 from lab.standins.client.plan import Api, Plan
+from roles.chain_service.filter_plugins import client_names as names
 
 PROGRAMS = tuple(names.FLAG_LISTS)
 GO = tuple(program for program in PROGRAMS if program not in CLAP)
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - where the clients listen by default; nothing is bound here
-LISTS = Path(names.__file__).parents[1] / "data"
+LISTS = names.ROLE / "files"
 # A flag that this client takes and that other one does not.
 STRANGERS = [
     ("op-reth", "authrpc.vhosts", "geth"),

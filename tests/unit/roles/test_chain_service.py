@@ -1,4 +1,4 @@
-"""Configuration given as data comes out in the client's format, and says the same."""
+"""Configuration given as data comes out in the client's format and says the same; a name that the client lacks is refused."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import tomllib
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.plugins import load_plugin
 
 chain_service = load_plugin("chain_service", "filter_plugins", "chain_service")
+client_names = load_plugin("chain_service", "filter_plugins", "client_names")
 
 # TOML forbids DEL and lone surrogates, and JSON writes characters beyond the first plane as two of those.
 TEXT = st.text(st.characters(max_codepoint=0xFFFF, exclude_characters="\x7f", exclude_categories=["Cs"]))
@@ -41,3 +43,69 @@ def test_a_directory_is_below_the_data_path() -> None:
         "/data/x",
         "/data/x/bor/data",
     ]
+
+
+def test_what_is_not_set_is_left_to_the_client_and_nought_is_set() -> None:
+    options = {
+        "a": "",
+        "b": None,
+        "c": False,
+        "d": [],
+        "e": 0,
+        "f": True,
+        "g": ["x", "y"],
+        "h": {"i": None, "j": 1},
+        "k": {"l": ""},
+    }
+    assert chain_service.chain_service_given(options) == {"e": 0, "f": True, "g": ["x", "y"], "h": {"j": 1}}
+
+
+def test_flags_are_written_with_their_values_and_switches_without() -> None:
+    assert chain_service.chain_service_flags({"e": 0, "f": True, "g": ["x", "y"], "h": "1 GB", "i": None}) == [
+        "--e=0",
+        "--f",
+        "--g=x,y",
+        "--h=1 GB",
+    ]
+
+
+def command(program: str, **given: Any) -> dict[str, Any]:
+    return {"program": program, "set_in": f"{program}_extra", **given}
+
+
+@pytest.mark.parametrize(
+    ("given_command", "sentence"),
+    [
+        (
+            command("erigon", arguments=["--maxpeers=7", "--maxpeer=7"]),
+            (
+                "erigon has no flag --maxpeer, set in erigon_extra; allowed: those of roles/chain_service/files/flags/erigon.txt; "
+                "the nearest is maxpeers."
+            ),
+        ),
+        (
+            command("base-consensus", environment={"BASE_NODE_NETWORKS": "base", "HOME": "/"}),
+            "base-consensus reads no variable BASE_NODE_NETWORKS, set in base-consensus_extra; the nearest is BASE_NODE_NETWORK.",
+        ),
+        (
+            command("bor", files=[{"path": "/x/config.toml", "data": {"p2p": {"maxpeers": 1, "maxpears": 1}}}]),
+            "bor knows no key p2p.maxpears in config.toml, set in bor_extra; the nearest is p2p.maxpeers.",
+        ),
+        (
+            command("parity"),
+            (
+                "There is no list of flags for 'parity'; allowed: erigon, op-reth, base-reth-node, geth, op-node, base-consensus, bor, "
+                "heimdalld, nitro."
+            ),
+        ),
+    ],
+)
+def test_a_name_that_a_client_does_not_know_is_refused_with_the_nearest_that_it_does(
+    given_command: dict[str, Any], sentence: str
+) -> None:
+    assert client_names.unknown([given_command]) == [sentence]
+
+
+def test_a_flag_that_upstream_has_removed_is_refused() -> None:
+    [sentence] = client_names.unknown([command("erigon", arguments=["--internalcl"])])
+    assert sentence.startswith("erigon has no flag --internalcl")

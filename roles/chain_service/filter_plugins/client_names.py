@@ -1,13 +1,16 @@
-"""Which flags, configuration keys and environment variables a client knows, from the lists in data/.
+"""Which flags, configuration keys and environment variables a client knows, from the lists in files/.
 
-Standard library only: the stand-ins carry this module, and the contract tests ask it as well.
+Standard library only: the lab's stand-ins carry this module and its lists, and refuse by them what a client would refuse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from importlib import resources
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
+
+ROLE = Path(__file__).parents[1]
 
 # Which list says what a program accepts on its command line.
 FLAG_LISTS = {
@@ -78,9 +81,49 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def unknown(commands: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the clients of these commands would not take, a sentence each: what, of whom, where it is set, what is allowed.
+
+    A command is {program, arguments, environment, files, set_in}: `files` as [{path, data}], `set_in` the variables that the
+    user sets of it.
+    """
+    return [sentence for command in commands for sentence in _unknown_of(command)]
+
+
+def _unknown_of(command: Mapping[str, Any]) -> Iterable[str]:
+    program, where = command["program"], command["set_in"]
+    if program not in FLAG_LISTS:
+        yield f"There is no list of flags for '{program}'; allowed: {', '.join(FLAG_LISTS)}."
+        return
+    for name in unknown_flags(program, command.get("arguments", [])):
+        flags = f"roles/chain_service/files/flags/{FLAG_LISTS[program]}.txt"
+        yield f"{program} has no flag --{name}, set in {where}; allowed: those of {flags}{_meant(name, flags_of(program))}."
+    for name in unknown_variables(program, command.get("environment", {})):
+        known = _read("config", ENVIRONMENT_LISTS[program][0])
+        yield f"{program} reads no variable {name}, set in {where}{_meant(name, known)}."
+    for file in command.get("files", []):
+        file_name = Path(file["path"]).name
+        for key in unknown_keys(program, file_name, file["data"]):
+            yield f"{program} knows no key {key} in {file_name}, set in {where}{_meant(key, keys_of(program, file_name))}."
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, sorted(known), n=1)
+    return f"; the nearest is {close[0]}" if close else ""
+
+
 def _read(kind: str, name: str) -> frozenset[str]:
+    # A stand-in is one zip file, out of which only its loader can read.
+    text = __loader__.get_data(str(ROLE / "files" / kind / f"{name}.txt")).decode()  # type: ignore[name-defined]
     # A quoted segment of a path is a literal key with a dot in it; the dotted form is the same text without quotes.
-    text = resources.files(__package__.rpartition(".")[0]).joinpath("data", kind, f"{name}.txt").read_text()
     return frozenset(
         line.strip().replace('"', "") for line in text.splitlines() if line.strip() and not line.startswith("#")
     )
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Name the filters."""
+        return {"chain_service_unknown": unknown}

@@ -1,4 +1,4 @@
-"""The command line: check once, wait for a state, or watch."""
+"""The command line: check once, wait for a state, watch, or serve what is seen of every node."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from node_health import __version__
 from node_health.config import ConfigError, Node, Pair, load, nodes_of
 from node_health.judge import Judge, State, Verdict, worst
+from node_health.serve import serve
 from node_health.watch import watch
 
 PROGRESS_SECONDS = 30.0
@@ -21,6 +23,8 @@ EXIT_STATES = """exit status: 0 the state asked for, 1 another one, 2 bad usage 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit status."""
     options = parser().parse_args(arguments)
+    if options.command == "serve":
+        return serve(options.directory, options.listen, options.interval)
     try:
         subject = load(options.config)
     except ConfigError as error:
@@ -51,7 +55,33 @@ def parser() -> argparse.ArgumentParser:
     waiting.add_argument("--until", choices=["answering", "in_step"], default="in_step", help="what to wait for")
     waiting.add_argument("--timeout", type=not_negative, default=60.0, help="seconds to wait, 0 for ever (default 60)")
     commands.add_parser("watch", parents=[common, pace], help="look for as long as it answers, and tell systemd")
+    serving = commands.add_parser("serve", parents=[pace], help="look at every node, and answer over HTTP what is seen")
+    serving.add_argument("--directory", type=directory, required=True, help="where the nodes' JSON files lie")
+    serving.add_argument("--listen", type=address, required=True, help="ADDRESS:PORT for /metrics and /health")
     return top
+
+
+def directory(text: str) -> Path:
+    """Read the path of a directory that is there."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no directory")
+    return path
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read an IPv4 address and a port, which are separated by a colon."""
+    host, _, port = text.rpartition(":")
+    try:
+        return str(IPv4Address(host)), _port(port)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IPv4 address, a colon and a port") from error
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 <= int(text) <= 65535):
+        raise ValueError(text)
+    return int(text)
 
 
 def positive(text: str) -> float:

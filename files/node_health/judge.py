@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from node_health.config import Node
@@ -25,12 +26,18 @@ class State(StrEnum):
 SEVERITY = tuple(State)
 # Clocks differ a little; a head from further ahead says nothing of being in step.
 MAX_AHEAD_SECONDS = 900
+# The estimate of a sync's end looks back so far, and says nothing before it has seen a little.
+ESTIMATE_SECONDS = 600.0
+ESTIMATE_LEAST_SECONDS = 10.0
 ANSWERING = frozenset({State.IN_STEP, State.SYNCING, State.LAGGING, State.STUCK})
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A node's state and the reason for it, with the head where there is one."""
+    """A node's state and the reason for it, with the head where there is one.
+
+    `sync_seconds_left` is an estimate, for a node that syncs and gains on the chain.
+    """
 
     name: str
     kind: str
@@ -39,6 +46,7 @@ class Verdict:
     chain_id: int | None = None
     head: int | None = None
     head_age_seconds: float | None = None
+    sync_seconds_left: float | None = None
 
     @property
     def answering(self) -> bool:
@@ -62,6 +70,7 @@ class Judge:
         self._head: int | None = None
         self._moved = 0.0
         self._looks = 0
+        self._course: deque[tuple[float, float]] = deque()
 
     def look(self, now: float) -> Verdict:
         """Ask the node once and judge its answer; `now` is Unix time in seconds."""
@@ -86,7 +95,10 @@ class Judge:
         age = max(0.0, now - reading.head_time)
         where = f"head {reading.head}, {age:.0f} s old"
         if reading.syncing:
-            return self._verdict(State.SYNCING, where, reading, now)
+            left = self._seconds_left(reading, now)
+            words = where if left is None else f"{where}, about {left:.0f} s to go"
+            return replace(self._verdict(State.SYNCING, words, reading, now), sync_seconds_left=left)
+        self._course.clear()
         ahead = reading.head_time - now
         if ahead > MAX_AHEAD_SECONDS:
             detail = f"head {reading.head}, {ahead:.0f} s ahead of this host's clock"
@@ -103,6 +115,17 @@ class Judge:
         self._looks += 1
         if reading.head != self._head:
             self._head, self._moved = reading.head, now
+
+    def _seconds_left(self, reading: Reading, now: float) -> float | None:
+        """Estimate from how fast the head's time gains on the clock; None while that is not known, or it gains nothing."""
+        self._course.append((now, reading.head_time))
+        while now - self._course[0][0] > ESTIMATE_SECONDS:
+            self._course.popleft()
+        begun, head_time = self._course[0]
+        if now - begun < ESTIMATE_LEAST_SECONDS:
+            return None
+        gain = (reading.head_time - head_time) / (now - begun) - 1
+        return round(max(0.0, now - reading.head_time) / gain, 1) if gain > 0 else None
 
     def _verdict(self, state: State, detail: str, reading: Reading, now: float) -> Verdict:
         age = round(max(0.0, now - reading.head_time), 1)

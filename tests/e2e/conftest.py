@@ -28,7 +28,8 @@ def facts(name: str) -> dict[str, Any]:
 CHAINS: dict[str, dict[str, Any]] = facts("chains")["catalogue_default_chains"]
 SERVICES: dict[str, dict[str, Any]] = facts("services")["catalogue_default_services"]
 DOMAIN: str = facts("chains")["catalogue_edge_domain"]
-EDGE_PORT: int = facts("services")["catalogue_default_host_services"]["nginx"]["listeners"]["https"]["port"]
+HOST_SERVICES: dict[str, dict[str, Any]] = facts("services")["catalogue_default_host_services"]
+EDGE_PORT: int = HOST_SERVICES["nginx"]["listeners"]["https"]["port"]
 
 
 class Host:

@@ -14,7 +14,7 @@ from lab.podman import Podman
 from lab.process import as_root, run
 from tests.e2e.conftest import CHAINS, SERVICES, Host, wait_for
 
-UNITS = [*SERVICES, "nginx", "strategy_engine", "analytics_engine"]
+UNITS = [*SERVICES, "node-health", "nginx", "strategy_engine", "analytics_engine"]
 
 
 def main_pid(mev1: Host, unit: str) -> int:

@@ -209,15 +209,20 @@ def show(name: str) -> dict[str, str]:
 
 
 def journal(name: str) -> str:
-    """Give the unit's last lines, in one line."""
+    """Give the last lines of the unit's own programs, then systemd's of it, in one line: a unit that keeps ending has more of these."""
+    return " | ".join([*last_lines(f"_SYSTEMD_UNIT={name}.service"), *last_lines(f"UNIT={name}.service")]) or "no lines"
+
+
+def last_lines(match: str) -> list[str]:
+    """Give the last few lines of the journal that match, each cut to a length that can be read."""
     done = subprocess.run(
-        ["journalctl", f"--unit={name}.service", "--lines=6", "--no-pager", "--quiet", "--output=cat"],
+        ["journalctl", match, "--lines=3", "--no-pager", "--quiet", "--output=cat"],
         check=False,
         capture_output=True,
         timeout=30,
     )
-    lines = [line.strip()[:LINE_LENGTH] for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines) or "no lines"
+    lines = [line.strip() for line in done.stdout.decode(errors="replace").splitlines()]
+    return [line[:LINE_LENGTH] for line in lines if line]
 
 
 def main() -> None:

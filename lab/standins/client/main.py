@@ -83,8 +83,7 @@ async def _serve(plan: Plan, faults: Faults, version: str) -> int:
     runners: list[web.AppRunner] = []
 
     async def listen(app: web.Application, address: Address) -> None:
-        # A subscriber that stays is no reason to go on: clients close their connections when they are asked to stop.
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         await web.TCPSite(runner, *address, reuse_address=True).start()
         runners.append(runner)

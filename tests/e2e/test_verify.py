@@ -40,7 +40,7 @@ def test_the_versions_are_those_on_the_host(tmp_path: Path, mev1: Host) -> None:
 
 
 def test_a_client_that_its_chain_has_left_behind_ends_it_red(tmp_path: Path) -> None:
-    later = {"chain": "base", "network": "base", "fork": "Later", "at": "2026-11-06T00:00:00Z", "source": "a test"}
+    later = {"chain": "base", "network": "base", "fork": "Later", "at": "2020-01-01T00:00:00Z", "source": "a test"}
     forks = [{**later, "minimum": {"base-consensus": "9.0.0"}}]
     done = verify(tmp_path / "forks.json", json.dumps({"catalogue_extra_forks": forks}))
     assert done.returncode != 0

@@ -48,6 +48,13 @@ def test_a_client_that_its_chain_has_left_behind_ends_it_red(tmp_path: Path) -> 
     assert [row["state"] for row in json.loads((tmp_path / "forks.json").read_text())].count("refused") == 1
 
 
+def test_a_fork_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    done = verify(tmp_path / "forks.json", json.dumps({"catalogue_extra_forks": [{"chain": "base", "fork": "Later"}]}))
+    assert done.returncode != 0
+    assert "Fork 'Later' of 'base' lacks network, at, source" in done.stdout
+    assert not (tmp_path / "forks.json").exists()
+
+
 HEALTH = f"http://127.0.0.1:{HOST_SERVICES['node-health']['listeners']['http']['port']}"
 
 

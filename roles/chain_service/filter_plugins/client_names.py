@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,9 @@ def _unknown_of(command: Mapping[str, Any]) -> Iterable[str]:
     for name in unknown_flags(program, command.get("arguments", [])):
         flags = f"roles/chain_service/files/flags/{FLAG_LISTS[program]}.txt"
         yield f"{program} has no flag --{name}, set in {where}; allowed: those of {flags}{_meant(name, flags_of(program))}."
+    for before, word in pairwise(command.get("arguments", [])):
+        if not word.startswith("-") and before.lstrip("-") not in EXTRA_FLAGS.get(program, ()):
+            yield f"{program} is given the word '{word}', set in {where}; allowed: flags as --name or --name=value."
     for name in unknown_variables(program, command.get("environment", {})):
         known = _read("config", ENVIRONMENT_LISTS[program][0])
         yield f"{program} reads no variable {name}, set in {where}{_meant(name, known)}."

@@ -84,6 +84,10 @@ def command(program: str, **given: Any) -> dict[str, Any]:
             ),
         ),
         (
+            command("erigon", arguments=["--maxpeers=7", "externalcl"]),
+            "erigon is given the word 'externalcl', set in erigon_extra; allowed: flags as --name or --name=value.",
+        ),
+        (
             command("base-consensus", environment={"BASE_NODE_NETWORKS": "base", "HOME": "/"}),
             "base-consensus reads no variable BASE_NODE_NETWORKS, set in base-consensus_extra; the nearest is BASE_NODE_NETWORK.",
         ),
@@ -104,6 +108,11 @@ def test_a_name_that_a_client_does_not_know_is_refused_with_the_nearest_that_it_
     given_command: dict[str, Any], sentence: str
 ) -> None:
     assert client_names.unknown([given_command]) == [sentence]
+
+
+def test_a_subcommand_and_the_file_that_a_client_is_pointed_to_are_no_loose_words() -> None:
+    commands = [command("bor", arguments=["server", "-config", "/x"]), command("op-reth", arguments=["node", "--full"])]
+    assert client_names.unknown(commands) == []
 
 
 def test_a_flag_that_upstream_has_removed_is_refused() -> None:

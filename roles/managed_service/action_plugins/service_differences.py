@@ -10,11 +10,11 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jinja2
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 Values = Mapping[str, Any]
@@ -77,6 +77,9 @@ LIST_PATTERNS: dict[str, tuple[re.Pattern[str], str]] = {
     "command": (ONE_LINE, "arguments of one line each"),
     "ready_command": (ONE_LINE, "arguments of one line each"),
 }
+
+# Where a file's bytes come from: the inventory, a file on the controller, the host itself.
+ORIGINS = ("content", "source", "random_bytes")
 
 UNITS = "/etc/systemd/system/"
 VERIFY = "systemd-analyze verify --man=no --recursive-errors=no"
@@ -253,10 +256,13 @@ def _records(values: Values) -> Iterator[tuple[str, str]]:
                 f"managed_service_files gives {file['path']} the mode {file['mode']!r}",
                 "three or four octal digits in quotes",
             )
-        if ("content" in file) == ("random_bytes" in file):
+        if sum(origin in file for origin in ORIGINS) != 1:
+            given = " and ".join(origin for origin in ORIGINS if origin in file) or "no origin"
+            yield f"managed_service_files gives {file['path']} {given}", f"one of {', '.join(ORIGINS)}"
+        if "source" in file and not str(file["source"]).startswith("/"):
             yield (
-                f"managed_service_files gives {file['path']} both content and random_bytes, or neither",
-                "one of the two",
+                f"managed_service_files gives {file['path']} the source {file['source']!r}",
+                "a file's absolute path on the controller",
             )
     for credential in values["credentials"]:
         if not CREDENTIAL.fullmatch(str(credential["id"])):
@@ -433,8 +439,13 @@ def wanted_files(values: Values, texts: Texts, recovery: Values) -> list[dict[st
     return files
 
 
-def asked_of_host(values: Values, directories: list[dict[str, str]], files: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give the module's arguments: what to look at on the host, without any file's content."""
+def asked_of_host(
+    values: Values, directories: list[dict[str, str]], files: list[dict[str, Any]], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """Give the module's arguments: what to look at on the host, without any file's content.
+
+    `digests` has the sha256 (64 hex digits) of each file that comes from the controller, by its path there.
+    """
     made = {file["path"] for file in files}
     return {
         "name": values["name"],
@@ -446,11 +457,16 @@ def asked_of_host(values: Values, directories: list[dict[str, str]], files: list
         "account": {name: values[name] for name in ("user", "group", "groups")},
         "directories": directories,
         "files": [
-            {name: file[name] for name in ("path", "owner", "group", "mode")}
-            | ({"sha256": hashlib.sha256(file["content"].encode()).hexdigest()} if "content" in file else {})
+            {name: file[name] for name in ("path", "owner", "group", "mode")} | _expected(file, digests)
             for file in files
         ],
     }
+
+
+def _expected(file: Values, digests: Mapping[str, str]) -> dict[str, str]:
+    if "source" in file:
+        return {"sha256": digests[file["source"]]}
+    return {"sha256": hashlib.sha256(file["content"].encode()).hexdigest()} if "content" in file else {}
 
 
 def consequences(values: Values, facts: Values, differing: list[dict[str, Any]]) -> dict[str, bool]:
@@ -500,8 +516,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         self._refuse(value_problems(values))
         directories = wanted_directories(values)
         files = wanted_files(values, Texts(given["templates"], given["sandbox"]), given["recovery"])
+        digests = {file["source"]: self._digest(file) for file in files if "source" in file}
         facts = self._execute_module(
-            module_name="unit_facts", module_args=asked_of_host(values, directories, files), task_vars=variables
+            module_name="unit_facts",
+            module_args=asked_of_host(values, directories, files, digests),
+            task_vars=variables,
         )
         if facts.get("failed"):
             return {**result, **facts}
@@ -522,6 +541,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "is_to_be_enabled": is_to_be_enabled(values),
             **consequences(values, facts, differing),
         }
+
+    def _digest(self, file: Values) -> str:
+        """Give the sha256 of a file on the controller, of what is inside where it is a vault."""
+        try:
+            readable = self._loader.get_real_file(file["source"], decrypt=True)
+            return hashlib.sha256(Path(readable).read_bytes()).hexdigest()
+        except (OSError, AnsibleError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.message.splitlines()[0].rstrip(".")
+            raise AnsibleActionFail(
+                f"The source {file['source']} of {file['path']} (managed_service_files) cannot be read on the controller "
+                f"({reason}); allowed: a readable file."
+            ) from None  # Ansible would add the cause's lines to the sentence.
+        finally:
+            self._loader.cleanup_all_tmp_files()
 
     @staticmethod
     def _refuse(problems: list[str]) -> None:

@@ -66,12 +66,22 @@ def test_files_have_all_their_attributes_and_the_unit_comes_last() -> None:
 
 def test_the_host_is_told_digests_and_no_contents() -> None:
     wanted = values(
-        files=[{"path": "/etc/node.toml", "content": "a = 1\n"}, {"path": "/etc/secret", "random_bytes": 32}],
+        files=[
+            {"path": "/etc/node.toml", "content": "a = 1\n"},
+            {"path": "/etc/secret", "random_bytes": 32},
+            {"path": "/etc/edge.key", "source": "/ca/edge.key"},
+        ],
         credentials=[{"id": "jwt", "path": "/etc/secret"}, {"id": "key", "path": "/etc/key"}],
     )
-    asked = differences.asked_of_host(wanted, [], differences.wanted_files(wanted, texts(), {}))
+    asked = differences.asked_of_host(
+        wanted, [], differences.wanted_files(wanted, texts(), {}), {"/ca/edge.key": "ab" * 32}
+    )
     assert "content" not in str(asked)
-    assert [file.get("sha256", "") for file in asked["files"]][:2] == [hashlib.sha256(b"a = 1\n").hexdigest(), ""]
+    assert [file.get("sha256", "") for file in asked["files"]][:3] == [
+        hashlib.sha256(b"a = 1\n").hexdigest(),
+        "",
+        "ab" * 32,
+    ]
     # What this run makes itself need not be there before it.
     assert asked["credentials"] == ["/etc/key"]
 
@@ -136,8 +146,12 @@ def test_what_differs_decides_what_is_done(
             "managed_service_files holds 'etc/node' (for the service node); allowed: absolute paths",
         ),
         ({"path": "/etc/node", "content": "", "mode": "rw"}, "managed_service_files gives /etc/node the mode 'rw'"),
-        ({"path": "/etc/node"}, "managed_service_files gives /etc/node both content and random_bytes, or neither"),
-        ({"path": "/etc/node", "content": "", "random_bytes": 1}, "allowed: one of the two."),
+        (
+            {"path": "/etc/node"},
+            "managed_service_files gives /etc/node no origin (for the service node); allowed: one of content, source, random_bytes.",
+        ),
+        ({"path": "/etc/node", "content": "", "random_bytes": 1}, "gives /etc/node content and random_bytes (for"),
+        ({"path": "/etc/node", "source": "edge.key"}, "allowed: a file's absolute path on the controller."),
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused(file: dict[str, Any], sentence: str) -> None:

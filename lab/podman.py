@@ -11,6 +11,7 @@ from lab.process import DEFAULT_TIMEOUT_SECONDS, as_root, need, run
 from lab.progress import say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from lab.checkout import Checkout
@@ -41,8 +42,11 @@ class Podman:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the whole command line, for callers that stream into or out of podman."""
-        environment = {"CONTAINERS_CONF": str(self._settings)} if self._settings.exists() else {}
-        return as_root(["podman", *arguments], environment)
+        return self._command(arguments, self._settings if self._settings.exists() else None)
+
+    @staticmethod
+    def _command(arguments: Iterable[str], settings: Path | None) -> list[str]:
+        return as_root(["podman", *arguments], {"CONTAINERS_CONF": str(settings)} if settings else {})
 
     def run(self, *arguments: str, stdin: bytes | None = None, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> str:
         """Run podman and return what it prints; LabError when it fails."""
@@ -80,27 +84,33 @@ class Podman:
 
     def ensure_runtime(self, image: str) -> None:
         """Find settings with which a privileged systemd container starts; remember the answer in .lab."""
-        if self._runtime_works.exists():
+        with self._checkout.locked("runtime"):
+            if not self._runtime_works.exists():
+                self._find_settings(image)
+                self._runtime_works.touch()
+
+    def _find_settings(self, image: str) -> None:
+        """Try the machine's own first, then each runtime's; other processes see settings only once they have worked."""
+        trouble = self._trouble(image, None)
+        if trouble is None:
+            self._settings.unlink(missing_ok=True)
             return
-        self._settings.unlink(missing_ok=True)
-        trouble = self._trouble(image)
+        trial = self._settings.with_suffix(".trial")
         for runtime in _RUNTIMES:
-            if trouble is None:
-                break
-            self._settings.write_text(fallback_settings(runtime))
-            if self._trouble(image) is None:
+            trial.write_text(fallback_settings(runtime))
+            if self._trouble(image, trial) is None:
+                trial.replace(self._settings)
                 say(
                     f"podman's own settings start no host on this machine; the lab uses {self._settings}, with {runtime}"
                 )
-                trouble = None
-        if trouble is not None:
-            self._settings.unlink(missing_ok=True)
-            raise LabError(f"podman cannot start a privileged systemd container on this machine: {trouble}")
-        self._runtime_works.touch()
+                return
+        trial.unlink()
+        raise LabError(f"podman cannot start a privileged systemd container on this machine: {trouble}")
 
-    def _trouble(self, image: str) -> str | None:
+    def _trouble(self, image: str, settings: Path | None) -> str | None:
+        arguments = ["run", "--rm", "--network=none", "--privileged", "--systemd=always", image, "/bin/true"]
         try:
-            self.run("run", "--rm", "--network=none", "--privileged", "--systemd=always", image, "/bin/true")
+            run(self._command(arguments, settings))
         except LabError as error:
             return str(error)
         return None

@@ -33,6 +33,8 @@ class Node:
 
     `allowed_lag_seconds` is the age of the head up to which the node counts as in step; `stuck_seconds` the time without a
     new head after which it counts as stuck, five times the lag unless given; `timeout_seconds` bounds one look at it.
+    `pool` holds the RPC URLs of the chain's other nodes, and `pool_lag_seconds` says how much older than theirs its head may
+    be; `least_peers` is how many peers it has to have. Only execution clients are asked; nothing is where they are not set.
     """
 
     name: str
@@ -42,6 +44,9 @@ class Node:
     allowed_lag_seconds: float
     stuck_seconds: float = 0.0
     timeout_seconds: float = 5.0
+    pool: tuple[str, ...] = ()
+    pool_lag_seconds: float = 0.0
+    least_peers: int = 0
 
     @property
     def stuck_after(self) -> float:
@@ -64,6 +69,7 @@ class Pair:
 
 PAIR = "pair"
 MAX_SECONDS = 86_400.0
+MAX_PEERS = 10_000
 
 
 def load(path: Path) -> Node | Pair:
@@ -104,14 +110,25 @@ def _node(data: dict[str, Any], path: Path) -> Node:
     chain_id = data["chain_id"]
     if isinstance(chain_id, bool) or not isinstance(chain_id, int) or not 0 < chain_id < 2**64:
         raise ConfigError(f"chain_id in {path} is {chain_id!r}; allowed: a positive whole number.")
+    pool = data.get("pool", [])
+    if not isinstance(pool, list):
+        raise ConfigError(f"pool in {path} is {pool!r}; allowed: a list of http or https URLs.")
+    if pool and "pool_lag_seconds" not in data:
+        raise ConfigError(f"pool_lag_seconds is missing in {path}; required with pool.")
+    least_peers = data.get("least_peers", 0)
+    if isinstance(least_peers, bool) or not isinstance(least_peers, int) or not 0 <= least_peers <= MAX_PEERS:
+        raise ConfigError(f"least_peers in {path} is {least_peers!r}; allowed: a whole number, 0 to {MAX_PEERS}.")
     return Node(
         name=_name(data["name"], path),
         kind=Kind(data["kind"]),
         chain_id=chain_id,
-        rpc=_url(data["rpc"], path),
+        rpc=_url("rpc", data["rpc"], path),
         allowed_lag_seconds=_seconds(data, "allowed_lag_seconds", path),
         stuck_seconds=_seconds(data, "stuck_seconds", path) if "stuck_seconds" in data else 0.0,
         timeout_seconds=_seconds(data, "timeout_seconds", path) if "timeout_seconds" in data else 5.0,
+        pool=tuple(_url("pool", url, path) for url in pool),
+        pool_lag_seconds=_seconds(data, "pool_lag_seconds", path) if "pool_lag_seconds" in data else 0.0,
+        least_peers=least_peers,
     )
 
 
@@ -140,14 +157,14 @@ def _name(value: object, path: Path) -> str:
     return value
 
 
-def _url(value: object, path: Path) -> str:
+def _url(key: str, value: object, path: Path) -> str:
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError(f"rpc in {path} is {value!r}; allowed: an http or https URL.")
+        raise ConfigError(f"{key} in {path} is {value!r}; allowed: an http or https URL.")
     return str(value)
 
 

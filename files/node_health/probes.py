@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from node_health.config import Kind, Node
 from node_health.transport import Budget, ProbeError, call, get, get_json
 
 MAX_QUANTITY = 2**64 - 1
+# A neighbour has so long to answer; clocks differ by so much.
+POOL_SECONDS = 1.0
+POOL_AHEAD_SECONDS = 2.0
+CONSENSUS = frozenset({Kind.OP_NODE, Kind.HEIMDALL})
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Reading:
     """What a node said of itself.
 
     `chain_id` is None where the program has no way to say it; `head_time` is Unix time in seconds; `complaint` holds what
-    the node's own health check objects to.
+    the node's own health check, its pool or its peers have against it.
     """
 
     chain_id: int | None
@@ -30,7 +37,49 @@ class Reading:
 
 def look(node: Node) -> Reading:
     """Ask a node once; ProbeError says what kept it from answering."""
-    return PROBES[node.kind](node, Budget.of(node.timeout_seconds))
+    budget = Budget.of(node.timeout_seconds)
+    reading = PROBES[node.kind](node, budget)
+    if node.kind in CONSENSUS or reading.syncing or reading.complaint or reading.chain_id != node.chain_id:
+        return reading
+    return replace(reading, complaint=_too_few_peers(node, budget) or _behind_pool(node, reading))
+
+
+def _too_few_peers(node: Node, budget: Budget) -> str:
+    if not node.least_peers:
+        return ""
+    peers = _quantity(call(node.rpc, "net_peerCount", [], budget), "net_peerCount")
+    return f"{peers} peers, at least {node.least_peers} wanted" if peers < node.least_peers else ""
+
+
+def _behind_pool(node: Node, reading: Reading) -> str:
+    """Compare heads' times, after the node's own was read.
+
+    A neighbour that lies, or one that follows another fork, can say at most that its head is of now: it has nothing on a node whose own
+    head is younger than `pool_lag_seconds`. A neighbour that does not answer says nothing.
+    """
+    if not node.pool:
+        return ""
+    with ThreadPoolExecutor(max_workers=len(node.pool)) as threads:
+        heads = dict(zip(node.pool, threads.map(partial(_head_time, node), node.pool), strict=True))
+    known = {url: seconds for url, seconds in heads.items() if seconds is not None}
+    if not known:
+        return ""
+    newest = max(known, key=known.__getitem__)
+    behind = known[newest] - reading.head_time
+    if behind <= node.pool_lag_seconds:
+        return ""
+    return f"{behind:.0f} s behind {newest}, {node.pool_lag_seconds:g} s allowed"
+
+
+def _head_time(node: Node, url: str) -> float | None:
+    """Give the time of a neighbour's head; None where it has none, is on another chain, or claims one to come."""
+    budget = Budget.of(min(POOL_SECONDS, node.timeout_seconds))
+    try:
+        reading = _evm(replace(node, rpc=url), budget)
+    except ProbeError:
+        return None
+    usable = reading.chain_id == node.chain_id and reading.head_time <= time.time() + POOL_AHEAD_SECONDS
+    return reading.head_time if usable else None
 
 
 def _evm(node: Node, budget: Budget) -> Reading:

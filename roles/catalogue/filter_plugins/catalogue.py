@@ -111,6 +111,18 @@ def endpoint(
     return ""
 
 
+def neighbours(
+    chain: str, listener: str, services: Facts, chains: Facts, hosts: Facts, this_host: str, scheme: str = "http"
+) -> list[str]:
+    """Where a host reaches the chain's other nodes over the VPN; those without a private_address cannot be reached."""
+    service = service_of(services, chain)
+    return [
+        url(listeners({service: services[service]}, chains, facts["private_address"])[service][listener], scheme)
+        for host, facts in sorted(hosts.items())
+        if host != this_host and facts.get("private_address") and chain in facts.get("node_chains", [])
+    ]
+
+
 def hosts_of(hostvars: Facts, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What the catalogue needs of each host's variables."""
     return {
@@ -184,6 +196,8 @@ def _chain_problems(chains: Facts, domain: str) -> list[str]:
         found += _integer(f"Chain id of '{name}'", chain["id"], 1, 2**63 - 1, CHAINS_FILE)
         found += _choice(f"Family of '{name}'", chain["family"], FAMILIES, CHAINS_FILE)
         found += _integer(f"allowed_lag_seconds of '{name}'", chain.get("allowed_lag_seconds"), 1, 86400, CHAINS_FILE)
+        found += _integer(f"pool_lag_seconds of '{name}'", chain.get("pool_lag_seconds"), 1, 86400, CHAINS_FILE)
+        found += _integer(f"least_peers of '{name}'", chain.get("least_peers", 0), 0, 10000, CHAINS_FILE)
         found += _integer(f"block_seconds of '{name}'", chain.get("block_seconds"), 1, 3600, CHAINS_FILE)
         if chain["parent"]:
             found += _choice(f"Parent of '{name}'", chain["parent"], chains, CHAINS_FILE)
@@ -322,6 +336,7 @@ class FilterModule:
             "catalogue_flat": flat,
             "catalogue_hosts": hosts_of,
             "catalogue_listeners": listeners,
+            "catalogue_neighbours": neighbours,
             "catalogue_problems": problems,
             "catalogue_service": service_of,
             "catalogue_url": url,

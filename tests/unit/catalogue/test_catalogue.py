@@ -92,6 +92,8 @@ def test_documented_ports_and_paths_hold(facts: dict[str, Any]) -> None:
         (("chains", "base", "public_name"), "Base_1", ["'Base_1'", "DNS label"]),
         (("chains", "base", "loopback"), "10.0.0.1", ["'10.0.0.1'", "127.0.0.0/8"]),
         (("chains", "base", "data_path"), "/", ["'/'", "/data/"]),
+        (("chains", "base", "pool_lag_seconds"), 0, ["pool_lag_seconds", "1 to 86400"]),
+        (("chains", "base", "least_peers"), -1, ["least_peers", "0 to 10000"]),
         (("chains", "base", "allowed_lag_seconds"), 0, ["allowed_lag_seconds", "1 to 86400"]),
         (("services", "erigon", "chain"), "eth", ["'eth'", "ethereum"]),
         (("services", "erigon", "kill_signal"), "SIGKILL", ["'SIGKILL'", "SIGTERM"]),
@@ -165,3 +167,16 @@ def test_a_chain_needs_each_of_its_facts(facts: dict[str, Any]) -> None:
         assert [sentence for sentence in problems(broken) if sentence.startswith(f"Chain 'base' lacks {name} in ")], (
             name
         )
+
+
+def test_neighbours_are_the_other_hosts_of_a_chain_that_can_be_reached(facts: dict[str, Any]) -> None:
+    hosts = {
+        "a": host("ethereum", private_address="10.0.0.1"),
+        "b": host("ethereum", "base", private_address="10.0.0.2"),
+        "c": host("base", private_address="10.0.0.3"),
+        "d": host("ethereum"),
+    }
+    asked = ("rpc", facts["services"], facts["chains"], hosts)
+    assert catalogue.neighbours("ethereum", *asked, "a") == ["http://10.0.0.2:8545"]
+    assert catalogue.neighbours("ethereum", *asked, "d") == ["http://10.0.0.1:8545", "http://10.0.0.2:8545"]
+    assert catalogue.neighbours("polygon", *asked, "a") == []

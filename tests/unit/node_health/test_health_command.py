@@ -30,6 +30,10 @@ FILES = Path(__file__).parents[3] / "files"
         ({"chain_id": "10"}, "chain_id in {path} is '10'; allowed: a positive whole number."),
         ({"chain_id": True}, "chain_id in {path} is True; allowed: a positive whole number."),
         ({"rpc": "127.0.0.1:8545"}, "rpc in {path} is '127.0.0.1:8545'; allowed: an http or https URL."),
+        ({"pool": "x"}, "pool in {path} is 'x'; allowed: a list of http or https URLs."),
+        ({"pool": ["x"], "pool_lag_seconds": 5}, "pool in {path} is 'x'; allowed: an http or https URL."),
+        ({"pool": ["http://10.0.0.2:8545"]}, "pool_lag_seconds is missing in {path}; required with pool."),
+        ({"least_peers": -1}, "least_peers in {path} is -1; allowed: a whole number, 0 to 10000."),
         ({"rpc": "http://[::1"}, "rpc in {path} is 'http://[::1'; allowed: an http or https URL."),
         (
             {"allowed_lag_seconds": -1},

@@ -155,3 +155,45 @@ def test_heimdall_is_judged_by_its_status_page(fake: Fake, node: Make, page: Cal
 def test_the_worst_member_stands_for_the_pair() -> None:
     verdicts = [Verdict("a", "reth", State.IN_STEP, ""), Verdict("b", "op_node", State.STUCK, "")]
     assert worst(verdicts).name == "b"
+
+
+@pytest.mark.parametrize(
+    ("own_age", "their_age", "their_chain", "state"),
+    [
+        (20, 1, 10, State.LAGGING),
+        (4, 0, 10, State.IN_STEP),
+        (20, 18, 10, State.IN_STEP),
+        (20, 25, 10, State.IN_STEP),
+        (20, 1, 11, State.IN_STEP),
+        (20, -3600, 10, State.IN_STEP),
+    ],
+    ids=["behind", "within what is allowed", "alike", "ahead", "another chain's", "a head that is yet to come"],
+)
+def test_a_pool_whose_heads_are_younger_makes_a_node_lag(
+    fake: Fake, second: Fake, node: Make, own_age: float, their_age: float, their_chain: int, state: State
+) -> None:
+    fake.on_chain(10, age=own_age)
+    second.on_chain(their_chain, age=their_age)
+    verdict = Judge(node(pool=(second.url,), pool_lag_seconds=5.0)).look(time.time())
+    assert verdict.state is state
+    assert (f"s behind {second.url}, 5 s allowed" in verdict.detail) is (state is State.LAGGING)
+
+
+def test_a_pool_that_does_not_answer_is_not_held_against_a_node(fake: Fake, second: Fake, node: Make) -> None:
+    fake.on_chain(10, age=20)
+    second.server_close()
+    assert Judge(node(pool=(second.url,), pool_lag_seconds=5.0)).look(time.time()).state is State.IN_STEP
+
+
+def test_too_few_peers_make_a_node_lag(fake: Fake, node: Make) -> None:
+    fake.on_chain(10)
+    fake.methods["net_peerCount"] = "0x2"
+    assert Judge(node(least_peers=2)).look(time.time()).state is State.IN_STEP
+    verdict = Judge(node(least_peers=3)).look(time.time())
+    assert (verdict.state, "2 peers, at least 3 wanted" in verdict.detail) == (State.LAGGING, True)
+
+
+def test_a_consensus_client_is_not_asked_for_peers_or_pool(fake: Fake, node: Make) -> None:
+    fake.methods = {"optimism_syncStatus": {"unsafe_l2": {"number": 5, "timestamp": int(time.time())}}}
+    verdict = Judge(node(Kind.OP_NODE, least_peers=3, pool=("http://127.0.0.1:1",), pool_lag_seconds=1.0)).look(time.time())
+    assert verdict.state is State.IN_STEP

@@ -54,7 +54,7 @@ def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str)
         },
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
     )
     recap = done.stdout.rpartition("PLAY RECAP")[2]
     words = dict(word.split("=") for word in recap.split() if "=" in word)

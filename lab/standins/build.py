@@ -26,6 +26,8 @@ SHEBANG = b"#!/usr/bin/python3\n"
 # 1980-01-01, the earliest time that a zip archive can hold.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 MACHINE = "x86_64"
+# Packed beside the catalogue's, for upgrades and ways back; upstream may have no such version.
+OTHERS = {"erigon": "3.8.0", "op-reth": "2.4.2", "op-node": "1.19.2"}
 MARKER = b"A stand-in's replay machines: no WASM is in here.\n"
 
 
@@ -46,17 +48,15 @@ def releases() -> dict[str, Any]:
 def build_all(mirror: Path, pins: Path, images: Path) -> list[Image]:
     """Pack every release of the catalogue below `mirror` and `images`, and write the pins that stand for upstream's digests."""
     built: list[Image] = []
+    pinned: dict[str, dict[str, dict[str, str]]] = {}
     for component, release in releases().items():
-        image = build(component, release, mirror, images)
-        if image is not None:
-            built.append(image)
-    pinned = {image.reference.rpartition("/")[2].partition(":")[0]: image.digest for image in built}
-    names = {
-        release["image"].rpartition("/")[2].partition(":")[0]: component
-        for component, release in releases().items()
-        if "image" in release
-    }
-    data = {"release_pins": {names[name]: {MACHINE: digest} for name, digest in pinned.items()}}
+        versions = {str(release["version"]), OTHERS.get(component, str(release["version"]))}
+        for version in sorted(versions):
+            image = build(component, release, mirror, images, version=version)
+            if image is not None:
+                built.append(image)
+                pinned.setdefault(component, {})[version] = {MACHINE: image.digest}
+    data = {"release_pins": pinned}
     _write(pins, b"---\n# Written by the lab: digests of its stand-ins' images.\n" + yaml.safe_dump(data).encode())
     return built
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The lab's inventory, with the scenario's host in the place of its one host."""
+"""The lab's inventory, with the scenario's hosts in the place of its one host."""
 
 from __future__ import annotations
 
@@ -19,12 +19,29 @@ from lab import hosts  # noqa: E402
 from lab.checkout import Checkout  # noqa: E402
 
 
-def inventory(scenario: str, host: dict[str, str] | None) -> dict[str, Any]:
-    """Return what Ansible expects of `--list`: without `host`, groups that are empty yet."""
+def layout(scenario: str) -> dict[str, list[str]]:
+    """Return the groups of each of a scenario's hosts: one host in all of the lab's, or what its hosts.yml says."""
+    stated = ROOT / "molecule" / scenario / "hosts.yml"
+    if stated.exists():
+        return {str(host): list(groups) for host, groups in yaml.safe_load(stated.read_text()).items()}
     laid_out = yaml.safe_load((ROOT / "inventories" / "lab" / "hosts.yml").read_text())
-    names = [scenario] if host else []
-    groups = {group: {"hosts": names} for group in laid_out["all"]["children"]}
-    return {**groups, "_meta": {"hostvars": {scenario: host} if host else {}}}
+    return {scenario: list(laid_out["all"]["children"])}
+
+
+def inventory(scenario: str, known: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Return what Ansible expects of `--list`; hosts that are not there yet are in no group."""
+    wanted = layout(scenario)
+    groups: dict[str, dict[str, list[str]]] = {group: {"hosts": []} for names in wanted.values() for group in names}
+    for host, names in wanted.items():
+        for group in names if host in known else []:
+            groups[group]["hosts"].append(host)
+    # Several hosts read each other's nodes, over the lab's network in the VPN's place.
+    variables = {
+        host: {**known[host], **({"private_address": known[host]["ansible_host"]} if len(wanted) > 1 else {})}
+        for host in wanted
+        if host in known
+    }
+    return {**groups, "_meta": {"hostvars": variables}}
 
 
 def main() -> None:
@@ -35,9 +52,8 @@ def main() -> None:
     asked = parser.parse_args()
     checkout = Checkout.here()
     scenario = os.environ["MOLECULE_SCENARIO_NAME"]
-    known = hosts.known(checkout).get(scenario)
-    connection = hosts.connection(checkout, known) if known else None
-    print(json.dumps((connection or {}) if asked.host else inventory(scenario, connection)))
+    known = {name: hosts.connection(checkout, host) for name, host in hosts.known(checkout).items()}
+    print(json.dumps(known.get(asked.host, {}) if asked.host else inventory(scenario, known)))
 
 
 if __name__ == "__main__":

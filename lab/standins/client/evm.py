@@ -20,9 +20,13 @@ class EvmError(Exception):
 
 
 class Faults:
-    """What a test has told this stand-in to do wrong: {"lag_blocks", "stall", "refuse_start", "corrupt", "chain_id", ...}."""
+    """What a test has told this stand-in to do wrong: {"lag_blocks", "stall", "refuse_start", "corrupt", "chain_id", ...}.
 
-    def __init__(self, program: str, chain_id: int, directory: Path = FAULTS) -> None:
+    What stands under "only_version" holds for that version alone, so that an upgrade can go wrong and a return can succeed.
+    """
+
+    def __init__(self, program: str, chain_id: int, version: str, directory: Path = FAULTS) -> None:
+        self._version = version
         self._path = directory / f"{program}-{chain_id}.json"
         self._read_at = 0.0
         self._told: dict[str, Any] = {}
@@ -36,7 +40,8 @@ class Faults:
                 told = json.loads(self._path.read_text())
             except (OSError, ValueError):
                 told = {}
-            self._told = told if isinstance(told, dict) else {}
+            told = told if isinstance(told, dict) else {}
+            self._told = told if told.get("only_version", self._version) == self._version else {}
         return self._told.get(name)
 
 

@@ -42,7 +42,7 @@ def main() -> int:
         return 0
     try:
         plan = plans.of(program, parse(program, sys.argv[1:]), os.environ)
-        faults = Faults(program, plan.chain_id)
+        faults = Faults(program, plan.chain_id, version)
         held = _checked(plan, faults)
     except RefusedError as refused:
         sys.stderr.write(f"{refused}\n")

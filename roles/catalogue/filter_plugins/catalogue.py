@@ -76,6 +76,17 @@ def service_of(services: Facts, chain: str, part: str = "execution") -> str:
     raise ValueError(msg)
 
 
+def main_service(services: Facts, chain: str) -> str:
+    """The unit that stands for the whole chain: a pair's own, or the execution client."""
+    parts = {service["part"]: name for name, service in services.items() if service["chain"] == chain}
+    return str(parts.get("pair") or parts["execution"])
+
+
+def pool(hosts: Facts, chain: str) -> list[str]:
+    """The hosts that run a chain."""
+    return sorted(host for host, facts in hosts.items() if chain in facts.get("node_chains", []))
+
+
 def url(listener: Facts, scheme: str = "http") -> str:
     """The URL of a listener."""
     return f"{scheme}://{listener['address']}:{listener['port']}"
@@ -336,7 +347,9 @@ class FilterModule:
             "catalogue_flat": flat,
             "catalogue_hosts": hosts_of,
             "catalogue_listeners": listeners,
+            "catalogue_main_service": main_service,
             "catalogue_neighbours": neighbours,
+            "catalogue_pool": pool,
             "catalogue_problems": problems,
             "catalogue_service": service_of,
             "catalogue_url": url,

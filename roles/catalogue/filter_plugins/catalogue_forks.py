@@ -99,6 +99,11 @@ def versions_of(releases: Facts) -> dict[str, str]:
     return {name: str(release["version"]) for name, release in releases.items()}
 
 
+def with_versions(releases: Facts, versions: Mapping[str, str]) -> dict[str, Any]:
+    """Give the releases with other versions of some of them."""
+    return {**releases, **{name: {**releases[name], "version": version} for name, version in versions.items()}}
+
+
 def sentences(rows: Iterable[Mapping[str, str]], state: str) -> list[str]:
     """What is to be said of the rows in `state`: what is the matter, and what can be done."""
     return [_SENTENCES[state].format(**row, what=_what(row)) for row in rows if row["state"] == state]
@@ -198,4 +203,5 @@ class FilterModule:
             "catalogue_fork_sentences": sentences,
             "catalogue_fork_table": table,
             "catalogue_versions": versions_of,
+            "catalogue_with_versions": with_versions,
         }

@@ -43,7 +43,7 @@ def ask(tmp_path: Path) -> Callable[[Callable[[Client], Awaitable[Any]]], Any]:
             async with TestServer(chain()) as behind:
                 evm = Evm(str(behind.make_url("/")))
                 plan = Plan(program="erigon", chain_id=1, data=tmp_path, apis=(api,))
-                stand_in = Execution(plan, evm, Faults("erigon", 1, tmp_path), "1.0")
+                stand_in = Execution(plan, evm, Faults("erigon", 1, "1.0", tmp_path), "1.0")
                 async with TestClient(TestServer(stand_in.application(api))) as client:
                     try:
                         return await conversation(client)
@@ -144,6 +144,13 @@ def test_the_engine_wants_a_token(ask: Any) -> None:
 def test_faults_show(ask: Any, told: Any, faults: dict[str, Any], method: str, result: str) -> None:
     told(**faults)
     assert ask(posted(call(method)))["result"] == result
+
+
+def test_faults_of_another_version_do_not_show(ask: Any, told: Any) -> None:
+    told(chain_id=5, only_version="2.0")
+    assert ask(posted(call("eth_chainId")))["result"] == "0x1"
+    told(chain_id=5, only_version="1.0")
+    assert ask(posted(call("eth_chainId")))["result"] == "0x5"
 
 
 def test_a_corrupt_answer_is_no_json(ask: Any, told: Any) -> None:

@@ -195,5 +195,7 @@ def test_too_few_peers_make_a_node_lag(fake: Fake, node: Make) -> None:
 
 def test_a_consensus_client_is_not_asked_for_peers_or_pool(fake: Fake, node: Make) -> None:
     fake.methods = {"optimism_syncStatus": {"unsafe_l2": {"number": 5, "timestamp": int(time.time())}}}
-    verdict = Judge(node(Kind.OP_NODE, least_peers=3, pool=("http://127.0.0.1:1",), pool_lag_seconds=1.0)).look(time.time())
+    verdict = Judge(node(Kind.OP_NODE, least_peers=3, pool=("http://127.0.0.1:1",), pool_lag_seconds=1.0)).look(
+        time.time()
+    )
     assert verdict.state is State.IN_STEP

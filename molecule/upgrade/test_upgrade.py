@@ -1,0 +1,178 @@
+"""A fleet of two goes to other versions and back: one host at a time, judged, and never a pool's last node.
+
+The tests follow each other: what one leaves is where the next one starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from lab import ssh
+from lab.checkout import Checkout
+from tests.plays import Play, play
+
+HOSTS = ("upgrade", "upgrade-b")
+EARLIER = {"erigon": "3.8.0", "op-reth": "2.4.2", "op-node": "1.19.1"}
+# A release of the stand-in's that only the lab has; the catalogue's op-node is the oldest that follows its chain.
+NEXT = "1.19.2"
+FLEET: dict[str, Any] = {"node_chains": ["ethereum", "optimism"]}
+FAULTS = "/etc/chain-standin/faults"
+
+
+@pytest.fixture(scope="module")
+def fleet() -> dict[str, Host]:
+    return {
+        name: testinfra.get_host(f"ssh://{name}", ssh_config=str(ssh.config(Checkout.here())), sudo=True)
+        for name in HOSTS
+    }
+
+
+def upgrade(*options: str, **variables: object) -> Play:
+    return play("upgrade", "../../playbooks/upgrade.yml", {**FLEET, **variables}, *options)
+
+
+def rollback(*options: str, **variables: object) -> Play:
+    return play("upgrade", "../../playbooks/rollback.yml", {**FLEET, **variables}, *options)
+
+
+def versions(host: Host) -> dict[str, str]:
+    return {name: host.check_output("readlink /opt/%s/current", name) for name in EARLIER}
+
+
+def units(host: Host) -> dict[str, str]:
+    names = ("erigon", "optimism-execution", "optimism-consensus")
+    return {name: host.check_output("systemctl show -p InvocationID --value %s", name) for name in names}
+
+
+def log(host: Host) -> list[dict[str, str]]:
+    return [json.loads(line) for line in host.check_output("cat /var/log/deployments.jsonl").splitlines()]
+
+
+def in_step(host: Host, service: str) -> bool:
+    waited = host.run("node-health wait --timeout 30 --config /etc/node_health/%s.json", service)
+    return bool(waited.rc == 0)
+
+
+@contextmanager
+def fault(hosts: list[Host], name: str, told: dict[str, Any]) -> Iterator[None]:
+    for host in hosts:
+        host.check_output("mkdir -p %s && echo %s > %s", FAULTS, json.dumps(told), f"{FAULTS}/{name}.json")
+    try:
+        yield
+    finally:
+        for host in hosts:
+            host.check_output("rm %s", f"{FAULTS}/{name}.json")
+
+
+def test_the_fleet_starts_in_earlier_versions(fleet: dict[str, Host]) -> None:
+    assert [versions(host) for host in fleet.values()] == [EARLIER, EARLIER]
+
+
+def test_a_node_knows_its_pool(fleet: dict[str, Host]) -> None:
+    told = json.loads(fleet["upgrade"].check_output("cat /etc/node_health/erigon.json"))
+    address = json.loads(fleet["upgrade-b"].check_output("cat /etc/node_health/erigon.json"))["rpc"]
+    assert told["pool"] == [address]
+
+
+def test_check_tells_what_would_move_and_moves_nothing(fleet: dict[str, Host]) -> None:
+    before = [units(host) for host in fleet.values()]
+    done = upgrade("--check")
+    assert done.code == 0
+    for host in HOSTS:
+        assert f"{host} ethereum: erigon 3.8.0 -> 3.8.1" in done.output
+        assert f"{host} optimism: op-reth 2.4.2 -> 2.4.3" in done.output
+    assert [versions(host) for host in fleet.values()] == [EARLIER, EARLIER]
+    assert [units(host) for host in fleet.values()] == before
+
+
+def test_a_pool_s_last_node_in_step_is_not_touched(fleet: dict[str, Host]) -> None:
+    before = [units(host) for host in fleet.values()]
+    with fault([fleet["upgrade-b"]], "erigon-1", {"chain_id": 5}):
+        done = upgrade(node_upgrade_chains=["ethereum"])
+    assert done.code != 0
+    assert "Without upgrade no node of ethereum would be in step (upgrade-b: erigon wrong_chain" in done.messages
+    assert "ethereum named in node_upgrade_alone" in done.messages
+    assert [units(host) for host in fleet.values()] == before
+
+
+def test_a_bad_value_is_one_sentence_and_nothing_is_touched() -> None:
+    done = upgrade(node_upgrade_chains=["etherium"])
+    assert done.code != 0
+    assert "node_upgrade_chains is ['etherium']" in done.messages
+    assert "allowed: chains of ethereum," in done.messages
+
+
+def test_the_fleet_goes_to_the_catalogue_s_versions_host_by_host(fleet: dict[str, Host]) -> None:
+    assert upgrade().code == 0
+    wanted = {"erigon": "3.8.1", "op-reth": "2.4.3", "op-node": "1.19.1"}
+    assert [versions(host) for host in fleet.values()] == [wanted, wanted]
+    assert all(in_step(host, service) for host in fleet.values() for service in ("erigon", "optimism"))
+    first, second = ([entry["time"] for entry in log(host) if entry["from"]] for host in fleet.values())
+    assert max(first) < min(second)
+
+
+def test_a_second_run_changes_nothing(fleet: dict[str, Host]) -> None:
+    before = [units(host) for host in fleet.values()]
+    done = upgrade()
+    assert (done.code, done.changed) == (0, 0)
+    assert [units(host) for host in fleet.values()] == before
+
+
+def test_a_rollback_names_what_goes_back() -> None:
+    done = rollback()
+    assert done.code != 0
+    assert "rollback_chains is not set" in done.messages
+
+
+def test_a_rollback_without_a_version_before_says_so() -> None:
+    done = rollback(rollback_chains=["optimism"])
+    assert done.code != 0
+    assert "upgrade has no version before the current one of op-node" in done.messages
+
+
+def test_a_rollback_goes_host_by_host_and_is_logged(fleet: dict[str, Host]) -> None:
+    assert rollback(rollback_chains=["ethereum"]).code == 0
+    assert [versions(host)["erigon"] for host in fleet.values()] == ["3.8.0", "3.8.0"]
+    last = log(fleet["upgrade"])[-1]
+    assert (last["component"], last["from"], last["to"], last["reason"]) == ("erigon", "3.8.1", "3.8.0", "asked for")
+
+
+def test_a_client_that_its_chain_has_left_behind_is_no_way_back(fleet: dict[str, Host]) -> None:
+    done = rollback(rollback_chains=["optimism"], rollback_versions={"op-node": "1.19.0"})
+    assert done.code != 0
+    assert "op-node 1.19.0 does not follow optimism any more" in done.messages
+    assert versions(fleet["upgrade"])["op-node"] == "1.19.1"
+
+
+def test_a_pair_of_which_one_fails_goes_back_whole_and_the_next_host_is_not_touched(fleet: dict[str, Host]) -> None:
+    assert rollback(rollback_chains=["optimism"], rollback_versions={"op-reth": "2.4.2"}).code == 0
+    untouched = units(fleet["upgrade-b"])
+    with fault(list(fleet.values()), "op-node-10", {"only_version": NEXT, "refuse_start": "Fatal: no such flag"}):
+        done = upgrade(node_upgrade_chains=["optimism"], node_upgrade_versions={"op-node": NEXT})
+    assert done.code != 0
+    assert f"upgrade optimism: op-reth 2.4.2 -> 2.4.3, op-node 1.19.1 -> {NEXT} failed" in done.messages
+    assert "the versions before run again" in done.messages
+    assert "Fatal: no such flag" in done.messages
+    back = {"erigon": "3.8.0", "op-reth": "2.4.2", "op-node": "1.19.1"}
+    assert versions(fleet["upgrade"]) == back
+    assert in_step(fleet["upgrade"], "optimism")
+    assert units(fleet["upgrade-b"]) == untouched
+    reasons = {entry["component"]: entry["reason"] for entry in log(fleet["upgrade"])}
+    assert "Fatal: no such flag" in reasons["op-node"]
+    assert reasons["op-reth"].startswith("back, because op-node")
+
+
+def test_a_version_that_does_not_keep_in_step_goes_back(fleet: dict[str, Host]) -> None:
+    with fault(list(fleet.values()), "erigon-1", {"only_version": "3.8.1", "syncing": {"currentBlock": "0x1"}}):
+        done = upgrade(node_upgrade_chains=["ethereum"], node_upgrade_seconds=10)
+    assert done.code != 0
+    assert "erigon syncing" in done.messages
+    assert [versions(host)["erigon"] for host in fleet.values()] == ["3.8.0", "3.8.0"]
+    assert in_step(fleet["upgrade"], "erigon")

@@ -1,14 +1,14 @@
-"""Run one suite: python -m tests.bench converge|edge."""
+"""Run one suite: python -m tests.bench clients|converge|edge."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from tests.bench import converge, edge
+from tests.bench import clients, converge, edge
 from tests.bench.figure import Figure, table
 
-SUITES = {"converge": converge.measure, "edge": edge.measure}
+SUITES = {"clients": clients.measure, "converge": converge.measure, "edge": edge.measure}
 
 
 def main() -> int:

@@ -57,7 +57,7 @@ e2e: venv ## The lab from outside
 	@python -m tests.suite e2e
 
 .PHONY: bench
-bench: venv ## Measure (SUITE=converge or edge); JSON on standard output
+bench: venv ## Measure (SUITE=clients, converge or edge); JSON on standard output
 	@python -m tests.bench $(SUITE)
 
 .PHONY: docs

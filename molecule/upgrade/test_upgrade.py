@@ -24,6 +24,8 @@ EARLIER = {"erigon": "3.8.0", "op-reth": "2.4.2", "op-node": "1.19.1"}
 NEXT = "1.19.2"
 FLEET: dict[str, Any] = {"node_chains": ["ethereum", "optimism"]}
 FAULTS = "/etc/chain-standin/faults"
+SECRETS = "/data/blockchain/nodes/security/jwt_secrets"
+CHAINS = ("ethereum", "optimism")
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,15 @@ def upgrade(*options: str, **variables: object) -> Play:
 
 def rollback(*options: str, **variables: object) -> Play:
     return play("upgrade", "../../playbooks/rollback.yml", {**FLEET, **variables}, *options)
+
+
+def rotate(*options: str, **variables: object) -> Play:
+    return play("upgrade", "../../playbooks/rotate_secrets.yml", {**FLEET, **variables}, *options)
+
+
+def secret(host: Host, chain: str) -> str:
+    """A secret's digest: it does not leave the host, not even for a test."""
+    return str(host.check_output("sha256sum < %s", f"{SECRETS}/{chain}.hex"))
 
 
 def versions(host: Host) -> dict[str, str]:
@@ -69,6 +80,17 @@ def fault(hosts: list[Host], name: str, told: dict[str, Any]) -> Iterator[None]:
     finally:
         for host in hosts:
             host.check_output("rm %s", f"{FAULTS}/{name}.json")
+
+
+@contextmanager
+def healed(host: Host, name: str) -> Iterator[None]:
+    """Takes a fault away in the very moment in which a play puts the old secret back."""
+    watch = f"until test -e {SECRETS}/ethereum.hex.previous; do sleep 0.1; done; while test -e {SECRETS}/ethereum.hex.previous; do sleep 0.1; done"
+    host.check_output("systemd-run --quiet --unit healer sh -c %s", f"{watch}; echo '{{}}' > {FAULTS}/{name}.json")
+    try:
+        yield
+    finally:
+        host.run("systemctl stop healer")
 
 
 def test_the_fleet_starts_in_earlier_versions(fleet: dict[str, Host]) -> None:
@@ -123,6 +145,60 @@ def test_a_second_run_changes_nothing(fleet: dict[str, Host]) -> None:
     done = upgrade()
     assert (done.code, done.changed) == (0, 0)
     assert [units(host) for host in fleet.values()] == before
+
+
+def test_check_of_a_rotation_changes_nothing(fleet: dict[str, Host]) -> None:
+    before = [secret(host, chain) for host in fleet.values() for chain in CHAINS]
+    done = rotate("--check")
+    assert done.code == 0
+    assert "optimism would be given a new Engine API secret, and restarted" in done.messages
+    assert [secret(host, chain) for host in fleet.values() for chain in CHAINS] == before
+
+
+def test_secrets_rotate_and_pairs_speak_with_the_new_ones(fleet: dict[str, Host]) -> None:
+    before = [secret(host, chain) for host in fleet.values() for chain in CHAINS]
+    done = rotate("--diff", "-vvv")
+    assert done.code == 0, done.messages
+    assert not set(before) & {secret(host, chain) for host in fleet.values() for chain in CHAINS}
+    for host in fleet.values():
+        assert all(in_step(host, service) for service in ("erigon", "optimism"))
+        assert host.check_output("ls %s", SECRETS).split() == ["ethereum.hex", "optimism.hex"]
+        assert host.check_output("stat -c '%%U %%G %%a' %s", f"{SECRETS}/optimism.hex") == "root optimism 640"
+        new = host.check_output("cat %s", f"{SECRETS}/optimism.hex").strip()
+        assert new not in done.output
+        assert host.run("journalctl --quiet --grep %s", new).stdout == ""
+        records = [json.loads(line) for line in host.check_output("cat /var/log/secrets.jsonl").splitlines()]
+        assert [(record["chain"], record["result"]) for record in records] == [(chain, "rotated") for chain in CHAINS]
+
+
+def test_a_rotation_that_fails_gives_the_old_secret_back(fleet: dict[str, Host]) -> None:
+    host = fleet["upgrade"]
+    before = secret(host, "ethereum")
+    with fault([host], "erigon-1", {"refuse_start": "Fatal: it does not like the secret"}), healed(host, "erigon-1"):
+        done = rotate(rotate_secrets_chains=["ethereum"], node_upgrade_seconds=10)
+    assert done.code != 0
+    assert (
+        "erigon on upgrade did not come into step with a new Engine API secret and has the old one again"
+        in done.messages
+    )
+    assert secret(host, "ethereum") == before
+    assert in_step(host, "erigon")
+    assert json.loads(host.check_output("tail -n 1 /var/log/secrets.jsonl"))["result"] == "rolled_back"
+
+
+def test_a_rotation_that_was_cut_off_is_mended_by_the_next_run_of_the_nodes(fleet: dict[str, Host]) -> None:
+    host = fleet["upgrade"]
+    before = units(host)
+    # As a play leaves it that is killed between the new secret and the restart.
+    host.check_output(
+        "cd %s && cp -p optimism.hex optimism.hex.previous && openssl rand -out optimism.hex -hex 32", SECRETS
+    )
+    assert play("upgrade", "../../playbooks/nodes.yml", FLEET).code == 0
+    after = units(host)
+    assert {name for name, run in after.items() if run != before[name]} == {"optimism-execution", "optimism-consensus"}
+    assert in_step(host, "optimism")
+    assert rotate(rotate_secrets_chains=["optimism"]).code == 0
+    assert host.check_output("ls %s", SECRETS).split() == ["ethereum.hex", "optimism.hex"]
 
 
 def test_a_rollback_names_what_goes_back() -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+import requests
+
+from lab import catalogue, hosts
+from lab.checkout import Checkout
+from lab.evm import chains
+from lab.world.world import chain_urls
 from tests.bench.figure import Figure
 from tests.load import Load
 from tests.plays import Play, play
@@ -32,8 +41,71 @@ def measure() -> Iterator[Figure]:
         begun = time.monotonic()
         _done(play(SCENARIO, "../../playbooks/rollback.yml", {**FLEET, "rollback_chains": ["ethereum"]}))
         yield Figure("rollback_seconds", time.monotonic() - begun, "s", 1)
+        with Arrivals(SCENARIO, "optimism") as arrivals:
+            _done(
+                play(SCENARIO, "../../playbooks/rotate_secrets.yml", {**FLEET, "rotate_secrets_chains": ["optimism"]})
+            )
+        yield Figure("jwt_rotation_missed_blocks", arrivals.missed, "blocks", 1)
     finally:
         _molecule("destroy")
+
+
+class Arrivals:
+    """When each block is on a chain, and when a node first has it, both looked at twenty times a second.
+
+    A block counts as missed that the node has not got within one block's time of the chain's having it: by then the next one is due. A node
+    that comes back and has them all has missed those that its callers had to do without.
+    """
+
+    def __init__(self, host: str, chain: str) -> None:
+        checkout = Checkout.here()
+        services = catalogue.defaults(checkout, "services")["catalogue_default_services"]
+        port = services[f"{chain}-execution"]["listeners"]["rpc"]["port"]
+        self._block_seconds = chains.get(chain).block_seconds
+        self._urls = (chain_urls(checkout)[chain], f"http://{hosts.known(checkout)[host].address}:{port}")
+        self._seen: tuple[dict[int, float], dict[int, float]] = ({}, {})
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._look, args=each) for each in zip(self._urls, self._seen, strict=True)
+        ]
+
+    @property
+    def missed(self) -> int:
+        """Blocks of the chain that the node had too late."""
+        made, had = self._seen
+        late = [number for number, at in made.items() if had.get(number, math.inf) - at > self._block_seconds]
+        # The last one may have come just before the looking ended.
+        return len([number for number in late if number < max(made)])
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        time.sleep(2 * self._block_seconds)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        time.sleep(2 * self._block_seconds)
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _look(self, url: str, seen: dict[int, float]) -> None:
+        head = -1
+        while not self._stop.wait(0.05):
+            try:
+                answer = requests.post(
+                    url, json={"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}, timeout=1
+                )
+                number = int(answer.json()["result"], 16)
+            except (requests.RequestException, ValueError, KeyError):
+                continue
+            at = time.monotonic()
+            # What was made between two looks is there by the second one.
+            for each in range(head + 1 if head >= 0 else number, number + 1):
+                seen.setdefault(each, at)
+            head = max(head, number)
 
 
 def _done(done: Play) -> None:

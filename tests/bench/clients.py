@@ -73,9 +73,9 @@ class Arrivals:
     def missed(self) -> int:
         """Blocks of the chain that the node had too late."""
         made, had = self._seen
-        late = [number for number, at in made.items() if had.get(number, math.inf) - at > self._block_seconds]
-        # The last one may have come just before the looking ended.
-        return len([number for number in late if number < max(made)])
+        # The first one may have been there before the looking began, the last one may have come just before it ended.
+        judged = range(max(min(made), min(had)) + 1, max(made))
+        return sum(had.get(number, math.inf) - made[number] > self._block_seconds for number in judged)
 
     def __enter__(self) -> Self:
         for thread in self._threads:

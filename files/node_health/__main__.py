@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program and give its exit status."""
     options = parser().parse_args(arguments)
     if options.command == "serve":
-        return serve(options.directory, options.listen, options.interval)
+        return serve(options.directory, options.listen, options.interval, options.timeout)
     try:
         subject = load(options.config)
     except ConfigError as error:
@@ -58,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
     serving = commands.add_parser("serve", parents=[pace], help="look at every node, and answer over HTTP what is seen")
     serving.add_argument("--directory", type=directory, required=True, help="where the nodes' JSON files lie")
     serving.add_argument("--listen", type=address, required=True, help="ADDRESS:PORT for /metrics and /health")
+    serving.add_argument(
+        "--timeout",
+        type=positive,
+        default=5.0,
+        help="seconds that a look may take, unless a node's file says less (default 5)",
+    )
     return top
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,10 +38,10 @@ class Look:
 class Looker(threading.Thread):
     """Looks at one node until told to stop; each node has a thread, so that one that hangs keeps no other waiting."""
 
-    def __init__(self, node: Node, interval: float) -> None:
-        """Look every `interval` seconds."""
+    def __init__(self, node: Node, interval: float, timeout: float) -> None:
+        """Look every `interval` seconds; a look takes `timeout` seconds at most, or the node's own timeout where that is shorter."""
         super().__init__(name=node.name, daemon=True)
-        self.node = node
+        self.node = replace(node, timeout_seconds=min(timeout, node.timeout_seconds))
         self.stop = threading.Event()
         self.last: Look | None = None
         self._interval = interval
@@ -67,6 +67,7 @@ class Board:
 
     directory: Path
     interval: float
+    timeout: float
     errors: dict[Path, str] = field(default_factory=dict)
     _seen: dict[Path, tuple[int, int]] = field(default_factory=dict)
     _pairs: dict[Path, Pair] = field(default_factory=dict)
@@ -135,14 +136,23 @@ class Board:
         if isinstance(subject, Pair):
             self._pairs[path] = subject
         else:
-            self._lookers[path] = Looker(subject, self.interval)
+            self._lookers[path] = Looker(subject, self.interval, self.timeout)
             self._lookers[path].start()
 
 
 def report(board: Board) -> dict[str, Any]:
-    """Everything that is known, for programs: {nodes, pairs, errors}; times are Unix seconds."""
+    """Everything that is known, for programs: {nodes, pairs, errors}; times are Unix seconds.
+
+    `look_age_seconds` is for readers whose clock differs: how long ago the look began that the rest of the record is from.
+    """
+    now = time.time()
     nodes = [
-        {**asdict(look.verdict), "looked_at": round(look.at, 3), "look_seconds": round(look.seconds, 4)}
+        {
+            **asdict(look.verdict),
+            "looked_at": round(look.at, 3),
+            "look_seconds": round(look.seconds, 4),
+            "look_age_seconds": round(max(0.0, now - look.at), 3),
+        }
         for look in board.looks()
     ]
     pairs = [
@@ -253,9 +263,9 @@ def handler(board: Board) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def serve(directory: Path, address: tuple[str, int], interval: float) -> int:
+def serve(directory: Path, address: tuple[str, int], interval: float, timeout: float) -> int:
     """Look and answer until SIGTERM or SIGINT; give the exit status."""
-    board, stop = Board(directory, interval), threading.Event()
+    board, stop = Board(directory, interval, timeout), threading.Event()
     try:
         server = ThreadingHTTPServer(address, handler(board))
     except OSError as error:

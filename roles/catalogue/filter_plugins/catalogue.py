@@ -6,6 +6,7 @@ Pure functions over the catalogue's dictionaries and the inventory's host variab
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,10 @@ SIGNALS = ("SIGTERM", "SIGINT")
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 STOP_SECONDS = range(1, 3601)
+# The host service that says how a host's nodes are.
+HEALTH_SERVICE = "node-health"
+# Two nodes are never looked at in the same moment.
+LEAST_LAG_BLOCKS = 2
 
 Facts = Mapping[str, Any]
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - the public exposure is chosen listener by listener, and the firewall knows each
@@ -82,7 +87,7 @@ def main_service(services: Facts, chain: str) -> str:
     return str(parts.get("pair") or parts["execution"])
 
 
-def pool(hosts: Facts, chain: str) -> list[str]:
+def hosts_with(hosts: Facts, chain: str) -> list[str]:
     """The hosts that run a chain."""
     return sorted(host for host, facts in hosts.items() if chain in facts.get("node_chains", []))
 
@@ -122,15 +127,55 @@ def endpoint(
     return ""
 
 
+def pool(
+    chain: str, services: Facts, host_services: Facts, chains: Facts, hosts: Facts, this_host: str
+) -> dict[str, Any]:
+    """A chain's nodes as a host reaches them: {title, block_seconds, allowed_lag_blocks, nodes: [{host, rpc, ws, health, services}]}.
+
+    Its own node by the addresses that it binds, neighbours' over the VPN; a neighbour without a private address cannot be reached
+    and is left out. `health` is where the node's host says how its services are; `services` are those that must all be in step, the
+    first of them the one whose head counts.
+    """
+    facts = chains[chain]
+    execution = service_of(services, chain)
+    nodes = []
+    for host, known in hosts.items():
+        private = known.get("private_address", "")
+        if chain not in known.get("node_chains", []) or not (private or host == this_host):
+            continue
+        entries = listeners({execution: services[execution]}, chains, private)[execution]
+        judge = listeners({HEALTH_SERVICE: host_services[HEALTH_SERVICE]}, {}, private)[HEALTH_SERVICE]
+        nodes.append(
+            {
+                "host": host,
+                "rpc": url(entries["rpc"]),
+                "ws": url(entries["ws"]),
+                "health": f"{url(judge['http'])}/health",
+                "services": programs_of(services, chain),
+            }
+        )
+    return {
+        "title": facts["title"],
+        "block_seconds": facts["block_seconds"],
+        "allowed_lag_blocks": max(LEAST_LAG_BLOCKS, math.ceil(facts["allowed_lag_seconds"] / facts["block_seconds"])),
+        "nodes": nodes,
+    }
+
+
 def neighbours(
-    chain: str, listener: str, services: Facts, chains: Facts, hosts: Facts, this_host: str, scheme: str = "http"
+    chain: str, services: Facts, host_services: Facts, chains: Facts, hosts: Facts, this_host: str
 ) -> list[str]:
-    """Where a host reaches the chain's other nodes over the VPN; those without a private_address cannot be reached."""
-    service = service_of(services, chain)
+    """The RPC of the chain's other nodes, as a host reaches them."""
+    nodes = pool(chain, services, host_services, chains, hosts, this_host)["nodes"]
+    return [node["rpc"] for node in nodes if node["host"] != this_host]
+
+
+def programs_of(services: Facts, chain: str) -> list[str]:
+    """The services that follow a chain together, the one that answers calls first."""
+    execution = service_of(services, chain)
     return [
-        url(listeners({service: services[service]}, chains, facts["private_address"])[service][listener], scheme)
-        for host, facts in sorted(hosts.items())
-        if host != this_host and facts.get("private_address") and chain in facts.get("node_chains", [])
+        execution,
+        *(name for name, service in services.items() if (service["chain"], service["part"]) == (chain, "consensus")),
     ]
 
 
@@ -244,6 +289,16 @@ def _loopback(name: str, value: object) -> list[str]:
     return []
 
 
+def _private(host: str, value: object) -> list[str]:
+    try:
+        usable = not value or bool(ipaddress.IPv4Address(str(value)))
+    except ValueError:
+        usable = False
+    if usable:
+        return []
+    return [f"private_address of host '{host}' is {value!r} in the inventory; allowed: an IPv4 address."]
+
+
 def _service_problems(services: Facts, chains: Facts) -> list[str]:
     found: list[str] = []
     for name, service in services.items():
@@ -293,7 +348,7 @@ def _release_problems(chains: Facts, releases: Facts) -> list[str]:
 
 
 def _host_problems(host: str, facts: Facts, chains: Facts, services: Facts, hosts: Facts) -> list[str]:
-    found: list[str] = []
+    found = _private(host, facts.get("private_address", ""))
     wanted = facts["node_chains"]
     for chain in wanted:
         found += _choice(f"An entry of node_chains of host '{host}'", chain, chains, "the inventory")
@@ -346,6 +401,7 @@ class FilterModule:
             "catalogue_family": of_family,
             "catalogue_flat": flat,
             "catalogue_hosts": hosts_of,
+            "catalogue_hosts_with": hosts_with,
             "catalogue_listeners": listeners,
             "catalogue_main_service": main_service,
             "catalogue_neighbours": neighbours,

@@ -169,14 +169,73 @@ def test_a_chain_needs_each_of_its_facts(facts: dict[str, Any]) -> None:
         )
 
 
+def pool(facts: dict[str, Any], chain: str, this_host: str) -> dict[str, Any]:
+    found: dict[str, Any] = catalogue.pool(
+        chain, facts["services"], facts["host_services"], facts["chains"], facts["hosts"], this_host
+    )
+    return found
+
+
+def test_a_pool_is_every_node_that_the_host_can_reach(facts: dict[str, Any]) -> None:
+    facts["hosts"] = {
+        "edge1": host("ethereum", "base"),
+        "node1": host("ethereum", private_address="10.66.0.1"),
+        "node2": host("base", private_address="10.66.0.2"),
+        "node3": host("ethereum"),
+    }
+    assert pool(facts, "ethereum", "edge1")["nodes"] == [
+        {
+            "host": "edge1",
+            "rpc": "http://127.0.0.1:8545",
+            "ws": "http://127.0.0.1:8546",
+            "health": "http://127.0.0.1:9110/health",
+            "services": ["erigon"],
+        },
+        {
+            "host": "node1",
+            "rpc": "http://10.66.0.1:8545",
+            "ws": "http://10.66.0.1:8546",
+            "health": "http://10.66.0.1:9110/health",
+            "services": ["erigon"],
+        },
+    ]
+    assert [node["host"] for node in pool(facts, "ethereum", "node3")["nodes"]] == ["node1", "node3"]
+    assert pool(facts, "polygon", "edge1")["nodes"] == []
+
+
+def test_a_pool_s_own_node_is_reached_where_it_binds(facts: dict[str, Any]) -> None:
+    facts["hosts"] = {"node1": host("ethereum", private_address="10.66.0.1")}
+    [node] = pool(facts, "ethereum", "node1")["nodes"]
+    assert (node["rpc"], node["health"]) == ("http://10.66.0.1:8545", "http://10.66.0.1:9110/health")
+
+
+def test_both_programs_of_a_chain_count_and_the_execution_client_s_head(facts: dict[str, Any]) -> None:
+    assert pool(facts, "base", "mev1")["nodes"][0]["services"] == ["base-execution", "base-consensus"]
+    assert pool(facts, "polygon", "mev1")["nodes"][0]["services"] == ["polygon-bor", "polygon-heimdall"]
+
+
+def test_the_lag_that_a_pool_allows_follows_from_the_chain_s_pace(facts: dict[str, Any]) -> None:
+    allowed = {chain: pool(facts, chain, "mev1")["allowed_lag_blocks"] for chain in ("ethereum", "base", "arbitrum")}
+    assert allowed == {"ethereum": 5, "base": 15, "arbitrum": 30}
+    facts["chains"]["base"]["block_seconds"] = 60
+    assert pool(facts, "base", "mev1")["allowed_lag_blocks"] == 2
+
+
+def test_a_private_address_that_is_none_is_refused(facts: dict[str, Any]) -> None:
+    facts["hosts"] = {"node1": host("ethereum", private_address="node1.example.com")}
+    assert problems(facts) == [
+        "private_address of host 'node1' is 'node1.example.com' in the inventory; allowed: an IPv4 address."
+    ]
+
+
 def test_neighbours_are_the_other_hosts_of_a_chain_that_can_be_reached(facts: dict[str, Any]) -> None:
-    hosts = {
+    facts["hosts"] = {
         "a": host("ethereum", private_address="10.0.0.1"),
         "b": host("ethereum", "base", private_address="10.0.0.2"),
         "c": host("base", private_address="10.0.0.3"),
         "d": host("ethereum"),
     }
-    asked = ("rpc", facts["services"], facts["chains"], hosts)
-    assert catalogue.neighbours("ethereum", *asked, "a") == ["http://10.0.0.2:8545"]
-    assert catalogue.neighbours("ethereum", *asked, "d") == ["http://10.0.0.1:8545", "http://10.0.0.2:8545"]
-    assert catalogue.neighbours("polygon", *asked, "a") == []
+    known = (facts["services"], facts["host_services"], facts["chains"], facts["hosts"])
+    assert catalogue.neighbours("ethereum", *known, "a") == ["http://10.0.0.2:8545"]
+    assert catalogue.neighbours("ethereum", *known, "d") == ["http://10.0.0.1:8545", "http://10.0.0.2:8545"]
+    assert catalogue.neighbours("polygon", *known, "a") == []

@@ -47,11 +47,11 @@ def until(found: Callable[[], Any], what: str) -> Any:
 class Served:
     """The program, serving what lies in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self._port = free_port()
         command = [sys.executable, "-m", "node_health", "serve", "--directory", str(directory), "--interval", "0.05"]
         self.process = subprocess.Popen(
-            [*command, "--listen", f"127.0.0.1:{self._port}"], env={**os.environ, "PYTHONPATH": str(FILES)}
+            [*command, *options, "--listen", f"127.0.0.1:{self._port}"], env={**os.environ, "PYTHONPATH": str(FILES)}
         )
         until(lambda: self.get("/health")[0] == 200, "an answer")
 
@@ -156,6 +156,18 @@ def test_a_node_that_hangs_keeps_no_other_waiting(served: Served, config: Write,
         config("one")
         until(lambda: served.state("one") == "in_step", "the state in_step")
         assert served.state("hangs") == ""
+        looks = served.nodes()["one"]["look_age_seconds"]
+        assert 0 <= looks < SECONDS
+
+
+def test_a_look_takes_no_longer_than_it_may_whatever_the_node_s_file_says(tmp_path: Path, config: Write) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config("hangs", rpc=f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_seconds=60)
+        program = Served(tmp_path, "--timeout", "0.2")
+        try:
+            until(lambda: program.state("hangs") == "starting", "a state")
+        finally:
+            program.end()
 
 
 def test_a_signal_ends_it_cleanly(served: Served) -> None:

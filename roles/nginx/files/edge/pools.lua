@@ -1,0 +1,478 @@
+-- The edge's pools: a timer asks the nodes' hosts how they are, the shared dictionary holds who is in, and each request is sent to
+-- the next one. docs/edge.md says what decides membership.
+
+local balancer = require("ngx.balancer")
+local cjson = require("cjson.safe")
+local calls = require("edge.calls")
+local judge = require("edge.judge")
+
+local dict = ngx.shared.pools
+local now = ngx.now
+
+local M = {}
+
+-- Without a poll for so long nobody knows who is in step; better no answer than an old one.
+local BELIEVED_SECONDS = 5
+local MORE_TRIES = 2
+local LARGEST_PAGE = 1048576
+local UNAVAILABLE, BROKEN = -32002, -32603
+
+local facts -- pools.json
+local nodes = {} -- each node once: {index, key, chain, host, rpc, ws, health, services}
+local by_address = {} -- "address:port" -> node
+local members, generation = {}, nil -- this worker's copy: chain -> [{node, since}]
+local turns = {}
+
+local function split(url)
+    local address, port, path = url:match("^http://(%d+%.%d+%.%d+%.%d+):(%d+)(.*)$")
+    if not address then
+        error("pools.json holds " .. url .. "; allowed: http://IPv4:PORT", 0)
+    end
+    return { address = address, port = tonumber(port), path = path, name = address .. ":" .. port }
+end
+
+-- init_by_lua: read the pools.
+function M.start(path)
+    local file = assert(io.open(path))
+    facts = assert(cjson.decode(file:read("*a")))
+    file:close()
+    for chain, pool in pairs(facts.pools) do
+        for _, node in ipairs(pool.nodes) do
+            node.chain, node.key, node.index = chain, chain .. "/" .. node.host, #nodes + 1
+            node.rpc, node.ws, node.health = split(node.rpc), split(node.ws), split(node.health)
+            nodes[node.index] = node
+            by_address[node.rpc.name], by_address[node.ws.name] = node, node
+        end
+        turns[chain] = 0
+    end
+end
+
+-- Requests in flight are counted a worker, by its process id: what one leaves behind that died is known by that and dropped.
+local function name_counters()
+    local pid = ngx.worker.pid()
+    for _, node in ipairs(nodes) do
+        node.calls = "calls:" .. pid .. ":" .. node.key
+        node.sockets = "sockets:" .. pid .. ":" .. node.key
+        node.avoid = "avoid:" .. node.key
+    end
+end
+
+-- Who is in a chain's pool now.
+local function members_of(chain)
+    local current = dict:get("generation")
+    if current ~= generation then
+        generation, members = current, {}
+        -- The key is gone when polls have stopped.
+        for _, one in ipairs(current and cjson.decode(dict:get("members")) or {}) do
+            local node = nodes[one[1]]
+            members[node.chain] = members[node.chain] or {}
+            table.insert(members[node.chain], { node = node, since = one[2] })
+        end
+    end
+    return members[chain] or {}
+end
+
+-- The next member: not one that this request has tried, rather not one that could not be reached, and one that came back not at
+-- its full share. Better one of those than none. Gives the node and how many others there are.
+local function pick(chain, tried)
+    local list = members_of(chain)
+    local count = #list
+    if count < 2 then
+        return count == 1 and list[1].node or nil, 0
+    end
+    local turn = turns[chain] + 1
+    turns[chain] = turn
+    local slow, unreached
+    for step = 0, count - 1 do
+        local member = list[(turn + step) % count + 1]
+        local node = member.node
+        if not tried or not tried[node.index] then
+            if dict:get(node.avoid) then
+                unreached = unreached or node
+            elseif
+                member.since == 0
+                or math.random() < judge.share(member.since, now(), facts.slow_start_seconds)
+            then
+                return node, count - 1
+            else
+                slow = slow or node
+            end
+        end
+    end
+    return slow or unreached or list[turn % count + 1].node, count - 1
+end
+
+local function tokens(text)
+    local found = {}
+    for token in (text or ""):gmatch("[^, ]+") do
+        found[#found + 1] = token
+    end
+    return found
+end
+
+-- Remember the nodes to which this request could not connect.
+local function note_failures()
+    local connected, statuses = tokens(ngx.var.upstream_connect_time), tokens(ngx.var.upstream_status)
+    for attempt, address in ipairs(tokens(ngx.var.upstream_addr)) do
+        local node = by_address[address]
+        -- A caller who leaves early leaves no status.
+        if node and connected[attempt] == "-" and (statuses[attempt] == "502" or statuses[attempt] == "504") then
+            dict:set(node.avoid, now())
+        end
+    end
+end
+
+-- A variable outlives an internal redirect; ngx.ctx does not. It holds the node's number, below zero for a WebSocket.
+local function hold(node, is_socket)
+    dict:incr(is_socket and node.sockets or node.calls, 1, 0)
+    ngx.var.edge_held = is_socket and -node.index or node.index
+end
+
+local function let_go()
+    local held = tonumber(ngx.var.edge_held)
+    if held then
+        dict:incr(held < 0 and nodes[-held].sockets or nodes[held].calls, -1)
+    end
+end
+
+-- balancer_by_lua: say where this attempt of the request goes.
+function M.balance(chain, is_socket)
+    local context = ngx.ctx
+    local tried = context.tried
+    if tried then
+        let_go()
+        ngx.var.edge_held = ""
+        note_failures()
+        dict:incr("retries:" .. chain, 1, 0)
+    end
+    local node, others = pick(chain, tried)
+    if not node then
+        return ngx.exit(ngx.ERROR)
+    end
+    if not tried then
+        tried = {}
+        context.tried = tried
+        if others > 0 then
+            balancer.set_more_tries(math.min(others, MORE_TRIES))
+        end
+    end
+    tried[node.index] = true
+    local peer = is_socket and node.ws or node.rpc
+    assert(balancer.set_current_peer(peer.address, peer.port))
+    hold(node, is_socket)
+end
+
+local function body_of_request()
+    -- nginx reads such a body only while it passes it on.
+    if ngx.req.http_version() >= 2 and not ngx.var.http_content_length then
+        return nil
+    end
+    ngx.req.read_body()
+    local body = ngx.req.get_body_data()
+    if body or not ngx.req.get_body_file() then
+        return body
+    end
+    return nil
+end
+
+local function refuse(status, body, code, message)
+    ngx.status = status
+    ngx.header["Content-Type"] = "application/json"
+    if status == 503 then
+        ngx.header["Retry-After"] = "1"
+    end
+    ngx.print(calls.refusal(body, code, message))
+    return ngx.exit(ngx.HTTP_OK)
+end
+
+local READS = { GET = true, HEAD = true, OPTIONS = true }
+
+-- access_by_lua: refuse where no node is in step, and send what must not be sent twice the way where it is not.
+function M.route(chain)
+    local method, upgrade = ngx.req.get_method(), ngx.var.http_upgrade
+    local has_members = #members_of(chain) > 0
+    if upgrade and method == "GET" and has_members and upgrade:lower() == "websocket" then
+        return ngx.exec("@websocket")
+    end
+    local body = method == "POST" and body_of_request() or nil
+    if not has_members then
+        return refuse(503, body, UNAVAILABLE, "no node of " .. facts.pools[chain].title .. " is in step; try again")
+    end
+    if not READS[method] and not calls.repeatable(body) then
+        return ngx.exec("@once")
+    end
+end
+
+-- content_by_lua where every attempt has failed.
+function M.failed()
+    local reached = false
+    for _, seconds in ipairs(tokens(ngx.var.upstream_connect_time)) do
+        reached = reached or seconds ~= "-"
+    end
+    local body = ngx.req.get_method() == "POST" and body_of_request() or nil
+    if not reached then
+        return refuse(503, body, UNAVAILABLE, "no node could be reached; try again")
+    end
+    local statuses = tokens(ngx.var.upstream_status)
+    local late = statuses[#statuses] == "504"
+    local words = late and "the node did not answer in time" or "the node broke off its answer"
+    if not calls.repeatable(body) then
+        words = words .. "; it may have done what was asked, so look before you send it again"
+    end
+    return refuse(late and 504 or 502, body, BROKEN, words)
+end
+
+-- log_by_lua: the request is over, however it ended.
+function M.done()
+    let_go()
+    if ngx.status >= 500 then
+        note_failures()
+    end
+end
+
+-- A page of a nodes' host, decoded; or nil and why there is none. It takes `timeout_seconds`, and a little at most.
+local function fetch(health)
+    local deadline = now() + facts.timeout_seconds
+    local socket = ngx.socket.tcp()
+    local milliseconds = facts.timeout_seconds * 1000
+    socket:settimeouts(milliseconds, milliseconds, milliseconds)
+    local ok, problem = socket:connect(health.address, health.port)
+    if not ok then
+        return nil, health.name .. " " .. tostring(problem)
+    end
+    socket:send("GET " .. health.path .. " HTTP/1.0\r\nHost: " .. health.name .. "\r\n\r\n")
+    local parts, size = {}, 0
+    while true do
+        local left = (deadline - now()) * 1000
+        if left <= 0 then
+            problem = "timeout"
+            break
+        end
+        socket:settimeouts(left, left, left)
+        local part, err = socket:receiveany(65536)
+        if not part then
+            problem = err
+            break
+        end
+        size = size + #part
+        parts[#parts + 1] = part
+        if size > LARGEST_PAGE then
+            problem = "too much"
+            break
+        end
+    end
+    socket:close()
+    if problem ~= "closed" then
+        return nil, health.name .. " " .. tostring(problem)
+    end
+    local status, body = table.concat(parts):match("^HTTP/1%.[01] (%d%d%d).-\r\n\r\n(.*)$")
+    local page = status == "200" and cjson.decode(body) or nil
+    if type(page) ~= "table" then
+        return nil, health.name .. " answers HTTP status " .. tostring(status) .. " or no JSON"
+    end
+    return page
+end
+
+local function pages_of_hosts()
+    local threads, pages = {}, {}
+    for _, node in ipairs(nodes) do
+        local health = node.health
+        threads[health.name] = threads[health.name] or ngx.thread.spawn(fetch, health)
+    end
+    for name, thread in pairs(threads) do
+        local ok, page, problem = ngx.thread.wait(thread)
+        pages[name] = ok and { page = page, problem = problem } or { problem = tostring(page) }
+    end
+    return pages
+end
+
+local function is_drained(node)
+    local file = io.open(facts.drained .. "/" .. node.key)
+    if file then
+        file:close()
+    end
+    return file ~= nil
+end
+
+local function states()
+    return cjson.decode(dict:get("states") or "{}") or {}
+end
+
+-- Ask every host once, and publish who is in.
+local function poll()
+    local begun = now()
+    local pages = pages_of_hosts()
+    ngx.update_time()
+    local known, found, published = states(), {}, {}
+    for _, pool in pairs(facts.pools) do
+        local verdicts = {}
+        for at, node in ipairs(pool.nodes) do
+            local said = pages[node.health.name]
+            verdicts[at] = judge.verdict(said.page, node.services, said.problem)
+        end
+        judge.compare(verdicts, pool)
+        for at, node in ipairs(pool.nodes) do
+            local verdict = verdicts[at]
+            local before = known[node.key]
+            local after = judge.step(before, verdict, is_drained(node), now())
+            found[node.key] = after
+            -- Only a look from after the failure speaks against it.
+            local failed = dict:get(node.avoid)
+            if failed and verdict.word == "good" and begun - verdict.look_age > failed then
+                dict:delete(node.avoid)
+            end
+            if before and before.member ~= after.member then
+                local words = after.member and "is in" or "is out: " .. (after.drained and "drained" or after.reason)
+                ngx.log(ngx.WARN, "pool of ", node.chain, ": ", node.host, " ", words)
+            end
+        end
+    end
+    for _, node in ipairs(nodes) do
+        if found[node.key].member then
+            published[#published + 1] = { node.index, found[node.key].since }
+        end
+    end
+    local text = #published > 0 and cjson.encode(published) or "[]"
+    dict:set("states", cjson.encode(found))
+    dict:set("polled", now())
+    local current = dict:get("number") or 0
+    if text ~= dict:get("members") then
+        current = current + 1
+        dict:set("members", text)
+        dict:set("number", current)
+    end
+    dict:set("generation", current, BELIEVED_SECONDS)
+end
+
+-- Every worker's timer ticks and one of them polls, so that none is missed when it dies.
+local function tick(premature)
+    if premature or not dict:add("turn", true, facts.poll_seconds * 0.8) then
+        return
+    end
+    local ok, problem = pcall(poll)
+    if not ok then
+        ngx.log(ngx.ERR, "a poll of the nodes' health failed: ", problem)
+    end
+end
+
+-- init_worker_by_lua: begin to poll.
+function M.work()
+    name_counters()
+    math.randomseed(ngx.worker.pid() + now() * 1000)
+    for chain in pairs(turns) do
+        turns[chain] = math.random(1000)
+    end
+    assert(ngx.timer.at(0, tick))
+    assert(ngx.timer.every(facts.poll_seconds, tick))
+end
+
+local function is_alive(pid)
+    local file = io.open("/proc/" .. pid .. "/stat")
+    if file then
+        file:close()
+    end
+    return file ~= nil
+end
+
+-- Requests in flight, over all workers that live: key of a node -> {calls, sockets}.
+local function in_flight()
+    local found, alive = {}, {}
+    for _, name in ipairs(dict:get_keys(0)) do
+        local kind, pid, key = name:match("^(%l+):(%d+):(.+)$")
+        if kind then
+            if alive[pid] == nil then
+                alive[pid] = is_alive(pid)
+            end
+            if alive[pid] then
+                found[key] = found[key] or { calls = 0, sockets = 0 }
+                found[key][kind] = found[key][kind] + math.max(0, dict:get(name) or 0)
+            else
+                dict:delete(name)
+            end
+        end
+    end
+    return found
+end
+
+-- Everything that is known: {polled_seconds_ago, pools: {chain: {members, retries, nodes: [...]}}}.
+local function report()
+    local known, flying, pools = states(), in_flight(), {}
+    for chain, pool in pairs(facts.pools) do
+        local listed = {}
+        for at, node in ipairs(pool.nodes) do
+            local state, counts = known[node.key] or {}, flying[node.key] or { calls = 0, sockets = 0 }
+            listed[at] = {
+                host = node.host,
+                member = state.member or false,
+                drained = state.drained or false,
+                reason = state.drained and "drained" or state.reason or "not asked yet",
+                share = state.member and judge.share(state.since, now(), facts.slow_start_seconds) or 0,
+                reached = dict:get(node.avoid) == nil,
+                head = state.head,
+                head_age_seconds = state.age,
+                calls = counts.calls,
+                sockets = counts.sockets,
+            }
+        end
+        pools[chain] = {
+            members = #members_of(chain),
+            retries = dict:get("retries:" .. chain) or 0,
+            nodes = listed,
+        }
+    end
+    local polled = dict:get("polled")
+    return { polled_seconds_ago = polled and now() - polled, pools = pools }
+end
+
+-- content_by_lua of the status socket: JSON.
+function M.status()
+    ngx.header["Content-Type"] = "application/json"
+    ngx.say(cjson.encode(report()))
+end
+
+-- content_by_lua of the status socket: Prometheus' text format.
+function M.metrics()
+    local lines = {}
+    local known = report()
+    local function metric(name, kind, text, each)
+        lines[#lines + 1] = "# HELP edge_" .. name .. " " .. text
+        lines[#lines + 1] = "# TYPE edge_" .. name .. " " .. kind
+        for chain, pool in pairs(known.pools) do
+            each(chain, pool, function(labels, value)
+                lines[#lines + 1] = string.format('edge_%s{chain="%s"%s} %s', name, chain, labels, value)
+            end)
+        end
+    end
+    local function of_nodes(value)
+        return function(_, pool, add)
+            for _, node in ipairs(pool.nodes) do
+                add(',host="' .. node.host .. '"', value(node))
+            end
+        end
+    end
+    metric("pool_members", "gauge", "Nodes that calls are sent to.", function(_, pool, add)
+        add("", pool.members)
+    end)
+    metric("pool_retries_total", "counter", "Calls that were sent on to a further node.", function(_, pool, add)
+        add("", pool.retries)
+    end)
+    metric("node_member", "gauge", "1 for a node that calls are sent to.", of_nodes(function(node)
+        return node.member and 1 or 0
+    end))
+    metric("node_drained", "gauge", "1 for a node that is drained.", of_nodes(function(node)
+        return node.drained and 1 or 0
+    end))
+    metric("node_reached", "gauge", "0 for a node to which a call could not connect.", of_nodes(function(node)
+        return node.reached and 1 or 0
+    end))
+    metric("node_calls", "gauge", "Calls in flight.", of_nodes(function(node)
+        return node.calls
+    end))
+    metric("node_sockets", "gauge", "Open WebSockets.", of_nodes(function(node)
+        return node.sockets
+    end))
+    ngx.header["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
+    ngx.say(table.concat(lines, "\n"))
+end
+
+return M

@@ -16,6 +16,7 @@ from testinfra.host import Host
 
 from lab import ssh
 from lab.checkout import Checkout
+from tests.load import Load
 from tests.plays import Play, play
 
 HOSTS = ("upgrade", "upgrade-b")
@@ -132,7 +133,11 @@ def test_a_bad_value_is_one_sentence_and_nothing_is_touched() -> None:
 
 
 def test_the_fleet_goes_to_the_catalogue_s_versions_host_by_host(fleet: dict[str, Host]) -> None:
-    assert upgrade().code == 0
+    with Load("upgrade", "ethereum", rate=20) as load:
+        assert upgrade().code == 0
+    # On a machine that other work keeps busy, both nodes may be too late for a look at once; `make bench SUITE=clients` counts every failure.
+    assert load.sent > 0
+    assert set(load.failures) <= {"status 503"}
     wanted = {"erigon": "3.8.1", "op-reth": "2.4.3", "op-node": "1.19.1"}
     assert [versions(host) for host in fleet.values()] == [wanted, wanted]
     assert all(in_step(host, service) for host in fleet.values() for service in ("erigon", "optimism"))
@@ -166,7 +171,8 @@ def test_secrets_rotate_and_pairs_speak_with_the_new_ones(fleet: dict[str, Host]
         assert host.check_output("stat -c '%%U %%G %%a' %s", f"{SECRETS}/optimism.hex") == "root optimism 640"
         new = host.check_output("cat %s", f"{SECRETS}/optimism.hex").strip()
         assert new not in done.output
-        assert host.run("journalctl --quiet --grep %s", new).stdout == ""
+        # The shell puts the secret in: sudo writes the command that it is given to the journal.
+        assert host.run(f'journalctl --quiet --grep "$(cat {SECRETS}/optimism.hex)"').stdout == ""
         records = [json.loads(line) for line in host.check_output("cat /var/log/secrets.jsonl").splitlines()]
         assert [(record["chain"], record["result"]) for record in records] == [(chain, "rotated") for chain in CHAINS]
 

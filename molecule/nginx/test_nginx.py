@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 NAME = "ethereum.rpc.lyftium.com"
 BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []})
-PUBLIC_PORTS = {22, 8443, 30303, 42069, 4001}
+# The second number of each kind is the neighbour's, which would be on a host of its own.
+PUBLIC_PORTS = {22, 8443, 30303, 42069, 4001, 30403, 42169, 4101}
 
 
 def call(host: Host, *options: str) -> CommandResult:

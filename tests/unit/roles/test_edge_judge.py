@@ -112,6 +112,12 @@ def test_a_head_that_is_no_number_is_bad(lua: Lua, head: object) -> None:
     assert lua.verdict(page(record(head=head)))["word"] == "bad"
 
 
+def test_what_a_host_says_is_one_line_of_bounded_length(lua: Lua) -> None:
+    reason = lua.verdict(page(record(state="down", detail="a\nb\x00" + "c" * 1000)))["reason"]
+    assert reason.startswith("erigon down: a b cc")
+    assert len(reason) < 300
+
+
 def test_a_node_that_lags_behind_the_best_leaves(lua: Lua) -> None:
     verdicts = lua.compare(good(100, 2), good(100 - ALLOWED, 50), good(99 - ALLOWED, 50))
     assert words(verdicts) == ["good", "good", "bad"]

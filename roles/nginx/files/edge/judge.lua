@@ -41,7 +41,8 @@ end
 local function words_of(record)
     local detail = type(record.detail) == "string" and record.detail:sub(1, 200) or ""
     local state = type(record.state) == "string" and record.state:sub(1, 40) or "in no state"
-    return state .. (detail ~= "" and ": " .. detail or "")
+    -- It goes to the journal, a line each.
+    return ((state .. (detail ~= "" and ": " .. detail or "")):gsub("%c", " "))
 end
 
 -- What a host's page says of one node: all of its services must be in step, and the first one's head counts.

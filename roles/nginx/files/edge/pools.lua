@@ -47,12 +47,13 @@ function M.start(path)
     end
 end
 
--- Requests in flight are counted a worker, by its process id: what one leaves behind that died is known by that and dropped.
+-- What begins and ends is counted a worker, by its process id: what one leaves behind that died is known by that and dropped.
 local function name_counters()
     local pid = ngx.worker.pid()
     for _, node in ipairs(nodes) do
-        node.calls = "calls:" .. pid .. ":" .. node.key
-        node.sockets = "sockets:" .. pid .. ":" .. node.key
+        for _, counter in ipairs({ "calls_begun", "calls_ended", "sockets_begun", "sockets_ended" }) do
+            node[counter] = counter .. ":" .. pid .. ":" .. node.key
+        end
         node.avoid = "avoid:" .. node.key
     end
 end
@@ -124,14 +125,14 @@ end
 
 -- A variable outlives an internal redirect; ngx.ctx does not. It holds the node's number, below zero for a WebSocket.
 local function hold(node, is_socket)
-    dict:incr(is_socket and node.sockets or node.calls, 1, 0)
+    dict:incr(is_socket and node.sockets_begun or node.calls_begun, 1, 0)
     ngx.var.edge_held = is_socket and -node.index or node.index
 end
 
 local function let_go()
     local held = tonumber(ngx.var.edge_held)
     if held then
-        dict:incr(held < 0 and nodes[-held].sockets or nodes[held].calls, -1)
+        dict:incr(held < 0 and nodes[-held].sockets_ended or nodes[held].calls_ended, 1, 0)
     end
 end
 
@@ -374,18 +375,21 @@ local function is_alive(pid)
     return file ~= nil
 end
 
--- Requests in flight, over all workers that live: key of a node -> {calls, sockets}.
-local function in_flight()
+-- What the workers that live have counted: key of a node -> {calls_begun, calls_ended, sockets_begun, sockets_ended}.
+local function counted()
     local found, alive = {}, {}
+    for _, node in ipairs(nodes) do
+        found[node.key] = { calls_begun = 0, calls_ended = 0, sockets_begun = 0, sockets_ended = 0 }
+    end
     for _, name in ipairs(dict:get_keys(0)) do
-        local kind, pid, key = name:match("^(%l+):(%d+):(.+)$")
-        if kind then
+        local counter, pid, key = name:match("^(%l+_%l+):(%d+):(.+)$")
+        local counts = counter and found[key]
+        if counts then
             if alive[pid] == nil then
                 alive[pid] = is_alive(pid)
             end
             if alive[pid] then
-                found[key] = found[key] or { calls = 0, sockets = 0 }
-                found[key][kind] = found[key][kind] + math.max(0, dict:get(name) or 0)
+                counts[counter] = counts[counter] + (dict:get(name) or 0)
             else
                 dict:delete(name)
             end
@@ -396,11 +400,11 @@ end
 
 -- Everything that is known: {polled_seconds_ago, pools: {chain: {members, retries, nodes: [...]}}}.
 local function report()
-    local known, flying, pools = states(), in_flight(), {}
+    local known, counts_of, pools = states(), counted(), {}
     for chain, pool in pairs(facts.pools) do
         local listed = {}
         for at, node in ipairs(pool.nodes) do
-            local state, counts = known[node.key] or {}, flying[node.key] or { calls = 0, sockets = 0 }
+            local state, counts = known[node.key] or {}, counts_of[node.key]
             listed[at] = {
                 host = node.host,
                 member = state.member or false,
@@ -410,8 +414,9 @@ local function report()
                 reached = dict:get(node.avoid) == nil,
                 head = state.head,
                 head_age_seconds = state.age,
-                calls = counts.calls,
-                sockets = counts.sockets,
+                calls = counts.calls_begun - counts.calls_ended,
+                calls_begun = counts.calls_begun,
+                sockets = counts.sockets_begun - counts.sockets_ended,
             }
         end
         pools[chain] = {
@@ -467,6 +472,9 @@ function M.metrics()
     end))
     metric("node_calls", "gauge", "Calls in flight.", of_nodes(function(node)
         return node.calls
+    end))
+    metric("node_calls_total", "counter", "Calls sent there since the edge's processes began.", of_nodes(function(node)
+        return node.calls_begun
     end))
     metric("node_sockets", "gauge", "Open WebSockets.", of_nodes(function(node)
         return node.sockets

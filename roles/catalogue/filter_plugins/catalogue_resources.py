@@ -129,13 +129,11 @@ def fit(looked: Facts, here: Facts, data: Sequence[Facts], policy: Facts) -> lis
     rows = [_row("memory", "", "MiB", (needed, looked["memory_mib"]), parts)]
     chains = {entry["path"]: entry for entry in data}
     for file_system in looked["file_systems"]:
+        needs = {path: chains[path]["need_gib"] for path in file_system["had_bytes"]}
         # What a chain has beyond its need is no other chain's room.
-        parts = {
-            chains[path]["chain"]: [chains[path]["need_gib"], min(-(-had // GIB), chains[path]["need_gib"])]
-            for path, had in file_system["had_bytes"].items()
-        }
-        has = file_system["free_bytes"] // GIB + sum(had for _, had in parts.values())
-        needed = sum(need for need, _ in parts.values())
+        had = {path: min(size, needs[path] * GIB) for path, size in file_system["had_bytes"].items()}
+        parts = {chains[path]["chain"]: [need, had[path] // GIB] for path, need in needs.items()}
+        needed, has = sum(needs.values()), (file_system["free_bytes"] + sum(had.values())) // GIB
         rows.append(_row("disk", file_system["mount"], "GiB", (needed, has), parts))
     for resource, key, online in (("cpus", "cpus", "cpus"), ("numa", "numa_mask", "nodes")):
         for name, resources in here.items():
@@ -155,7 +153,7 @@ def shortage(rows: Sequence[Facts]) -> str:
     short = [row for row in rows if row["state"] == "short"]
     if not short:
         return ""
-    lines = [f"{short[0]['host']} is too small for what it is to run; nothing has been installed."]
+    lines = [f"{short[0]['host']} is too small for what it is to run."]
     for row in short:
         lines += _sum(row)
     lines.append(

@@ -100,7 +100,7 @@ def test_a_host_runs_the_services_of_its_chains_and_of_its_groups() -> None:
 def test_the_message_has_the_sums_and_what_is_allowed() -> None:
     found = looked(20000, data=(1000, {"/data/blockchain/ethereum/erigon": 700, "/data/blockchain/base": 0}))
     assert resources.shortage(fit(found, "ethereum", "base")).splitlines() == [
-        "node1 is too small for what it is to run; nothing has been installed.",
+        "node1 is too small for what it is to run.",
         "memory, MiB:",
         "  erigon          12288",
         "  base              128",
@@ -134,6 +134,15 @@ def test_memory_is_enough_at_the_very_sum(memory_mib: int, state: str) -> None:
 def test_what_a_chain_has_on_its_disk_counts(free: int, had: int, state: str) -> None:
     rows = fit(looked(data=(free, {"/data/blockchain/base": had})), "base")
     assert [row["state"] for row in rows if row["resource"] == "disk"] == [state]
+
+
+def test_parts_of_a_gibibyte_add_up() -> None:
+    found = looked(data=(2639, {"/data/blockchain/base": 0, "/data/blockchain/optimism": 0}))
+    file_system = found["file_systems"][0]
+    file_system["had_bytes"] = {"/data/blockchain/base": GIB // 2, "/data/blockchain/optimism": GIB // 2}
+    assert fit(found, "base", "optimism")[1]["state"] == "fits"
+    file_system["free_bytes"] -= 1
+    assert fit(found, "base", "optimism")[1]["state"] == "short"
 
 
 def test_what_a_chain_has_beyond_its_need_is_no_room_for_another() -> None:

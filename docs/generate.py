@@ -128,8 +128,8 @@ def role_page(checkout: Checkout, role: Path) -> Page:
 
 def catalogue_page(checkout: Checkout) -> Page:
     """Return the page of the catalogue's facts as they stand, before an inventory changes any."""
-    chains, services, releases, forks = (
-        defaults(checkout, name) for name in ("chains", "services", "releases", "forks")
+    chains, services, releases, forks, resources = (
+        defaults(checkout, name) for name in ("chains", "services", "releases", "forks", "resources")
     )
     intro = (
         "The facts that inventories build on; an inventory changes one by `catalogue_chain_overrides`, "
@@ -139,6 +139,7 @@ def catalogue_page(checkout: Checkout) -> Page:
         intro,
         _chains(chains, services["catalogue_default_services"]),
         _listeners(chains["catalogue_default_chains"], services),
+        _resources(chains["catalogue_default_chains"], services, resources["catalogue_system_memory_mib"]),
         _releases(releases["catalogue_default_releases"]),
         _forks(forks["catalogue_default_forks"]),
     ]
@@ -234,6 +235,28 @@ def _listeners(chains: Entry, facts: Entry) -> str:
     return (
         f"## Listeners\n\nFrom {_facts('services')}. The addresses are those of a host without `private_address`; where a host has one, its "
         f"listeners of exposure `vpn` bind that instead.\n\n{_table(header, rows)}"
+    )
+
+
+def _resources(chains: Mapping[str, Entry], facts: Entry, system_mib: int) -> str:
+    every = {**facts["catalogue_default_services"], **facts["catalogue_default_host_services"]}
+    rows = (
+        [
+            _code(name),
+            _code(service["chain"]) if "chain" in service else f"group {_code(service['group'])}",
+            str(service["resources"]["memory_mib"]),
+            str(service["resources"].get("cpu_weight", 100)),
+            str(service["resources"].get("io_weight", 100)),
+        ]
+        for name, service in every.items()
+        if "resources" in service
+    )
+    disks = ([_code(name), _code(chain["data_path"]), str(chain["disk_gib"])] for name, chain in chains.items())
+    return (
+        f"## Resources\n\nFrom {_facts('services')} and {_facts('chains')}, where each figure's origin stands with it. [Sizing a host](sizing.md) "
+        f"says what follows from them. The system keeps {system_mib} MiB (`catalogue_system_memory_mib`).\n\n"
+        f"{_table(('Service', 'Of', 'Memory, MiB', 'CPU weight', 'IO weight'), rows)}\n\n"
+        f"{_table(('Chain', 'Data path', 'Disk, GiB'), disks)}"
     )
 
 

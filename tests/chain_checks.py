@@ -95,3 +95,10 @@ def engine_secret_is_the_hosts_own(host: Host, chain: str) -> None:
     secret = host.file(f"{SECRETS}/{chain}.hex")
     assert (secret.user, secret.group, secret.mode) == ("root", chain, 0o640)
     assert len(bytes.fromhex(secret.content_string.strip())) == 32
+
+
+def is_limited(host: Host, unit: str) -> None:
+    """systemd has read limits of the unit's memory, in bytes: first it is slowed, then killed, and less than the host has."""
+    known = properties(host, unit)
+    memory = int(host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
+    assert 0 < int(known["MemoryHigh"]) < int(known["MemoryMax"]) < memory

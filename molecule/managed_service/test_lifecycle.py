@@ -88,6 +88,25 @@ def test_any_change_restarts_exactly_once(lone: Host, change: dict[str, Any]) ->
     assert starts(lone) == before + 1
 
 
+def test_limits_and_weights_reach_a_running_service_without_a_restart(lone: Host) -> None:
+    one(LONE)
+    before = starts(lone)
+    limited = {**LONE, "managed_service_placement": {"memory_max": "300M", "memory_high": "200M", "io_weight": 300}}
+    assert one(limited).changed > 0
+    known = lone.check_output("systemctl show lone --property=MemoryHigh,MemoryMax,IOWeight,NeedDaemonReload")
+    assert set(known.splitlines()) == {
+        f"MemoryHigh={200 * 2**20}",
+        f"MemoryMax={300 * 2**20}",
+        "IOWeight=300",
+        "NeedDaemonReload=no",
+    }
+    assert one(limited).changed == 0
+    assert starts(lone) == before
+    # Another change restarts it as ever.
+    assert one({**limited, "managed_service_nice": 4}).code == 0
+    assert starts(lone) == before + 1
+
+
 def test_a_file_changed_by_a_run_that_broke_off_still_restarts_once(lone: Host) -> None:
     one(LONE)
     before = starts(lone)

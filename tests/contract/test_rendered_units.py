@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lab.standins.client import plan
 from lab.standins.client.arguments import parse
@@ -106,11 +107,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
-def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """{program: {arguments, environment, files}} of all six chains under one set of options."""
-    directory = tmp_path_factory.mktemp("rendered")
-    variables = json.dumps({"render_directory": str(directory), **VARIANTS[request.param]})
+def render(directory: Path, options: dict[str, Any]) -> None:
+    """Have what all six chains' clients would be given written below the directory."""
+    variables = json.dumps({"render_directory": str(directory), **options})
     play = [
         str(Path(sys.executable).with_name("ansible-playbook")),
         "-i",
@@ -123,6 +122,13 @@ def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         [*play, "-e", variables], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """{program: {arguments, environment, files}} of all six chains under one set of options."""
+    directory = tmp_path_factory.mktemp("rendered")
+    render(directory, VARIANTS[request.param])
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(directory.glob("*.json")):
         for component, facts in json.loads(path.read_text()).items():
@@ -172,3 +178,77 @@ def test_stand_ins_take_what_is_rendered(rendered: dict[str, dict[str, Any]], tm
 
 def test_an_unknown_flag_would_be_noticed() -> None:
     assert names.unknown_flags("erigon", ["--chain=mainnet", "--internalcl"]) == ["internalcl"]
+
+
+PLACED = {
+    "catalogue_service_overrides": {
+        "erigon": {
+            "resources": {"memory_max": "24G", "cpus": "2-7", "numa_policy": "bind", "numa_mask": "0", "io_weight": 300}
+        }
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """{service: its unit's lines} of every service in the catalogue, with erigon placed by the inventory."""
+    directory = tmp_path_factory.mktemp("placed")
+    render(directory, PLACED)
+    role = ROOT / "roles" / "managed_service"
+    defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text())
+    plain = {name.removeprefix("managed_service_"): value for name, value in defaults.items()}
+    plain |= {"description": "A service", "user": "node", "group": "node", "syslog_identifier": "node"}
+    plain |= {"command": ["/opt/node/bin/node"]}
+    differences = load_plugin("managed_service", "action_plugins", "service_differences")
+    texts = differences.Texts(str(ROOT / "templates" / "systemd"), {})
+    found = {}
+    for name, placement in json.loads((directory / "placement.facts").read_text()).items():
+        values = {**plain, "name": name, **placement}
+        assert differences.value_problems(values) == [], name
+        found[name] = texts.unit(values).splitlines()
+    return found
+
+
+def setting(lines: list[str], name: str) -> str:
+    """A directive's value; '' where the unit has none, and no unit has one twice."""
+    values = [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
+    assert len(values) <= 1
+    return values[0] if values else ""
+
+
+def test_every_unit_of_a_chain_is_slowed_before_it_is_killed(units: dict[str, list[str]]) -> None:
+    services = yaml.safe_load((ROOT / "roles/catalogue/defaults/main/services.yml").read_text())
+    for name, service in services["catalogue_default_services"].items():
+        if name != "erigon":
+            high, maximum = (setting(units[name], directive) for directive in ("MemoryHigh", "MemoryMax"))
+            assert 0 < float(high.rstrip("%")) < float(maximum.rstrip("%")) < 100, name
+            assert setting(units[name], "AllowedCPUs") == ""
+            for directive, key in (("CPUWeight", "cpu_weight"), ("IOWeight", "io_weight")):
+                assert setting(units[name], directive) == str(service["resources"].get(key, 100)), name
+
+
+def test_what_the_inventory_places_is_what_the_unit_says(units: dict[str, list[str]]) -> None:
+    directives = (
+        "MemoryHigh",
+        "MemoryMax",
+        "IOWeight",
+        "CPUWeight",
+        "CPUAffinity",
+        "AllowedCPUs",
+        "NUMAPolicy",
+        "NUMAMask",
+    )
+    assert {name: setting(units["erigon"], name) for name in directives} == {
+        "MemoryHigh": "22118M",
+        "MemoryMax": "24G",
+        "IOWeight": "300",
+        "CPUWeight": "200",
+        "CPUAffinity": "2-7",
+        "AllowedCPUs": "2-7",
+        "NUMAPolicy": "bind",
+        "NUMAMask": "0",
+    }
+
+
+def test_a_service_that_asks_for_no_memory_has_no_limits(units: dict[str, list[str]]) -> None:
+    assert (setting(units["ssh"], "MemoryHigh"), setting(units["ssh"], "MemoryMax")) == ("", "")

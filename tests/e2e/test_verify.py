@@ -55,6 +55,45 @@ def test_a_fork_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "forks.json").exists()
 
 
+def fits(report: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    return verify(report.with_name("forks.json"), f"catalogue_fit_report={report}", *settings)
+
+
+def test_the_host_has_what_its_services_need(tmp_path: Path) -> None:
+    done = fits(tmp_path / "fit.json")
+    assert done.returncode == 0, done.stdout
+    rows = {row["resource"]: row for row in json.loads((tmp_path / "fit.json").read_text())}
+    assert {row["state"] for row in rows.values()} == {"fits"}
+    memory = rows["memory"]["parts"]
+    agents = {"nginx", "node-health", "strategy_engine", "analytics_engine"}
+    assert set(memory) == {*SERVICES, *agents, "the system"}
+    assert rows["memory"]["needed"] == sum(need for need, _ in memory.values())
+    assert set(rows["disk"]["parts"]) == set(CHAINS)
+    assert "MiB" in done.stdout
+
+
+def test_every_service_has_limits_below_its_hosts_memory(mev1: Host) -> None:
+    memory = int(mev1.run("grep MemTotal: /proc/meminfo").split()[1]) * 1024
+    most = 0
+    for unit in [*SERVICES, "nginx", "node-health", "strategy_engine", "analytics_engine"]:
+        shown = mev1.run(f"systemctl show {unit}.service -p MemoryHigh -p MemoryMax")
+        known = {name: int(size) for name, size in (line.split("=") for line in shown.split())}
+        assert 0 < known["MemoryHigh"] < known["MemoryMax"], unit
+        most += known["MemoryMax"]
+    assert most < memory
+
+
+def test_a_host_that_has_become_too_small_ends_it_red_with_the_sums(tmp_path: Path) -> None:
+    huge = {"catalogue_service_overrides": {"erigon": {"resources": {"memory_mib": 10_000_000}}}}
+    done = fits(tmp_path / "fit.json", json.dumps(huge))
+    assert done.returncode != 0
+    words = " ".join(done.stdout.split())
+    assert "mev1 is too small for what it is to run" in words
+    assert "erigon 10000000" in words
+    [short] = [row for row in json.loads((tmp_path / "fit.json").read_text()) if row["state"] == "short"]
+    assert (short["resource"], short["host"]) == ("memory", "mev1")
+
+
 HEALTH = f"http://127.0.0.1:{HOST_SERVICES['node-health']['listeners']['http']['port']}"
 
 

@@ -109,9 +109,9 @@ def sentences(rows: Iterable[Mapping[str, str]], state: str) -> list[str]:
     return [_SENTENCES[state].format(**row, what=_what(row)) for row in rows if row["state"] == state]
 
 
-def table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+def table(rows: Sequence[Facts], columns: Iterable[str] = COLUMNS) -> list[str]:
     """The rows as lines of aligned columns, with a heading; columns that are empty throughout are left out."""
-    shown = [column for column in COLUMNS if any(row.get(column) for row in rows)]
+    shown = [column for column in columns if any(row.get(column) for row in rows)]
     cells = [["activation (UTC)" if column == "at" else column for column in shown]]
     cells += [[str(row.get(column, "")) or "-" for column in shown] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -201,7 +201,7 @@ class FilterModule:
             "catalogue_fork_problems": problems,
             "catalogue_fork_readiness": readiness,
             "catalogue_fork_sentences": sentences,
-            "catalogue_fork_table": table,
+            "catalogue_table": table,
             "catalogue_versions": versions_of,
             "catalogue_with_versions": with_versions,
         }

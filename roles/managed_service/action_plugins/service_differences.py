@@ -25,7 +25,7 @@ UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(service|socket|target|slice|timer|path
 PATH = re.compile(r"/[A-Za-z0-9._/@:+-]*")
 MODE = re.compile(r"[0-7]{3,4}")
 CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
-MEMORY = re.compile(r"\d+[KMGT]?|\d{1,2}%|100%|infinity")
+MEMORY = re.compile(r"\d+[KMGT]?|\d{1,2}(\.\d{1,2})?%|100%|infinity")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CREDENTIAL = re.compile(r"[A-Za-z0-9._-]+")
 DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
@@ -83,6 +83,8 @@ ORIGINS = ("content", "source", "random_bytes")
 
 UNITS = "/etc/systemd/system/"
 VERIFY = "systemd-analyze verify --man=no --recursive-errors=no"
+# What systemd gives a running service as soon as it has read the unit again; the rest of a unit needs a restart.
+LIVE = ("CPUWeight", "IOWeight", "MemoryHigh", "MemoryMax")
 RUNNING = {"active", "activating", "reloading"}
 STOPPED = {"inactive", "failed"}
 
@@ -460,13 +462,24 @@ def asked_of_host(
             {name: file[name] for name in ("path", "owner", "group", "mode")} | _expected(file, digests)
             for file in files
         ],
+        "live": list(LIVE),
     }
 
 
 def _expected(file: Values, digests: Mapping[str, str]) -> dict[str, str]:
     if "source" in file:
         return {"sha256": digests[file["source"]]}
-    return {"sha256": hashlib.sha256(file["content"].encode()).hexdigest()} if "content" in file else {}
+    if "content" not in file:
+        return {}
+    expected = {"sha256": hashlib.sha256(file["content"].encode()).hexdigest()}
+    if file["path"].startswith(UNITS):
+        expected["lasting_sha256"] = hashlib.sha256(lasting(file["content"]).encode()).hexdigest()
+    return expected
+
+
+def lasting(unit: str) -> str:
+    """Give a unit's text without the lines that a running service follows."""
+    return "".join(line for line in unit.splitlines(keepends=True) if line.partition("=")[0] not in LIVE)
 
 
 def consequences(values: Values, facts: Values, differing: list[dict[str, Any]]) -> dict[str, bool]:
@@ -528,7 +541,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             host = variables.get("inventory_hostname", "the host")
             self._refuse(host_problems(facts, values, host, credentials=given["needs_credentials"]))
         differs = facts.pop("differs")
-        differing = [file for file in files if file["path"] in differs["files"]]
+        live_only = facts.pop("live_only")
+        differing = [
+            {**file, "restarts": file["restarts"] and file["path"] not in live_only}
+            for file in files
+            if file["path"] in differs["files"]
+        ]
         return {
             **result,
             **facts,
@@ -537,6 +555,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "directories": [directory for directory in directories if directory["path"] in differs["directories"]],
             "files": [file for file in differing if file["path"] != unit_path(values["name"])],
             "unit": [file for file in differing if file["path"] == unit_path(values["name"])],
+            "unit_read_at": live_only.get(unit_path(values["name"]), ""),
             "own_paths": [environment_path(values), *map(unit_path, units_of(values, given["recovery"]))],
             "is_to_be_enabled": is_to_be_enabled(values),
             **consequences(values, facts, differing),

@@ -63,9 +63,16 @@ options:
     elements: dict
     default: []
   files:
-    description: Wanted files (path, owner, group, mode, sha256 of the content; without it, any content will do).
+    description: >-
+      Wanted files (path, owner, group, mode, sha256 of the content; without it, any content will do; of a unit also lasting_sha256, of its
+      lines without those of C(live)).
     type: list
     elements: dict
+    default: []
+  live:
+    description: Names of directives that a running unit follows once systemd has read them.
+    type: list
+    elements: str
     default: []
 """
 
@@ -125,6 +132,11 @@ missing_parents:
 differs:
   description: >-
     What is not as wanted: names of missing C(groups), whether the C(user) differs, paths of C(directories) and of C(files).
+  type: dict
+  returned: always
+live_only:
+  description: >-
+    Those of C(files) that differ in nothing but lines of C(live), each with the time of its last change, as the module C(file) takes it.
   type: dict
   returned: always
 shares_mounts:
@@ -358,6 +370,21 @@ def file_differs(wanted: dict[str, Any]) -> bool:
         return True
 
 
+def live_only(files: list[dict[str, Any]], live: list[str]) -> dict[str, str]:
+    """Name the units whose other lines are as wanted, each with the time (of this host's clock, whole seconds) of its last change."""
+    found = {}
+    for wanted in files:
+        if "lasting_sha256" not in wanted:
+            continue
+        path = Path(wanted["path"])
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            lines = path.read_text().splitlines(keepends=True)
+            text = "".join(line for line in lines if line.partition("=")[0] not in live)
+            if hashlib.sha256(text.encode()).hexdigest() == wanted["lasting_sha256"] and file_differs(wanted):
+                found[wanted["path"]] = time.strftime("%Y%m%d%H%M.%S", time.localtime(path.stat().st_mtime))
+    return found
+
+
 def main() -> None:
     """Run as Ansible runs a module."""
     module = AnsibleModule(
@@ -371,6 +398,7 @@ def main() -> None:
             "account": {"type": "dict", "default": {}},
             "directories": {"type": "list", "elements": "dict", "default": []},
             "files": {"type": "list", "elements": "dict", "default": []},
+            "live": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -398,6 +426,7 @@ def main() -> None:
             "directories": [wanted["path"] for wanted in given["directories"] if directory_differs(wanted)],
             "files": [wanted["path"] for wanted in given["files"] if file_differs(wanted)],
         },
+        live_only=live_only(given["files"], given["live"]),
         shares_mounts=shares_mounts((PROC / "1" / "mountinfo").read_text()),
         online_cpus=read_list("/sys/devices/system/cpu/online"),
         online_nodes=read_list("/sys/devices/system/node/online"),

@@ -6,6 +6,7 @@ import grp
 import hashlib
 import os
 import pwd
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,34 @@ def test_the_host_is_told_digests_and_no_contents() -> None:
     assert asked["credentials"] == ["/etc/key"]
 
 
+def test_limits_and_weights_are_what_a_running_service_follows(tmp_path: Path) -> None:
+    def unit(**given: Any) -> str:
+        return str(texts().unit(values(memory_high="18G", memory_max="20G", **given)))
+
+    assert "MemoryMax=20G\n" in unit()
+    assert "Memory" not in differences.lasting(unit())
+    assert differences.lasting(unit()) == differences.lasting(str(texts().unit(values(io_weight=300, cpu_weight=50))))
+    assert differences.lasting(unit()) != differences.lasting(unit(cpus="2-3"))
+
+    path = tmp_path / "node.service"
+    path.write_text(unit())
+    os.utime(path, (1_700_000_000.9, 1_700_000_000.9))
+    digests = {
+        "sha256": hashlib.sha256(unit(io_weight=300).encode()).hexdigest(),
+        "lasting_sha256": hashlib.sha256(differences.lasting(unit(io_weight=300)).encode()).hexdigest(),
+    }
+    asked = {**mine(path, "0644"), **digests}
+    path.chmod(0o644)
+    (at,) = unit_facts.live_only([asked], list(differences.LIVE)).values()
+    assert time.mktime(time.strptime(at, "%Y%m%d%H%M.%S")) == 1_700_000_000
+    path.write_text(unit(io_weight=300))
+    assert unit_facts.live_only([asked], list(differences.LIVE)) == {}
+    path.write_text(unit(cpus="2-3"))
+    assert unit_facts.live_only([asked], list(differences.LIVE)) == {}
+    path.unlink()
+    assert unit_facts.live_only([asked], list(differences.LIVE)) == {}
+
+
 def test_a_pair_has_a_second_unit_that_restarts_nothing() -> None:
     recovery = {"command": ["/bin/wait"], "type": "oneshot", "wanted_by": []}
     second, own = differences.wanted_files(values(), texts(), recovery)
@@ -113,6 +142,7 @@ UNIT = {"path": "/etc/systemd/system/node.service", "restarts": True}
         ({}, {}, [HEALTH], "settled"),
         ({}, {}, [CONFIGURATION], "restart"),
         ({}, {}, [UNIT], "restart reload"),
+        ({}, {}, [{**UNIT, "restarts": False}], "reload"),
         ({}, {"needs_reload": True}, [], "reload"),
         ({}, {"stale_reads": ["/opt/node/current"]}, [], "restart"),
         ({"changed": True}, {}, [], "restart"),

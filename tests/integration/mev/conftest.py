@@ -30,6 +30,9 @@ CONTRACTS = Path(__file__).parent / "contracts"
 NATIVE_WEI = 10**18
 CAPITAL_WEI = 20 * NATIVE_WEI
 
+# No small number: contracts' calls and storage are full of those, and the key is looked for there.
+OWNER_KEY = b"\x17" * 32
+
 
 def raw(address: str) -> bytes:
     return bytes.fromhex(address[2:])
@@ -102,7 +105,7 @@ class Account:
 @pytest.fixture
 def owner(evm: DevNode) -> Account:
     """A signer with native coin."""
-    signer = Signer(bytes(31) + b"\x17")
+    signer = Signer(OWNER_KEY)
     evm.fund(text(signer.address), 1000 * NATIVE_WEI)
     return Account(evm, signer)
 
@@ -110,7 +113,7 @@ def owner(evm: DevNode) -> Account:
 @pytest.fixture
 def stranger(evm: DevNode) -> Account:
     """Somebody else, with native coin too."""
-    signer = Signer(bytes(31) + b"\x18")
+    signer = Signer(b"\x18" * 32)
     evm.fund(text(signer.address), 1000 * NATIVE_WEI)
     return Account(evm, signer)
 
@@ -167,7 +170,7 @@ class Installation:
         self.write()
 
     def _secret(self) -> bytes:
-        return bytes(31) + b"\x17"
+        return OWNER_KEY
 
     @property
     def config(self) -> Path:

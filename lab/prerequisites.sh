@@ -19,6 +19,10 @@ need runc runc crun
 need iptables iptables
 need mmdebstrap mmdebstrap
 need openssh-client ssh-keygen
+# What unit tests of files/snapshot run as a host does.
+need aria2 aria2c
+need zstd zstd
+need lz4 lz4
 # The image is made of Debian's packages, whose signatures Ubuntu's own keys do not prove.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 

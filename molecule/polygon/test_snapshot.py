@@ -89,7 +89,7 @@ def test_a_tampered_part_starts_no_client(host: Host, data: str, entry: dict[str
     assert host.check_output(f"ls {data}") == ""
 
 
-def test_a_service_that_takes_none_is_refused(host: Host) -> None:
+def test_a_service_that_takes_none_is_refused() -> None:
     done = play("polygon", "converge.yml", {"node_snapshots": {"erigon": {}}})
     assert done.code != 0
     assert "node_snapshots.erigon is set, and erigon takes no snapshot from here" in done.messages

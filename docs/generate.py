@@ -1,4 +1,4 @@
-"""Write the generated pages: one a role, the catalogue, the commands.
+"""Write the generated pages: one a role, one a client family, the catalogue, the forks' days, the commands.
 
     python -m docs.generate            # what `make docs` runs
     python -m docs.generate --check    # exit 1 and name the pages that are stale
@@ -9,6 +9,7 @@ A page's generated section stands between two markers; words before and after th
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,12 @@ from roles.catalogue.filter_plugins.catalogue import listeners
 
 SPECS = "meta/argument_specs.yml"
 FACTS = "roles/catalogue/defaults"
+# The client roles' families, and each one's page.
+CLIENTS = {"erigon": "Erigon", "op_stack": "OP-stack pairs", "polygon": "Bor and Heimdall", "nitro": "Nitro"}
+LISTENERS = ("Service", "Listener", "Address", "Port", "Protocol", "Exposure")
+DISKS = ("Chain", "Data path", "Disk, GiB")
+RELEASES = ("Component", "Version", "Architecture", "Source")
+FORKS = ("Chain", "Fork", "Activation (UTC)", "Oldest versions that follow", "Left behind", "Source")
 MARKER = re.compile(r"<!-- generated from [^>]* by make docs: (begin|end) -->")
 # Ansible's markup for what is typed; its other markups are not used in this repository.
 TYPED = re.compile(r"\bC\(([^)]*)\)")
@@ -91,9 +98,15 @@ def stale(checkout: Checkout) -> dict[Path, str]:
 
 
 def pages(checkout: Checkout) -> list[Page]:
-    """Return every generated page: the roles' in the order of their names, the catalogue's, the commands'."""
+    """Return every generated page: the roles' in the order of their names, the clients', the catalogue's, the forks', the commands'."""
     roles = [file.parent.parent for file in sorted(checkout.root.glob(f"roles/*/{SPECS}"))]
-    return [*(role_page(checkout, role) for role in roles), catalogue_page(checkout), commands_page(checkout)]
+    return [
+        *(role_page(checkout, role) for role in roles),
+        *(client_page(checkout, family) for family in CLIENTS),
+        catalogue_page(checkout),
+        fork_day_page(checkout),
+        commands_page(checkout),
+    ]
 
 
 def merged(current: str, page: Page) -> str:
@@ -144,6 +157,76 @@ def catalogue_page(checkout: Checkout) -> Page:
         _forks(forks["catalogue_default_forks"]),
     ]
     return Page(Path("docs/catalogue.md"), "Catalogue", FACTS, "\n\n".join(sections))
+
+
+def client_page(checkout: Checkout, family: str) -> Page:
+    """Return a client family's page: its units, ports, disks, releases and forks, as the catalogue has them."""
+    facts = {name: defaults(checkout, name) for name in ("chains", "services", "releases", "forks")}
+    chains = {
+        name: chain for name, chain in facts["chains"]["catalogue_default_chains"].items() if chain["family"] == family
+    }
+    services = {
+        name: service
+        for name, service in facts["services"]["catalogue_default_services"].items()
+        if service["chain"] in chains
+    }
+    forks = [fork for fork in facts["forks"]["catalogue_default_forks"] if fork["chain"] in chains]
+    known = {component for chain in chains.values() for component in chain["components"].values()}
+    known |= {component for fork in forks for component in (*fork["minimum"], *fork.get("left_behind", []))}
+    releases = {
+        name: release for name, release in facts["releases"]["catalogue_default_releases"].items() if name in known
+    }
+    units = (
+        [
+            _code(f"{name}.service"),
+            service["part"],
+            _code(service["chain"]),
+            _code(chains[service["chain"]]["components"].get(service["part"], "")) or "both as one",
+            f"{_code(service['kill_signal'])}, {service['stop_seconds']} s",
+            str(service["resources"]["memory_mib"]),
+        ]
+        for name, service in services.items()
+    )
+    header = ("Unit", "Part", "Chain, and account", "Program", "Is stopped by, killed after", "Memory, MiB")
+    sections = [
+        "The catalogue's facts as they stand, before an inventory changes any; their origins and the rest are in the catalogue itself.",
+        f"## Units\n\n{_table(header, units)}",
+        f"## Ports\n\n{_table(LISTENERS, _listener_rows(services, chains))}",
+        f"## Disks\n\n{_table(DISKS, _disk_rows(chains))}",
+        f"## Releases\n\n{_table(RELEASES, _release_rows(releases))}",
+        f"## Forks\n\n{_table(FORKS, _fork_rows(forks))}" if forks else "",
+    ]
+    return Page(
+        Path(f"docs/clients/{family.replace('_', '-')}.md"), CLIENTS[family], FACTS, "\n\n".join(filter(None, sections))
+    )
+
+
+def fork_day_page(checkout: Checkout) -> Page:
+    """Return the runbook's last part: what each fork of the table asks for, the latest first."""
+    forks = defaults(checkout, "forks")["catalogue_default_forks"]
+    chains = defaults(checkout, "chains")["catalogue_default_chains"]
+    latest = sorted(forks, key=lambda fork: (fork["at"], fork["chain"]), reverse=True)
+    return Page(
+        Path("docs/fork-day.md"),
+        "Fork day",
+        FACTS,
+        "\n\n".join(_fork_day(fork, chains[fork["chain"]]) for fork in latest),
+    )
+
+
+def _fork_day(fork: Entry, chain: Entry) -> str:
+    needs = ", ".join(_code(f"{component} {version}") for component, version in fork["minimum"].items())
+    run = ", ".join(map(_code, chain["components"].values()))
+    words = f"Needs {needs} or newer, [upstream]({fork['source']}) says; the catalogue runs {run} on this chain."
+    if "left_behind" in fork:
+        behind = ", ".join(map(_code, fork["left_behind"]))
+        words += f" No version of {behind} follows it: such a chain's `components` have to be others before that day."
+    chains = json.dumps({"node_upgrade_chains": [fork["chain"]]})
+    commands = (
+        f"ansible-playbook -i INVENTORY playbooks/verify.yml -e catalogue_fork_now={fork['at']}",
+        f"ansible-playbook -i INVENTORY playbooks/upgrade.yml -e '{chains}'",
+    )
+    return "\n".join([f"### {chain['title']}: {fork['fork']}, {fork['at']}", "", words, "", "```", *commands, "```"])
 
 
 def commands_page(checkout: Checkout) -> Page:
@@ -219,23 +302,23 @@ def _chains(facts: Entry, services: Mapping[str, Entry]) -> str:
 
 def _listeners(chains: Entry, facts: Entry) -> str:
     every = {**facts["catalogue_default_services"], **facts["catalogue_default_host_services"]}
-    rows = (
-        [
-            _code(service),
-            _code(name),
-            _code(entry["address"]),
-            str(entry["port"]),
-            ", ".join(entry["protocols"]),
-            entry["exposure"],
-        ]
-        for service, entries in listeners(every, chains).items()
-        for name, entry in entries.items()
-    )
-    header = ("Service", "Listener", "Address", "Port", "Protocol", "Exposure")
     return (
         f"## Listeners\n\nFrom {_facts('services')}. The addresses are those of a host without `private_address`; where a host has one, its "
-        f"listeners of exposure `vpn` bind that instead.\n\n{_table(header, rows)}"
+        f"listeners of exposure `vpn` bind that instead.\n\n{_table(LISTENERS, _listener_rows(every, chains))}"
     )
+
+
+def _listener_rows(services: Mapping[str, Entry], chains: Entry) -> Iterator[list[str]]:
+    for service, entries in listeners(services, chains).items():
+        for name, entry in entries.items():
+            yield [
+                _code(service),
+                _code(name),
+                _code(entry["address"]),
+                str(entry["port"]),
+                ", ".join(entry["protocols"]),
+                entry["exposure"],
+            ]
 
 
 def _resources(chains: Mapping[str, Entry], facts: Entry, system_mib: int) -> str:
@@ -251,35 +334,44 @@ def _resources(chains: Mapping[str, Entry], facts: Entry, system_mib: int) -> st
         for name, service in every.items()
         if "resources" in service
     )
-    disks = ([_code(name), _code(chain["data_path"]), str(chain["disk_gib"])] for name, chain in chains.items())
     return (
         f"## Resources\n\nFrom {_facts('services')} and {_facts('chains')}, where each figure's origin stands with it. [Sizing a host](sizing.md) "
         f"says what follows from them. The system keeps {system_mib} MiB (`catalogue_system_memory_mib`).\n\n"
         f"{_table(('Service', 'Of', 'Memory, MiB', 'CPU weight', 'IO weight'), rows)}\n\n"
-        f"{_table(('Chain', 'Data path', 'Disk, GiB'), disks)}"
+        f"{_table(DISKS, _disk_rows(chains))}"
     )
+
+
+def _disk_rows(chains: Mapping[str, Entry]) -> Iterator[list[str]]:
+    for name, chain in chains.items():
+        yield [_code(name), _code(chain["data_path"]), str(chain["disk_gib"])]
 
 
 def _releases(releases: Mapping[str, Entry]) -> str:
-    rows = (
-        [
-            _code(component),
-            release["version"],
-            ", ".join(_code(machine) for machine in release["arch"]),
-            _source(release),
-        ]
-        for component, release in releases.items()
-    )
-    header = ("Component", "Version", "Architecture", "Source")
     return (
         f"## Releases\n\nFrom {_facts('releases')}. `{{version}}` and `{{arch}}` are filled in, the latter with upstream's word for the "
-        f"architecture. An image's registry is what `release_registries` gives for its name.\n\n{_table(header, rows)}"
+        f"architecture. An image's registry is what `release_registries` gives for its name.\n\n{_table(RELEASES, _release_rows(releases))}"
     )
+
+
+def _release_rows(releases: Mapping[str, Entry]) -> Iterator[list[str]]:
+    for component, release in releases.items():
+        machines = ", ".join(_code(machine) for machine in release["arch"])
+        yield [_code(component), release["version"], machines, _source(release)]
 
 
 def _forks(forks: Iterable[Entry]) -> str:
-    rows = (
-        [
+    return (
+        f"## Forks\n\nFrom {_facts('forks')}. The preflight refuses a client that its chain has left behind, and names one that is not ready "
+        "from `catalogue_fork_warn_days` before the fork; `catalogue_fork_overrides` lets one pass, by chain, fork and reason. "
+        "`playbooks/verify.yml` prints what is installed on the fleet against this table; `-e catalogue_fork_now=2027-01-31T00:00:00Z` "
+        f"asks for another moment, `-e catalogue_fork_report=FILE` writes it as JSON.\n\n{_table(FORKS, _fork_rows(forks))}"
+    )
+
+
+def _fork_rows(forks: Iterable[Entry]) -> Iterator[list[str]]:
+    for fork in sorted(forks, key=lambda fork: (fork["at"], fork["chain"])):
+        yield [
             _code(fork["chain"]),
             _cell(fork["fork"]),
             fork["at"],
@@ -287,15 +379,6 @@ def _forks(forks: Iterable[Entry]) -> str:
             ", ".join(map(_code, fork.get("left_behind", []))) or "none",
             f"[upstream]({fork['source']})",
         ]
-        for fork in sorted(forks, key=lambda fork: (fork["at"], fork["chain"]))
-    )
-    header = ("Chain", "Fork", "Activation (UTC)", "Oldest versions that follow", "Left behind", "Source")
-    return (
-        f"## Forks\n\nFrom {_facts('forks')}. The preflight refuses a client that its chain has left behind, and names one that is not ready "
-        "from `catalogue_fork_warn_days` before the fork; `catalogue_fork_overrides` lets one pass, by chain, fork and reason. "
-        "`playbooks/verify.yml` prints what is installed on the fleet against this table; `-e catalogue_fork_now=2027-01-31T00:00:00Z` "
-        f"asks for another moment, `-e catalogue_fork_report=FILE` writes it as JSON.\n\n{_table(header, rows)}"
-    )
 
 
 def _source(release: Entry) -> str:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#")
 
 
@@ -45,11 +46,19 @@ def rendered(spec: str, tmp_path: Path) -> str:
 
 
 def broken_links(page: Path) -> list[str]:
-    """Relative links of a page that lead to no file."""
+    """Relative links of a page that lead to no file, or to no heading of a page."""
     prose = CODE.sub("", FENCED.sub("", page.read_text()))
     targets = [inline or reference for inline, reference in LINK.findall(prose)]
     relative = [target for target in targets if not ELSEWHERE.match(target)]
-    return [target for target in relative if not (page.parent / target.partition("#")[0]).exists()]
+    return [target for target in relative if not leads_somewhere(page.parent, *target.split("#"))]
+
+
+def leads_somewhere(folder: Path, name: str, heading: str = "") -> bool:
+    file = folder / name
+    if not heading:
+        return file.exists()
+    titles = HEADING.findall(FENCED.sub("", file.read_text())) if file.exists() else []
+    return heading in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
 def test_every_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,18 +116,31 @@ def test_a_stale_page_is_named_with_the_way_out(
 
 
 @pytest.mark.parametrize(
-    ("source", "old", "new", "page"),
+    ("source", "old", "new", "stale"),
     [
-        ("roles/catalogue/defaults/main/services.yml", "{port: 8575,", "{port: 8599,", "docs/catalogue.md"),
-        ("Makefile", "## What can be done here", "## What there is", "docs/commands.md"),
+        (
+            "roles/catalogue/defaults/main/services.yml",
+            "{port: 8575,",
+            "{port: 8599,",
+            ["docs/clients/erigon.md", "docs/catalogue.md"],
+        ),
+        (
+            "roles/catalogue/defaults/main/forks.yml",
+            "fork: Purley",
+            "fork: Purlee",
+            ["docs/clients/polygon.md", "docs/catalogue.md", "docs/fork-day.md"],
+        ),
+        ("Makefile", "## What can be done here", "## What there is", ["docs/commands.md"]),
     ],
 )
-def test_a_changed_source_makes_its_page_stale(checkout: Checkout, source: str, old: str, new: str, page: str) -> None:
+def test_a_changed_source_makes_its_pages_stale(
+    checkout: Checkout, source: str, old: str, new: str, stale: list[str]
+) -> None:
     file = checkout.root / source
     changed = file.read_text().replace(old, new)
     assert changed != file.read_text()
     file.write_text(changed)
-    assert list(generate.stale(checkout)) == [Path(page)]
+    assert list(map(str, generate.stale(checkout))) == stale
 
 
 def test_half_a_pair_of_markers_is_refused_by_name(checkout: Checkout) -> None:
@@ -189,7 +211,7 @@ def test_every_relative_link_leads_to_a_file() -> None:
 def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "[here](page.md#top) [gone](gone.md) [out](https://example.org/x) [down](#below) `[code](no.md)`\n\n"
+        "# Top\n\n[here](page.md#top) [gone](page.md#gone) [gone](gone.md) [out](https://example.org/x) [down](#below) `[code](no.md)`\n\n"
         '[titled](lost.md "title")\n\n```\n[fenced](no.md)\n```\n\n[named]\n\n[named]: away.md\n'
     )
-    assert broken_links(page) == ["gone.md", "lost.md", "away.md"]
+    assert broken_links(page) == ["page.md#gone", "gone.md", "lost.md", "away.md"]

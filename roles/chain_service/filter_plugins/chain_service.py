@@ -53,6 +53,11 @@ def chain_service_flags(options: Mapping[str, Any]) -> list[str]:
     return [f"--{flag}" if value is True else f"--{flag}={_word(value)}" for flag, value in given]
 
 
+def chain_service_number(value: object) -> object:
+    """A number that an inventory may have written as text, for a file in which text is none; what is not set stays so."""
+    return int(value) if isinstance(value, str) and value else value
+
+
 def _word(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
@@ -73,4 +78,5 @@ class FilterModule:
             "chain_service_flags": chain_service_flags,
             "chain_service_given": chain_service_given,
             "chain_service_json": chain_service_json,
+            "chain_service_number": chain_service_number,
         }

@@ -102,11 +102,16 @@ def _unknown_of(command: Mapping[str, Any]) -> Iterable[str]:
     for before, word in pairwise(command.get("arguments", [])):
         if not word.startswith("-") and before.lstrip("-") not in EXTRA_FLAGS.get(program, ()):
             yield f"{program} is given the word '{word}', set in {where}; allowed: flags as --name or --name=value."
+    for name in sorted({word.partition("=")[0] for word in command.get("arguments", []) if word.endswith("=")}):
+        yield f"{program} is given {name} without a value, by an option that is empty or in {where}; allowed: flags as --name or --name=value."
     for name in unknown_variables(program, command.get("environment", {})):
         known = _read("config", ENVIRONMENT_LISTS[program][0])
         yield f"{program} reads no variable {name}, set in {where}{_meant(name, known)}."
     for file in command.get("files", []):
         file_name = Path(file["path"]).name
+        for key, value in flatten(file["data"]).items():
+            if value is None:
+                yield f"{program} is given {key} without a value in {file_name}, by an option that is empty or in {where}; allowed: a value."
         for key in unknown_keys(program, file_name, file["data"]):
             yield f"{program} knows no key {key} in {file_name}, set in {where}{_meant(key, keys_of(program, file_name))}."
 

@@ -64,6 +64,10 @@ bench: venv ## Measure (SUITE=clients, converge or edge); JSON on standard outpu
 docs: venv ## Write the generated pages again
 	@python -m docs.generate
 
+.PHONY: pin-releases
+pin-releases: venv ## What upstream's checksum files, signatures and registries say, as the catalogue's pins (ARGS=--check, …)
+	@python -m distribution.pins $(ARGS)
+
 .PHONY: venv
 venv: $(VENV)/.ready ## The controller's tools, from the hashed locks
 

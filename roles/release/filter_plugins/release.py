@@ -163,6 +163,12 @@ def _source_problems(definition: Facts, component: str, kind: str, settings: Fac
 
 
 def _pin(settings: Facts, component: str, version: str) -> str:
+    """The inventory's pin, or else the catalogue's."""
+    of_catalogue = settings.get("catalogue_pins", {}).get(component, {}).get(version, {})
+    return _own_pin(settings, component, version) or str(of_catalogue.get(settings["machine"], ""))
+
+
+def _own_pin(settings: Facts, component: str, version: str) -> str:
     pins = settings["pins"].get(component, {})
     if not isinstance(pins, Mapping):
         return str(pins)

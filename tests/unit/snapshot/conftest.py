@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab import ca
-from lab.checkout import Checkout
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,18 +38,6 @@ class Origin:
 
     def url(self, name: str) -> str:
         return f"https://localhost:{self.port}/{name}"
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    checkout = Checkout(tmp_path_factory.mktemp("ca"))
-    mirror = ca.CERTIFICATES["mirror"]
-    ca.CERTIFICATES["mirror"] = ("localhost",)
-    try:
-        ca.ensure_ca(checkout)
-    finally:
-        ca.CERTIFICATES["mirror"] = mirror
-    return checkout.state / "ca"
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
-import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ import yaml
 
 from distribution import pins
 from roles.release.filter_plugins.release import release_plan
+from tests.https import serving
 
 VERSION = "3.9.0"
 LIST = f"/github.com/erigontech/erigon/releases/download/v{VERSION}/erigon_v{VERSION}_checksums.txt"
@@ -57,16 +56,11 @@ def upstream(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
             """Nobody reads it."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "mirror.crt", certificates / "mirror.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    told = Upstream(f"https://localhost:{server.server_address[1]}", {LIST: LISTED.encode(), IMAGE: INDEX})
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.crt"))
-    yield told
-    server.shutdown()
-    server.server_close()
+    told = Upstream("", {LIST: LISTED.encode(), IMAGE: INDEX})
+    with serving(Handler, certificates) as port:
+        told.base = f"https://localhost:{port}"
+        yield told
 
 
 @pytest.fixture

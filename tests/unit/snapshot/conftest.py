@@ -7,15 +7,15 @@ import http.server
 import json
 import os
 import shutil
-import ssl
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.https import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,16 +87,8 @@ def origin(certificates: Path) -> Iterator[Origin]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
             """The test asks `asked`."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "mirror.crt", certificates / "mirror.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    told.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield told
-    server.shutdown()
-    server.server_close()
+    with serving(Handler, certificates) as told.port:
+        yield told
 
 
 def tree(root: Path, files: dict[str, bytes]) -> Path:

@@ -45,6 +45,7 @@ def bring(plan: Plan) -> None:
             place.check_target(plan)
             space.check_place(plan)
             if not place.is_ready(plan):
+                place.forget_ready(plan)
                 fetch(plan)
                 unpack(plan)
                 place.note_ready(plan)

@@ -50,6 +50,11 @@ def is_placed(plan: Plan) -> bool:
     return _is_tree(plan, plan.target)
 
 
+def forget_ready(plan: Plan) -> None:
+    """A tree is to be made anew: what is on record of one before must not speak for it, nor for a directory that has its inode now."""
+    _ready(plan).unlink(missing_ok=True)
+
+
 def note_ready(plan: Plan) -> None:
     """The tree is judged: put it on disk, and on record by its inode, which a move keeps."""
     _sync(plan.unpacked_path, "syncfs")
@@ -90,7 +95,7 @@ def _ready(plan: Plan) -> Path:
 
 def _is_tree(plan: Plan, path: Path) -> bool:
     told = _read(_ready(plan))
-    return told.get("identity") == plan.identity and path.is_dir() and path.stat().st_ino == told.get("inode")
+    return told.get("identity") == plan.identity and _holds_data(path) and path.stat().st_ino == told.get("inode")
 
 
 def _holds_data(path: Path) -> bool:

@@ -25,6 +25,7 @@ DECOMPRESSORS = {
     b"\x04\x22\x4d\x18": ["lz4", "--decompress", "--stdout", "--quiet"],
     b"\xfd7zXZ\x00": ["xz", "--decompress", "--stdout", "--quiet"],
 }
+# Without the owners and modes of the archive: what would run as its owner elsewhere does not here.
 TAR = ["tar", "--extract", "--file=-", "--no-same-owner", "--no-same-permissions", "--warning=no-unknown-keyword"]
 SHOWN_NAMES = 8
 
@@ -141,8 +142,6 @@ def _check_harmless(tree: Path) -> None:
                     raise SnapshotError(f"the snapshot holds a link that leads out of it: {shown}.")
             elif not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 raise SnapshotError(f"the snapshot holds a device, pipe or socket: {shown}.")
-            elif mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(mode):
-                raise SnapshotError(f"the snapshot holds a program that would run as its owner: {shown}.")
 
 
 def _check_layout(plan: Plan) -> None:

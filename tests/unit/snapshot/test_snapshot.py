@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import stat
 import tarfile
@@ -233,6 +234,12 @@ def test_an_archive_that_reaches_out_of_its_tree_is_refused(site: Site, evil: ta
     assert not (site.staging / "outside").exists()
 
 
+def test_a_program_that_would_run_as_its_owner_does_so_no_more(site: Site) -> None:
+    site.serve(hostile(member("bor/suid", mode=0o4755)))
+    assert site.run() == (0, "")
+    assert stat.S_IMODE((site.target / "bor/suid").stat().st_mode) & (stat.S_ISUID | stat.S_ISGID) == 0
+
+
 def test_an_archive_that_is_cut_short_is_refused(site: Site, packed: bytes) -> None:
     site.serve(packed[:-1000])
     status, complaint = site.run()
@@ -279,6 +286,20 @@ def test_a_run_that_is_killed_around_the_move_is_ended_by_the_next(
     downloads = [method for method, _, _ in site.origin.asked[asked:] if method == "GET"]
     assert downloads == []
     assert sorted(path.name for path in site.staging.iterdir()) == ["done.json", "lock"]
+
+
+def test_a_record_of_a_tree_that_is_gone_speaks_for_no_other(site: Site, packed: bytes) -> None:
+    site.serve(packed)
+    assert site.run("place") == (-signal.SIGKILL, "")
+    ready = site.staging / "ready.json"
+    told = json.loads(ready.read_text())
+    shutil.rmtree(site.staging / "unpacked")
+    # An empty directory that has the inode of the tree which is gone.
+    ready.write_text(json.dumps({**told, "inode": site.target.stat().st_ino}))
+    assert site.run("note_ready") == (-signal.SIGKILL, "")
+    assert not ready.exists()
+    assert site.run() == (0, "")
+    assert site.data() == DATABASE
 
 
 def test_a_new_plan_uses_nothing_of_the_parts_before(site: Site, packed: bytes) -> None:

@@ -168,6 +168,29 @@ def test_what_differs_decides_what_is_done(
     assert " ".join(word for name, word in words.items() if done[name]) == expected
 
 
+SPECS = ROLES / "managed_service" / "meta" / "argument_specs.yml"
+
+
+def test_values_of_the_specs_types_are_taken() -> None:
+    assert differences.type_problems(values(stop_seconds="90", changed=False), SPECS) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"stop_seconds": "soon"}, "managed_service_stop_seconds"),
+        ({"type": "forking"}, "must be one of: exec, simple, notify, oneshot"),
+        ({"directories": [{"mode": "0700"}]}, "path found in managed_service_directories"),
+        ({"environment": ["A=b"]}, "managed_service_environment"),
+        ({"files": [{"path": "/a", "content": "", "mod": "0600"}]}, "mod. Supported parameters include"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_name(given: dict[str, Any], sentence: str) -> None:
+    [problem] = differences.type_problems(values(**given), SPECS)
+    assert sentence in problem
+    assert problem.endswith("(for the service node).")
+
+
 @pytest.mark.parametrize(
     ("file", "sentence"),
     [

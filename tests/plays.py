@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,7 +35,20 @@ class Play:
 
 def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str) -> Play:
     """Run a playbook of a scenario's folder on its host; `variables` become extra variables."""
-    done = subprocess.run(
+    process = start(scenario, playbook, variables, *options)
+    try:
+        output, errors = process.communicate(timeout=300)
+    except BaseException:
+        kill(process)
+        raise
+    recap = output.rpartition("PLAY RECAP")[2]
+    words = dict(word.split("=") for word in recap.split() if "=" in word)
+    return Play(process.returncode, output + errors, {name: int(count) for name, count in words.items()})
+
+
+def start(scenario: str, playbook: str, variables: dict[str, Any], *options: str) -> subprocess.Popen[str]:
+    """Start a playbook as `play` does, in a process group of its own, and do not wait for its end."""
+    return subprocess.Popen(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
             f"--inventory={ROOT / 'molecule/shared/inventory.py'}",
@@ -41,7 +56,6 @@ def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str)
             *options,
             str(ROOT / "molecule" / scenario / playbook),
         ],
-        check=False,
         cwd=ROOT,
         env={
             **os.environ,
@@ -52,10 +66,15 @@ def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str)
             # Molecule forces colour.
             "ANSIBLE_FORCE_COLOR": "0",
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
+        start_new_session=True,
     )
-    recap = done.stdout.rpartition("PLAY RECAP")[2]
-    words = dict(word.split("=") for word in recap.split() if "=" in word)
-    return Play(done.returncode, done.stdout + done.stderr, {name: int(count) for name, count in words.items()})
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a playbook that was started, and all that it has started here, without a chance to tidy up."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

@@ -246,6 +246,18 @@ def test_the_last_member_is_drained_only_by_name(host: Host) -> None:
     assert pool(host)["members"] == 0
 
 
+def test_a_drain_with_a_name_is_lifted_by_that_name_or_by_hand(host: Host) -> None:
+    undrain = "edge-pools undrain ethereum neighbour"
+    host.check_output("edge-pools drain --by operator ethereum neighbour")
+    assert json.loads(host.check_output("edge-pools drain --by play ethereum neighbour"))["changed"] is False
+    assert json.loads(host.check_output(f"{undrain} --by play")) == {"changed": False}
+    assert pool(host)["members"] == 1
+    assert json.loads(host.check_output(f"{undrain} --by operator")) == {"changed": True}
+    host.check_output("edge-pools drain --by play ethereum neighbour")
+    assert json.loads(host.check_output(undrain)) == {"changed": True}
+    assert pool(host)["members"] == 2
+
+
 @pytest.mark.parametrize("node", ["ethereum nobody", "base nginx"])
 def test_a_node_that_is_not_in_the_pools_is_named(host: Host, node: str) -> None:
     done = host.run(f"edge-pools drain {node}")

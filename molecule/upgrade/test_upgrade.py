@@ -6,6 +6,7 @@ The tests follow each other: what one leaves is where the next one starts.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from testinfra.host import Host
 from lab import ssh
 from lab.checkout import Checkout
 from tests.load import Load
-from tests.plays import Play, play
+from tests.plays import Play, kill, play, start
 
 HOSTS = ("upgrade", "upgrade-b")
 EARLIER = {"erigon": "3.8.0", "op-reth": "2.4.2", "op-node": "1.19.1"}
@@ -27,6 +28,7 @@ FLEET: dict[str, Any] = {"node_chains": ["ethereum", "optimism"]}
 FAULTS = "/etc/chain-standin/faults"
 SECRETS = "/data/blockchain/nodes/security/jwt_secrets"
 CHAINS = ("ethereum", "optimism")
+DRAINED = "/var/lib/nginx/drained"
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +260,60 @@ def test_a_version_that_does_not_keep_in_step_goes_back(fleet: dict[str, Host]) 
     assert "erigon syncing" in done.messages
     assert [versions(host)["erigon"] for host in fleet.values()] == ["3.8.0", "3.8.0"]
     assert in_step(fleet["upgrade"], "erigon")
+
+
+def test_without_room_for_a_new_version_nothing_is_touched(fleet: dict[str, Host]) -> None:
+    before = [units(host) for host in fleet.values()]
+    fleet["upgrade"].check_output("rm -r /opt/erigon/3.8.1")
+    done = upgrade(node_upgrade_chains=["ethereum"], release_spare_mib=10**9)
+    assert done.code != 0
+    assert "the file system of /opt/erigon has " in done.messages
+    assert [units(host) for host in fleet.values()] == before
+    assert fleet["upgrade"].run(f"find {DRAINED} -type f").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(f"test -e {DRAINED}/ethereum/upgrade", id="drained"),
+        pytest.param("test -e /opt/erigon/.unproven", id="switched"),
+        pytest.param(
+            "test -e /opt/erigon/.unproven && test $(systemctl show -p InvocationID --value erigon) != $BEFORE",
+            id="restarted",
+        ),
+    ],
+)
+def test_an_upgrade_that_was_killed_is_finished_by_the_next(fleet: dict[str, Host], moment: str) -> None:
+    host = fleet["upgrade"]
+    if versions(host)["erigon"] != "3.8.0":
+        assert rollback(rollback_chains=["ethereum"]).code == 0
+    wait = f"BEFORE={units(host)['erigon']}; until {moment}; do sleep 0.05; done"
+    running = start("upgrade", "../../playbooks/upgrade.yml", {**FLEET, "node_upgrade_chains": ["ethereum"]})
+    try:
+        assert host.run("timeout 200 sh -c %s", wait).rc == 0
+    finally:
+        kill(running)
+    # What the play had asked the host for goes on for a moment.
+    time.sleep(2)
+    assert host.file(f"{DRAINED}/ethereum/upgrade").exists
+    again = upgrade(node_upgrade_chains=["ethereum"])
+    assert again.code == 0, again.messages
+    assert [versions(each)["erigon"] for each in fleet.values()] == ["3.8.1", "3.8.1"]
+    assert not host.file(f"{DRAINED}/ethereum/upgrade").exists
+    assert not host.file("/opt/erigon/.unproven").exists
+    assert all(in_step(each, "erigon") for each in fleet.values())
+    settled = upgrade(node_upgrade_chains=["ethereum"])
+    assert (settled.code, settled.changed) == (0, 0)
+
+
+def test_a_node_that_an_upgrade_left_drained_comes_back_and_its_operator_s_drain_stays(fleet: dict[str, Host]) -> None:
+    host = fleet["upgrade"]
+    # As a play leaves it that is killed between the proof and the way back into the pool.
+    host.check_output("edge-pools drain --by node_upgrade ethereum upgrade")
+    host.check_output("edge-pools drain optimism upgrade")
+    try:
+        done = upgrade(node_upgrade_chains=["ethereum"])
+        assert (done.code, done.changed) == (0, 1)
+        assert host.run(f"find {DRAINED} -type f").stdout.split() == [f"{DRAINED}/optimism/upgrade"]
+    finally:
+        host.check_output("edge-pools undrain optimism upgrade")

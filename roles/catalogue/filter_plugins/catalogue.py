@@ -272,6 +272,14 @@ def _chain_problems(chains: Facts, domain: str) -> list[str]:
     found += _unique("Public name", (chain["public_name"] for chain in complete), CHAINS_FILE)
     found += _unique("Loopback address", (chain.get("loopback") for chain in complete), CHAINS_FILE)
     found += _unique("Data path", (chain.get("data_path") for chain in complete), CHAINS_FILE)
+    paths = {name: str(chain["data_path"]).rstrip("/") for name, chain in chains.items() if "data_path" in chain}
+    found += [
+        f"Data path of '{inner}' ({paths[inner]}) lies in that of '{outer}' ({paths[outer]}), set in {CHAINS_FILE}; "
+        "allowed: paths of which none lies in another."
+        for inner in paths
+        for outer in paths
+        if paths[inner].startswith(f"{paths[outer]}/")
+    ]
     if not DOMAIN.fullmatch(str(domain)):
         found.append(
             f"catalogue_edge_domain is {domain!r} in the inventory; allowed: a domain name such as rpc.example.com."

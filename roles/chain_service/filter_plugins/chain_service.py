@@ -67,6 +67,57 @@ def chain_service_directory(name: str, data_path: str) -> dict[str, str]:
     return {"path": f"{data_path}/{name}".rstrip("/"), "mode": "0750"}
 
 
+# A pair's own unit would notice that a member is gone; the consensus client goes before the one that it drives.
+REMOVAL = ("pair", "consensus", "execution")
+
+
+def chain_service_units(chains: Sequence[str], services: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The units that the roles may have made for chains, [{name, part}], in the order in which they go; `snapshot` fills a part's data."""
+    found: list[dict[str, str]] = []
+    for chain in chains:
+        own = [(service["part"], name) for name, service in services.items() if service["chain"] == chain]
+        for part, name in sorted(own, key=lambda each: REMOVAL.index(each[0])):
+            found.append({"name": name, "part": part})
+            if part != "pair":
+                found.append({"name": f"{name}-snapshot", "part": "snapshot"})
+    return found
+
+
+def chain_service_places(chains: Sequence[str], facts: Mapping[str, Any], secrets: str) -> list[dict[str, str]]:
+    """What of chains is deleted, [{place, removes}]: `removes` is the pattern that finds something only where there is something to delete."""
+    found: list[dict[str, str]] = []
+    for chain in chains:
+        data, secret = facts[chain]["data_path"], f"{secrets}/{chain}.hex"
+        found += [{"place": data, "removes": f"{data}/*"}, {"place": secret, "removes": secret}]
+    return found
+
+
+def chain_service_remove_problems(
+    chains: Sequence[str], data: Sequence[str], present: Sequence[str], facts: Mapping[str, Any], host: str
+) -> list[str]:
+    """Say, one sentence each, why chains or the data of some of them are not to be removed from a host."""
+    known = ", ".join(facts)
+    found = []
+    if not chains:
+        found.append(
+            f'remove_chains is not set; allowed: a list of chains such as -e \'{{"remove_chains": ["sepolia"]}}\' ({known}).'
+        )
+    for name, given in (("remove_chains", chains), ("remove_data", data)):
+        found += [f"{name} names '{chain}'; allowed: {known}." for chain in given if chain not in facts]
+    found += [
+        f"remove_data names '{chain}', which remove_chains does not; allowed: chains that are removed ({', '.join(chains)})."
+        for chain in data
+        if chain in facts and chain not in chains
+    ]
+    found += [
+        f"'{chain}' is in node_chains of {host}, so the next site.yml would install it again; "
+        "take it out of node_chains there first, and run site.yml so that no edge sends it calls."
+        for chain in chains
+        if chain in present
+    ]
+    return found
+
+
 class FilterModule:
     """What Ansible loads."""
 
@@ -79,4 +130,7 @@ class FilterModule:
             "chain_service_given": chain_service_given,
             "chain_service_json": chain_service_json,
             "chain_service_number": chain_service_number,
+            "chain_service_places": chain_service_places,
+            "chain_service_remove_problems": chain_service_remove_problems,
+            "chain_service_units": chain_service_units,
         }

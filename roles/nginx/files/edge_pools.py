@@ -98,7 +98,7 @@ def drain(options: argparse.Namespace) -> dict[str, Any]:
             # Whatever root's umask is, nginx must see it.
             flag.parent.mkdir(exist_ok=True)
             flag.parent.chmod(0o755)
-            flag.touch()
+            flag.write_text(options.by)
             flag.chmod(0o644)
     if known is None or options.dry_run:
         return {"changed": changed, "calls": 0, "sockets": 0}
@@ -140,11 +140,12 @@ def undrain(options: argparse.Namespace) -> dict[str, Any]:
     known = pools()
     if known is not None:
         find(known, options.chain, options.host)
-    changed = flag.exists()
+    by = drained_by(flag)
+    changed = by is not None and options.by in ("", by)
     if changed and not options.dry_run:
         with contextlib.suppress(FileNotFoundError):
             flag.unlink()
-    if known is None or options.dry_run:
+    if known is None or options.dry_run or (options.by and not changed):
         return {"changed": changed}
     node = wait(options, options.seconds, lambda node: bool(node["member"]))
     if not node["member"]:
@@ -152,6 +153,14 @@ def undrain(options: argparse.Namespace) -> dict[str, Any]:
             f"{options.host} is not back in the pool of {options.chain} after {options.seconds:g} s: {node['reason']}."
         )
     return {"changed": changed}
+
+
+def drained_by(flag: Path) -> str | None:
+    """Give the name under which a node was drained, empty where that was given none; None where it is not drained."""
+    try:
+        return flag.read_text()
+    except FileNotFoundError:
+        return None
 
 
 def wait(options: argparse.Namespace, seconds: float, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -216,6 +225,12 @@ def parser() -> argparse.ArgumentParser:
     node = argparse.ArgumentParser(add_help=False)
     node.add_argument("chain", type=name)
     node.add_argument("host", type=name, help="the node's host, by its name in the inventory")
+    node.add_argument(
+        "--by",
+        type=name,
+        default="",
+        help="who drains; an undrain with a name lifts what was drained by that name only",
+    )
     node.add_argument("--dry-run", action="store_true", help="only say whether something would be changed")
     draining = commands.add_parser("drain", parents=[node], epilog=EPILOG, help="send a node no further calls")
     draining.add_argument(

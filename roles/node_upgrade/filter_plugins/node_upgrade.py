@@ -9,18 +9,21 @@ Facts = Mapping[str, Any]
 
 
 def groups(
-    wanted: Iterable[str], present: Iterable[str], chains: Facts, installed: Facts, targets: Facts
+    wanted: Iterable[str], present: Iterable[str], chains: Facts, installed: Facts, targets: Facts, unproven: Facts
 ) -> list[dict[str, Any]]:
     """What has to move, [{chains, steps: [{component, before, after}]}]; chains that share a component that moves go together.
 
     `wanted` are the chains to upgrade, `present` all of the host's; `installed` and `targets` give each component's version now
-    and then. What is not installed yet is site.yml's work.
+    and then. `unproven` has the version before the current one where nobody has seen that one healthy: a run was cut off, and the
+    component still has to move. What is not installed yet is site.yml's work.
     """
     moves = {
-        component: {"component": component, "before": installed[component], "after": str(targets[component])}
+        component: {"component": component, "before": proven[component], "after": str(targets[component])}
+        for proven in ({**installed, **unproven},)
         for chain in wanted
         for component in chains[chain]["components"].values()
-        if installed.get(component) and installed[component] != str(targets.get(component, installed[component]))
+        if proven.get(component)
+        and (component in unproven or proven[component] != str(targets.get(component, proven[component])))
     }
     found: list[dict[str, Any]] = []
     for chain in present:

@@ -30,6 +30,53 @@ def test_toml_says_what_the_data_says(data: dict[str, Any]) -> None:
     assert tomllib.loads(chain_service.chain_service_toml(data)) == data
 
 
+SERVICES = {
+    "erigon": {"chain": "ethereum", "part": "execution"},
+    "base": {"chain": "base", "part": "pair"},
+    "base-execution": {"chain": "base", "part": "execution"},
+    "base-consensus": {"chain": "base", "part": "consensus"},
+}
+CHAINS = {"ethereum": {"data_path": "/data/a"}, "base": {"data_path": "/data/b"}}
+
+
+def test_a_pair_s_units_go_in_their_order() -> None:
+    assert [unit["name"] for unit in chain_service.chain_service_units(["base"], SERVICES)] == [
+        "base",
+        "base-consensus",
+        "base-consensus-snapshot",
+        "base-execution",
+        "base-execution-snapshot",
+    ]
+
+
+def test_only_the_named_chain_s_data_and_secret_are_deleted() -> None:
+    assert [place["place"] for place in chain_service.chain_service_places(["base"], CHAINS, "/secrets")] == [
+        "/data/b",
+        "/secrets/base.hex",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chains", "data", "present", "sentence"),
+    [
+        ([], [], [], "remove_chains is not set"),
+        (["bas"], [], [], "remove_chains names 'bas'; allowed: ethereum, base."),
+        (["base"], ["bas"], [], "remove_data names 'bas'; allowed: ethereum, base."),
+        (["base"], ["ethereum"], [], "remove_data names 'ethereum', which remove_chains does not"),
+        (["base"], [], ["base"], "'base' is in node_chains of node1"),
+    ],
+)
+def test_a_removal_that_is_not_meant_is_refused(
+    chains: list[str], data: list[str], present: list[str], sentence: str
+) -> None:
+    [problem] = chain_service.chain_service_remove_problems(chains, data, present, CHAINS, "node1")
+    assert problem.startswith(sentence)
+
+
+def test_a_removal_by_name_is_allowed() -> None:
+    assert chain_service.chain_service_remove_problems(["base"], ["base"], ["ethereum"], CHAINS, "node1") == []
+
+
 def test_json_keeps_the_order_of_its_keys() -> None:
     data = {"rpc": 1, "name": {"b": [1], "a": "x"}}
     text = chain_service.chain_service_json(data)

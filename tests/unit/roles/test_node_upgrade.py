@@ -18,10 +18,14 @@ NOW = {"erigon": "1.0.0", "op-reth": "1.0.0", "op-node": "1.0.0", "base-reth-nod
 
 
 def groups(
-    wanted: list[str], *, installed: dict[str, str] | None = None, **versions: str
+    wanted: list[str],
+    *,
+    installed: dict[str, str] | None = None,
+    unproven: dict[str, str] | None = None,
+    **versions: str,
 ) -> list[tuple[list[str], str]]:
     then = {**NOW, **{name.replace("_", "-"): version for name, version in versions.items()}}
-    found = node_upgrade.groups(wanted, CHAINS, CHAINS, NOW if installed is None else installed, then)
+    found = node_upgrade.groups(wanted, CHAINS, CHAINS, NOW if installed is None else installed, then, unproven or {})
     return [(group["chains"], node_upgrade.words(group)) for group in found]
 
 
@@ -31,6 +35,17 @@ def test_what_stands_as_wanted_does_not_move() -> None:
 
 def test_a_client_that_is_not_installed_is_no_upgrade() -> None:
     assert groups(["ethereum"], installed={**NOW, "erigon": ""}, erigon="2.0.0") == []
+
+
+def test_a_version_that_nobody_has_seen_healthy_still_has_to_move() -> None:
+    assert groups(["optimism"], unproven={"op-reth": "0.9.0", "erigon": "0.9.0"}) == [
+        (["optimism"], "optimism: op-reth 0.9.0 -> 1.0.0")
+    ]
+    assert groups(["optimism"], unproven={"op-reth": "1.0.0"}) == [(["optimism"], "optimism: op-reth 1.0.0 -> 1.0.0")]
+
+
+def test_a_first_installation_that_was_cut_off_is_no_upgrade() -> None:
+    assert groups(["ethereum"], unproven={"erigon": ""}) == []
 
 
 def test_chains_that_share_a_client_go_together() -> None:

@@ -77,4 +77,8 @@ def kill(process: subprocess.Popen[str]) -> None:
     """End a playbook that was started, and all that it has started here, without a chance to tidy up."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
+    # SSH's shared connection, which outlives the play, has them too: nobody reads to their end.
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()

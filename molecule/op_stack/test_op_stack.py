@@ -62,6 +62,14 @@ def test_one_unit_stands_for_the_pair(host: Host, pair: str) -> None:
     assert all(member in status for member in members)
 
 
+@pytest.mark.parametrize("pair", ["base", "optimism"])
+def test_the_consensus_client_stops_first_and_starts_last(host: Host, pair: str) -> None:
+    host.check_output("systemctl restart %s.service", pair)
+    execution, consensus = (checks.properties(host, f"{pair}-{part}") for part in ("execution", "consensus"))
+    stopped, started = "InactiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"
+    assert int(consensus[stopped]) < int(execution[stopped]) < int(execution[started]) < int(consensus[started])
+
+
 def nodes(
     *options: str, execution: str = "op-reth", chains: tuple[str, ...] = ("ethereum", "base", "optimism")
 ) -> Play:

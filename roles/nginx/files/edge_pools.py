@@ -98,7 +98,7 @@ def drain(options: argparse.Namespace) -> dict[str, Any]:
             # Whatever root's umask is, nginx must see it.
             flag.parent.mkdir(exist_ok=True)
             flag.parent.chmod(0o755)
-            flag.write_text(options.by)
+            flag.write_text(options.by or "")
             flag.chmod(0o644)
     if known is None or options.dry_run:
         return {"changed": changed, "calls": 0, "sockets": 0}
@@ -141,7 +141,7 @@ def undrain(options: argparse.Namespace) -> dict[str, Any]:
     if known is not None:
         find(known, options.chain, options.host)
     by = drained_by(flag)
-    changed = by is not None and options.by in ("", by)
+    changed = by is not None and options.by in (None, by)
     if changed and not options.dry_run:
         with contextlib.suppress(FileNotFoundError):
             flag.unlink()

@@ -83,8 +83,7 @@ async def _serve(plan: Plan, faults: Faults, version: str) -> int:
     runners: list[web.AppRunner] = []
 
     async def listen(app: web.Application, address: Address) -> None:
-        # Clients close their subscribers' WebSockets when they stop; the server's own default waits a minute for them to leave.
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         await web.TCPSite(runner, *address, reuse_address=True).start()
         runners.append(runner)

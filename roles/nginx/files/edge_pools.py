@@ -228,7 +228,6 @@ def parser() -> argparse.ArgumentParser:
     node.add_argument(
         "--by",
         type=name,
-        default="",
         help="who drains; an undrain with a name lifts what was drained by that name only",
     )
     node.add_argument("--dry-run", action="store_true", help="only say whether something would be changed")

@@ -38,7 +38,7 @@ lab-down: venv ## Remove what this checkout's lab made, and nothing else
 
 .PHONY: test
 test: venv ## Everything that proves it
-	@python -m tests.suite lint unit molecule e2e
+	@python -m tests.suite prerequisites lint unit molecule e2e
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
@@ -46,15 +46,15 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
 
 .PHONY: unit
 unit: venv ## Unit, contract and integration tests
-	@python -m tests.suite unit
+	@python -m tests.suite prerequisites unit
 
 .PHONY: molecule
 molecule: venv ## Each role on a host of its own
-	@python -m tests.suite molecule
+	@python -m tests.suite prerequisites molecule
 
 .PHONY: e2e
 e2e: venv ## The lab from outside
-	@python -m tests.suite e2e
+	@python -m tests.suite prerequisites e2e
 
 .PHONY: bench
 bench: venv ## Measure (SUITE=clients, converge or edge); JSON on standard output

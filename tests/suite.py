@@ -1,7 +1,7 @@
 """Run the parts of the test suite, say how each went and how long it took, and name the slowest.
 
-    python -m tests.suite lint unit molecule e2e      # what `make test` runs
-    python -m tests.suite molecule --only nginx       # one scenario
+    python -m tests.suite prerequisites lint unit molecule e2e      # what `make test` runs
+    python -m tests.suite molecule --only nginx                     # one scenario
 
 A part's output stays quiet unless it fails; it is kept in .build/logs/<part>.log either way. A lab that was not there before the
 end-to-end tests is removed after them.
@@ -53,6 +53,7 @@ def parts_of(group: str) -> list[Part]:
     """The commands of one group."""
     python = sys.executable
     groups: dict[str, list[Part]] = {
+        "prerequisites": [Part("prerequisites", ["lab/prerequisites.sh"])],
         "lint": [
             Part("lint: ansible-lint", ["ansible-lint"]),
             Part("lint: yamllint", ["yamllint", "--strict", "."]),
@@ -100,7 +101,7 @@ def parts_of(group: str) -> list[Part]:
 
 
 # Parts of these groups stand apart and may run beside each other; the others' order matters.
-PARALLEL = {"lint": 2, "unit": 2, "molecule": 2, "e2e": 1}
+PARALLEL = {"prerequisites": 1, "lint": 2, "unit": 2, "molecule": 2, "e2e": 1}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,6 +115,8 @@ def main(argv: list[str] | None = None) -> int:
     for group in options.groups:
         parts = [part for part in parts_of(group) if options.only in part.name]
         outcomes += _run_all(parts, PARALLEL[group])
+        if group == "prerequisites" and any(outcome.code for outcome in outcomes):
+            break
     _summary(outcomes)
     return 0 if outcomes and all(outcome.code == 0 for outcome in outcomes) else 1
 

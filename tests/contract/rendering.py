@@ -48,4 +48,6 @@ def _host() -> dict[str, Any]:
 def rendered(expression: str, options: dict[str, Any], execution_of_optimism: str = "op-reth") -> Any:
     """The value of a role's variable, with an inventory's options in place of its defaults."""
     variables = {**_role_variables(), **_host(), **_facts(execution_of_optimism), **options}
+    # What roles/chain_service/tasks/check.yml would leave there.
+    variables["chain_service_options"] = variables
     return Templar(DataLoader(), variables).template(variables[expression])

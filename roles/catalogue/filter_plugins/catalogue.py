@@ -186,6 +186,7 @@ def hosts_of(hostvars: Facts, names: Iterable[str]) -> dict[str, dict[str, Any]]
             "node_chains": list(hostvars[name].get("node_chains", [])),
             "private_address": hostvars[name].get("private_address", "") or "",
             "external": hostvars[name].get("catalogue_external_endpoints", {}) or {},
+            "options_of": list(hostvars[name].get("node_options", {}) or {}),
         }
         for name in names
     }
@@ -268,7 +269,7 @@ def _chain_problems(chains: Facts, domain: str) -> list[str]:
             )
         found += _loopback(name, chain["loopback"])
     complete = [chain for chain in chains.values() if "id" in chain and "public_name" in chain]
-    found += _unique("Chain id", (chain["id"] for chain in complete), CHAINS_FILE)
+    found += _unique("Chain id", (chain["id"] for chain in complete if not chain.get("instance_of")), CHAINS_FILE)
     found += _unique("Public name", (chain["public_name"] for chain in complete), CHAINS_FILE)
     found += _unique("Loopback address", (chain.get("loopback") for chain in complete), CHAINS_FILE)
     found += _unique("Data path", (chain.get("data_path") for chain in complete), CHAINS_FILE)
@@ -361,6 +362,8 @@ def _host_problems(host: str, facts: Facts, chains: Facts, services: Facts, host
     for chain in wanted:
         found += _choice(f"An entry of node_chains of host '{host}'", chain, chains, "the inventory")
     found += _unique(f"node_chains of host '{host}': chain", wanted, "the inventory")
+    for chain in facts.get("options_of", []):
+        found += _choice(f"An entry of node_options of host '{host}'", chain, chains, "the inventory")
     if found:
         return found
     for chain in wanted:

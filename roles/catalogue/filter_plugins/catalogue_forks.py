@@ -69,7 +69,8 @@ def readiness(wanted: Iterable[str], host: str, chains: Facts, versions: Facts, 
     rows = []
     for chain in wanted:
         facts = chains[chain]
-        concerned = [fork for fork in policy["forks"] if (fork["chain"], fork["network"]) == (chain, facts["network"])]
+        rules = facts.get("instance_of", chain)
+        concerned = [fork for fork in policy["forks"] if (fork["chain"], fork["network"]) == (rules, facts["network"])]
         for fork in sorted(concerned, key=lambda fork: str(fork["at"])):
             for component in facts["components"].values():
                 needs = _needs(component, fork)
@@ -77,7 +78,7 @@ def readiness(wanted: Iterable[str], host: str, chains: Facts, versions: Facts, 
                     continue
                 version = str(versions.get(component, ""))
                 state = _state(version, needs, fork, now, policy["warn_days"])
-                reason = words.get((chain, fork["fork"]), "") if state == "refused" else ""
+                reason = words.get((rules, fork["fork"]), "") if state == "refused" else ""
                 rows.append(
                     {
                         "host": host,

@@ -27,6 +27,7 @@ from lab.standins.client.plan import Address, Plan
 log = logging.getLogger("stand-in")
 VERSION_WORDS = {"--version", "version", "-v", "--v", "-V"}
 HELP_WORDS = {"--help", "-h"}
+DATABASE_PAGE_BYTES = 65536
 
 
 def main() -> int:
@@ -93,11 +94,11 @@ async def _serve(plan: Plan, faults: Faults, version: str) -> int:
         await listen(execution.application(api), api.address)
     if plan.beacon:
         await listen(beacon_application(evm, version), plan.beacon)
-    followed: asyncio.Task[None] | None = None
+    followed: list[asyncio.Task[None]] = []
     if plan.role == "consensus" and plan.own_rpc:
         node = OpNode(plan, faults, version)
         await listen(node.application(), plan.own_rpc)
-        followed = asyncio.create_task(node.follow())
+        followed.append(asyncio.create_task(node.follow()))
     if plan.role == "heimdall" and plan.own_rpc:
         await listen(heimdall_rpc(plan, evm, faults), plan.own_rpc)
         if plan.rest:
@@ -108,7 +109,7 @@ async def _serve(plan: Plan, faults: Faults, version: str) -> int:
         _bound(address, socket.SOCK_DGRAM) for address in plan.udp
     ]
     log.info("this is a stand-in for %s %s on chain %d, not the real client", plan.program, version, plan.chain_id)
-    code = await _until_asked_to_stop(plan, faults, followed)
+    code = await _until_asked_to_stop(plan, faults, [asyncio.create_task(_write(plan.data)), *followed])
     for handle in held:
         handle.close()
     for runner in runners:
@@ -117,7 +118,20 @@ async def _serve(plan: Plan, faults: Faults, version: str) -> int:
     return code
 
 
-async def _until_asked_to_stop(plan: Plan, faults: Faults, followed: asyncio.Task[None] | None) -> int:
+async def _write(data: Path) -> None:
+    """Write to the data directory as a client's database does: on a disk that is full, it ends."""
+    page = bytes(DATABASE_PAGE_BYTES)
+    while True:
+        try:
+            (data / "STATE").write_bytes(page)
+        except OSError as error:
+            msg = f"cannot write the database in {data}: {error.strerror}"
+            raise OSError(msg) from error
+        await asyncio.sleep(1)
+
+
+async def _until_asked_to_stop(plan: Plan, faults: Faults, work: list[asyncio.Task[None]]) -> int:
+    """Wait for a signal, or raise what ends one of the pieces of work, which do not end by themselves."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -126,12 +140,11 @@ async def _until_asked_to_stop(plan: Plan, faults: Faults, followed: asyncio.Tas
         # The real Bor dies of a hang-up without a clean stop.
         loop.add_signal_handler(signal.SIGHUP, os._exit, 129)
     stop = asyncio.create_task(asked.wait())
-    waiting = [stop, *([followed] if followed else [])]
-    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if followed is not None and followed in done:
-        followed.result()
-    elif followed is not None:
-        followed.cancel()
+    done, _ = await asyncio.wait([stop, *work], return_when=asyncio.FIRST_COMPLETED)
+    for piece in work:
+        if piece in done:
+            piece.result()
+        piece.cancel()
     seconds = float(faults.get("stop_seconds") or 0)
     if seconds:
         log.info("stopping takes %s s, as told", seconds)

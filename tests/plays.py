@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Play:
-    """What a play did: how it ended, what it said, and how many tasks changed something."""
+    """What a play did: how it ended, what it said, and how many tasks changed something, all hosts' together."""
 
     code: int
     output: str
-    stats: dict[str, int]
+    stats: Mapping[str, int]
 
     @property
     def changed(self) -> int:
@@ -41,9 +44,10 @@ def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str)
     except BaseException:
         kill(process)
         raise
-    recap = output.rpartition("PLAY RECAP")[2]
-    words = dict(word.split("=") for word in recap.split() if "=" in word)
-    return Play(process.returncode, output + errors, {name: int(count) for name, count in words.items()})
+    counts = Counter[str]()
+    for name, count in re.findall(r"(\w+)=(\d+)", output.rpartition("PLAY RECAP")[2]):
+        counts[name] += int(count)
+    return Play(process.returncode, output + errors, counts)
 
 
 def start(scenario: str, playbook: str, variables: dict[str, Any], *options: str) -> subprocess.Popen[str]:

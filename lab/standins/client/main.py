@@ -123,7 +123,9 @@ async def _write(data: Path) -> None:
     page = bytes(DATABASE_PAGE_BYTES)
     while True:
         try:
-            (data / "STATE").write_bytes(page)
+            # Beside the old page first, as a database does: it has to find room for both.
+            (data / "STATE.next").write_bytes(page)
+            (data / "STATE.next").replace(data / "STATE")
         except OSError as error:
             msg = f"cannot write the database in {data}: {error.strerror}"
             raise OSError(msg) from error

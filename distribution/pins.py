@@ -14,25 +14,27 @@ import difflib
 import hashlib
 import json
 import re
-import subprocess
+import shutil
 import sys
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from distribution import signatures
+from distribution.signatures import ROOT, SignatureError
 from roles.release.filter_plugins.release import release_plan
 from roles.release.module_utils.releases import fetch, verify
 from roles.release.module_utils.releases.errors import ReleaseError
 
-ROOT = Path(__file__).parents[1]
 CATALOGUE = ROOT / "roles" / "catalogue" / "defaults" / "main"
+RELEASES = "roles/catalogue/defaults/main/releases.yml"
 TABLE = "catalogue_release_pins"
 HEADER = """\
 ---
@@ -46,6 +48,8 @@ MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 MANIFEST_BYTES = 4 << 20
+# More than any client is packed into.
+ARTEFACT_BYTES = 1 << 30
 TIMEOUT_SECONDS = 30
 CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
@@ -113,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = read(options.table)
         rows = [compared(row, table) for name, release in releases.items() for row in pinned(name, release, places)]
         refuse_republished(rows, table, dict(options.accept_republished))
-    except (PinError, ReleaseError, OSError) as error:
+    except (PinError, SignatureError, ReleaseError, OSError) as error:
         print(f"pin-releases: {error}", file=sys.stderr)
         return 2
     before = options.table.read_text() if options.table.exists() else ""
@@ -191,40 +195,45 @@ def pinned(name: str, release: Facts, places: Places) -> Iterator[Row]:
 
 
 def artefact_digest(release: Facts, plan: Facts) -> tuple[str, str]:
-    """The sha256 that upstream's checksum file gives, which has to be signed where the catalogue names a key."""
-    network = fetch.Network(timeout_seconds=TIMEOUT_SECONDS, attempts=3)
+    """The sha256 that upstream's checksum file gives, and what proves it: the list alone, or a signature over the list or the artefact.
+
+    Where the catalogue says whose signature it has to be, a list without it is taken for nothing.
+    """
+    network = fetch.Network(timeout_seconds=TIMEOUT_SECONDS, attempts=3, most_bytes=ARTEFACT_BYTES)
     listed, source = fetch.fetch_text(plan["checksum_urls"], network)
-    digest = verify.listed_checksum(listed, Path(plan["urls"][0]).name, source)
+    name = Path(plan["urls"][0]).name
+    digest = verify.listed_checksum(listed, name, source)
     signature = release["verify"].get("signature")
     if not signature:
-        return digest, f"unsigned, {source}"
-    signed, _ = fetch.fetch_text([source + signature["ending"]], network)
-    check_signature(listed, signed, ROOT / signature["key"], signature["fingerprint"], source)
-    return digest, f"signed by {signature['fingerprint']}, {source}"
-
-
-def check_signature(data: str, signature: str, key: Path, fingerprint: str, source: str) -> None:
-    """Hold a detached OpenPGP signature against one key, in a keyring that holds nothing else."""
-    with tempfile.TemporaryDirectory() as home:
-        signed, detached = Path(home, "data"), Path(home, "data.asc")
-        signed.write_text(data)
-        detached.write_text(signature)
-        gpg = ["gpg", "--homedir", home, "--batch", "--no-tty", "--status-fd", "1"]
-        try:
-            subprocess.run([*gpg, "--import", str(key)], check=True, capture_output=True)
-        except FileNotFoundError:
-            raise PinError("gpg is missing, which checks upstream's signatures: install gnupg") from None
-        except subprocess.CalledProcessError:
-            raise PinError(f"{key} holds no OpenPGP key") from None
-        done = subprocess.run(
-            [*gpg, "--verify", str(detached), str(signed)], check=False, capture_output=True, text=True
+        return digest, f"list only, {source}"
+    missing = signatures.unset(signature)
+    if missing and set(missing) != set(signatures.needed(signature)):
+        raise PinError(f"{source}: verify.signature in {RELEASES} does not say {' and '.join(missing)}")
+    if missing:
+        return (
+            digest,
+            f"list only, {source}; its signature is held against nobody: set {', '.join(missing)} in {RELEASES}",
         )
-    valid = [line.split() for line in done.stdout.splitlines() if line.startswith("[GNUPG:] VALIDSIG ")]
-    bad = re.search(r"\[GNUPG:\] (EXPKEYSIG|REVKEYSIG|EXPSIG|BADSIG|ERRSIG|KEYREVOKED)", done.stdout)
-    # The last word is the primary key's fingerprint; a signature may be a subkey's.
-    if done.returncode != 0 or bad or not any(fingerprint in (words[2], words[-1]) for words in valid):
-        reason = bad[1] if bad else "no valid signature"
-        raise PinError(f"the signature of {source} is not one of {fingerprint} ({reason})")
+    of = signature.get("of", "checksums")
+    if of not in ("checksums", "artefact"):
+        raise PinError(f"verify.signature in {RELEASES} is of {of!r}; allowed: checksums, artefact")
+    of_list = of == "checksums"
+    addresses = plan["checksum_urls"] if of_list else plan["urls"]
+
+    def read(ending: str) -> str:
+        return fetch.fetch_text([address + ending for address in addresses], network)[0]
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, name)
+        if of_list:
+            file.write_text(listed)
+        else:
+            source = fetch.fetch(plan["urls"], file, network, _room(file.parent)).source
+            held = verify.sha256_of(file)
+            if held != digest:
+                raise PinError(f"{source} hashes to sha256:{held}, and its checksum file says sha256:{digest}")
+        who = signatures.check(file, signature, plan["version"], source, read)
+    return digest, f"{'list' if of_list else 'artefact'} {who}, {source}"
 
 
 def image_digest(repository: str, tag: str) -> tuple[str, str]:
@@ -253,7 +262,7 @@ def image_digest(repository: str, tag: str) -> tuple[str, str]:
         manifest = None
     if not isinstance(manifest, dict) or not {"manifests", "layers"} & set(manifest):
         raise PinError(f"{url} sends no manifest of an image")
-    return digest, f"unsigned, {repository}:{tag}"
+    return digest, f"registry only, {repository}:{tag}"
 
 
 def read(path: Path) -> Pins:
@@ -296,6 +305,15 @@ def merged(table: Pins, rows: Sequence[Row]) -> Pins:
 def text(table: Pins) -> str:
     """The file, sorted; the same for the same table."""
     return HEADER + yaml.safe_dump({TABLE: table}, sort_keys=True, default_flow_style=False, width=160)
+
+
+def _room(directory: Path) -> Callable[[int], None]:
+    def check(size: int) -> None:
+        free = shutil.disk_usage(directory).free
+        if size > free:
+            raise PinError(f"{directory} has {free} bytes free, and {size} are to come: set TMPDIR to a larger place")
+
+    return check
 
 
 def _get(url: str, headers: Mapping[str, str]) -> tuple[bytes, str]:

@@ -1,4 +1,4 @@
-"""Write the generated pages: one a role, one a client family, the catalogue, the forks' days, the commands.
+"""Write the generated pages: one a role, one a client family, the catalogue, the forks' days, the snapshots' layouts, the commands.
 
     python -m docs.generate            # what `make docs` runs
     python -m docs.generate --check    # exit 1 and name the pages that are stale
@@ -98,13 +98,14 @@ def stale(checkout: Checkout) -> dict[Path, str]:
 
 
 def pages(checkout: Checkout) -> list[Page]:
-    """Return every generated page: the roles' in the order of their names, the clients', the catalogue's, the forks', the commands'."""
+    """Return every generated page: the roles' in the order of their names, the clients', the catalogue's, the forks', the snapshots', the commands'."""
     roles = [file.parent.parent for file in sorted(checkout.root.glob(f"roles/*/{SPECS}"))]
     return [
         *(role_page(checkout, role) for role in roles),
         *(client_page(checkout, family) for family in CLIENTS),
         catalogue_page(checkout),
         fork_day_page(checkout),
+        snapshots_page(checkout),
         commands_page(checkout),
     ]
 
@@ -212,6 +213,29 @@ def fork_day_page(checkout: Checkout) -> Page:
         FACTS,
         "\n\n".join(_fork_day(fork, chains[fork["chain"]]) for fork in latest),
     )
+
+
+def snapshots_page(checkout: Checkout) -> Page:
+    """Return where each component's data belongs, with the services that run it as the catalogue has them."""
+    layouts = defaults(checkout, "snapshots")["catalogue_snapshot_layouts"]
+    chains = defaults(checkout, "chains")["catalogue_default_chains"]
+    services = defaults(checkout, "services")["catalogue_default_services"]
+    rows = (
+        [
+            _code(component),
+            ", ".join(
+                _code(name)
+                for name, service in services.items()
+                if chains[service["chain"]]["components"].get(service["part"]) == component
+            )
+            or "where an inventory names it",
+            _code(layout["directory"]),
+            ", ".join(map(_code, layout["requires"])),
+        ]
+        for component, layout in layouts.items()
+    )
+    header = ("Component", "Services", "Its data goes to, below the chain's data path", "and must hold there")
+    return Page(Path("docs/snapshots.md"), "Snapshots", FACTS, _table(header, rows))
 
 
 def _fork_day(fork: Entry, chain: Entry) -> str:

@@ -3,4 +3,4 @@
 Standard library only, with aria2c, tar and the decompressors of the host.
 """
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

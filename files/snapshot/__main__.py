@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from snapshot import __version__, place, space
+from snapshot.client import download
 from snapshot.errors import SnapshotError
 from snapshot.fetch import fetch
 from snapshot.plan import Plan, load
@@ -46,8 +47,11 @@ def bring(plan: Plan) -> None:
             space.check_place(plan)
             if not place.is_ready(plan):
                 place.forget_ready(plan)
-                fetch(plan)
-                unpack(plan)
+                if plan.command:
+                    download(plan)
+                else:
+                    fetch(plan)
+                    unpack(plan)
                 place.note_ready(plan)
             place.place(plan)
         place.finish(plan)

@@ -48,12 +48,17 @@ def fetch(plan: Plan) -> None:
         if not reasons:
             return
         if attempt + 1 < plan.attempts:
-            pause = min(2**attempt, LONGEST_PAUSE_SECONDS)
+            pause = pause_after(attempt)
             progress.say(f"{len(reasons)} of {len(plan.parts)} parts again in {pause} s: {_first(reasons)}")
             time.sleep(pause)
     raise SnapshotError(
         f"{len(reasons)} of {len(plan.parts)} parts could not be had in {plan.attempts} attempts: {_first(reasons)}."
     )
+
+
+def pause_after(attempt: int) -> int:
+    """Seconds to wait after the attempt of this number, counted from 0."""
+    return min(1 << attempt, LONGEST_PAUSE_SECONDS)
 
 
 def _first(reasons: dict[str, str]) -> str:

@@ -81,10 +81,12 @@ def finish(plan: Plan) -> None:
             "identity": plan.identity,
             "target": str(plan.target),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": list(plan.command),
             "parts": [{"url": part.url, "sha256": part.sha256} for part in plan.parts],
         },
     )
     _ready(plan).unlink(missing_ok=True)
+    plan.tree_note.unlink(missing_ok=True)
     for rest in (plan.unpacked_path, plan.downloaded):
         shutil.rmtree(rest, ignore_errors=True)
 

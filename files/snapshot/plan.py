@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snapshot import forms
 from snapshot.errors import SnapshotError
-
-URL = re.compile(r"https://[^\s/]+/\S+")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class Plan:
 
     target: Path
     staging: Path
+    # The client's own download, in place of parts: its program, and the words that it is given.
+    command: tuple[str, ...]
     parts: tuple[Part, ...]
     joined: bool
     strip: int
@@ -45,14 +45,22 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """The same for the same parts, unpacked the same way."""
-        told = [self.joined, self.strip, [part.sha256 for part in self.parts]]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        """The same for the same parts, unpacked the same way, and for the same download by whatever version of the client."""
+        if self.command:
+            told = [Path(self.command[0]).name, *self.command[1:]]
+            return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        parts = [self.joined, self.strip, [part.sha256 for part in self.parts]]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
     def downloaded(self) -> Path:
         """Where the parts arrive."""
         return self.staging / "parts"
+
+    @property
+    def tree_note(self) -> Path:
+        """Whose download a tree is that the client fills: the identity of its plan."""
+        return self.staging / "client"
 
     @property
     def unpacked_path(self) -> Path:
@@ -76,20 +84,21 @@ def _plan(told: dict[str, Any]) -> Plan:
     plan = Plan(
         target=_absolute(told["target"]),
         staging=_absolute(told["staging"]),
+        command=_command(told["command"]),
         parts=tuple(_part(number, each) for number, each in enumerate(told["parts"])),
         joined=bool(told["joined"]),
-        strip=_number(told["strip"], 0, 16),
+        strip=_number(told["strip"], forms.STRIP),
         requires=tuple(_inside(each) for each in told["requires"]),
-        unpacked=_number(told["unpacked_bytes"], 1),
-        spare=_number(told["spare_bytes"], 0),
+        unpacked=_number(told["unpacked_bytes"], range(1, sys.maxsize)),
+        spare=_number(told["spare_bytes"], range(sys.maxsize)),
         replace=bool(told["replace"]),
         root_allowed=bool(told["root_allowed"]),
-        downloads=_number(told["downloads"], 1, 16),
-        connections=_number(told["connections"], 1, 16),
-        attempts=_number(told["attempts"], 1, 100),
+        downloads=_number(told["downloads"], forms.DOWNLOADS),
+        connections=_number(told["connections"], forms.CONNECTIONS),
+        attempts=_number(told["attempts"], forms.ATTEMPTS),
     )
-    if not plan.parts or not plan.requires:
-        raise ValueError("parts and requires hold at least one entry each")
+    if bool(plan.parts) == bool(plan.command) or not plan.requires:
+        raise ValueError("parts or command, and requires, hold at least one entry each")
     if plan.target in (plan.staging, *plan.staging.parents):
         raise ValueError("staging lies in the target, which is to be replaced")
     return plan
@@ -97,11 +106,11 @@ def _plan(told: dict[str, Any]) -> Plan:
 
 def _part(number: int, told: dict[str, Any]) -> Part:
     url, digest = str(told["url"]), str(told["sha256"])
-    if not URL.fullmatch(url):
+    if not forms.URL.fullmatch(url):
         raise ValueError(f"url {url!r} is no HTTPS address")
-    if not SHA256.fullmatch(digest):
+    if not forms.SHA256.fullmatch(digest):
         raise ValueError(f"sha256 {digest!r} is not 64 hex digits")
-    return Part(f"{number:05d}", url, digest, _number(told.get("bytes", 0), 0))
+    return Part(f"{number:05d}", url, digest, _number(told.get("bytes", 0), range(sys.maxsize)))
 
 
 def _absolute(told: str) -> Path:
@@ -111,16 +120,21 @@ def _absolute(told: str) -> Path:
     return path
 
 
+def _command(told: list[str]) -> tuple[str, ...]:
+    if not all(isinstance(word, str) and word for word in told):
+        raise ValueError(f"command {told!r} is no list of words")
+    if told and not (Path(told[0]).is_absolute() and any(forms.DATA in word for word in told)):
+        raise ValueError(f"command {told!r} has no absolute path of a program, or does not name {forms.DATA}")
+    return tuple(told)
+
+
 def _inside(told: str) -> str:
-    path = Path(told)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if not forms.is_inside(told):
         raise ValueError(f"{told!r} is no path inside the snapshot")
     return told
 
 
-def _number(told: object, least: int, most: int | None = None) -> int:
-    if isinstance(told, bool) or not isinstance(told, int) or told < least or (most is not None and told > most):
-        raise ValueError(
-            f"{told!r} is not a whole number {f'of {least} to {most}' if most is not None else f'from {least}'}"
-        )
+def _number(told: object, allowed: range) -> int:
+    if isinstance(told, bool) or not isinstance(told, int) or told not in allowed:
+        raise ValueError(f"{told!r} is not a whole number of {allowed.start} to {allowed.stop - 1}")
     return told

@@ -49,6 +49,18 @@ def check_place(plan: Plan) -> None:
         )
 
 
+def check_tree_room(plan: Plan) -> None:
+    """Refuse a client's own download that does not fit, with the sums; what it has brought before counts as had."""
+    here = used(path for path in plan.unpacked_path.rglob("*") if path.is_file())
+    needed = max(plan.unpacked - here, 0) + plan.spare
+    there = free(plan.staging)
+    if needed > there:
+        raise SnapshotError(
+            f"the file system of {plan.staging} has {gib(there)} free and {gib(needed)} are needed: {gib(plan.unpacked)} of data, of which"
+            f" {gib(min(here, plan.unpacked))} are here, {gib(plan.spare)} to spare."
+        )
+
+
 def check_room(plan: Plan, sizes: dict[str, int]) -> None:
     """Refuse what does not fit, with the sums."""
     download = sum(sizes.values())

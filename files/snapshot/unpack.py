@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -15,6 +14,7 @@ from typing import IO
 from snapshot import space
 from snapshot.errors import SnapshotError
 from snapshot.plan import Plan
+from snapshot.programs import wait
 from snapshot.progress import Progress
 
 CHUNK_BYTES = 1 << 20
@@ -33,6 +33,7 @@ SHOWN_NAMES = 8
 def unpack(plan: Plan) -> None:
     """Make the tree anew from the parts and judge it; on a failure nothing of it stays."""
     tree = plan.unpacked_path
+    plan.tree_note.unlink(missing_ok=True)
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(mode=0o700)
     files = [plan.downloaded / part.name for part in plan.parts]
@@ -42,8 +43,8 @@ def unpack(plan: Plan) -> None:
         for archive in [files] if plan.joined else [[file] for file in files]:
             _extract(plan, archive, progress)
             # Before the next archive could write through a link of this one.
-            _check_harmless(tree)
-        _check_layout(plan)
+            check_harmless(tree)
+        check_layout(plan)
     except BaseException:
         shutil.rmtree(tree, ignore_errors=True)
         raise
@@ -70,7 +71,7 @@ def _extract(plan: Plan, files: Sequence[Path], progress: Progress) -> None:
         threads += [threading.Thread(target=_listen, args=(name, run, told), daemon=True) for name, run in programs]
         for thread in threads:
             thread.start()
-        full = _wait(plan, [run for _, run in programs], progress)
+        full = wait(plan, [run for _, run in programs], progress)
         for thread in threads:
             thread.join(timeout=10)
     if full:
@@ -84,22 +85,6 @@ def _extract(plan: Plan, files: Sequence[Path], progress: Progress) -> None:
             raise SnapshotError(
                 f"{files[0].name}: {name} cannot unpack it: {words[0][:300] if words else f'exit status {run.returncode}'}."
             )
-
-
-def _wait(plan: Plan, running: list[subprocess.Popen[bytes]], progress: Progress) -> bool:
-    """Until all programs have ended; true if they were ended because the file system filled up."""
-    before = space.free(plan.staging)
-    while any(run.poll() is None for run in running):
-        time.sleep(0.1)
-        there = space.free(plan.staging)
-        progress.at(max(before - there, 0))
-        if there < plan.spare // 2:
-            for run in running:
-                run.kill()
-            for run in running:
-                run.wait()
-            return True
-    return False
 
 
 def _feed(files: Sequence[Path], into: IO[bytes] | None) -> None:
@@ -130,7 +115,7 @@ def _listen(name: str, run: subprocess.Popen[bytes], told: dict[str, bytes]) -> 
         pass
 
 
-def _check_harmless(tree: Path) -> None:
+def check_harmless(tree: Path) -> None:
     """Refuse what leads out of the tree, and what is neither file, directory nor link."""
     for directory, names, files in os.walk(tree):
         for name in [*names, *files]:
@@ -144,7 +129,7 @@ def _check_harmless(tree: Path) -> None:
                 raise SnapshotError(f"the snapshot holds a device, pipe or socket: {shown}.")
 
 
-def _check_layout(plan: Plan) -> None:
+def check_layout(plan: Plan) -> None:
     """Refuse a tree that the client would not find its data in: it would start an empty database beside it."""
     for name in plan.requires:
         path = plan.unpacked_path / name
@@ -152,6 +137,7 @@ def _check_layout(plan: Plan) -> None:
         if not there:
             top = sorted(each.name for each in plan.unpacked_path.iterdir())
             shown = ", ".join(top[:SHOWN_NAMES]) + (" …" if len(top) > SHOWN_NAMES else "")
+            begins = "it begins" if plan.command else f"with strip {plan.strip} it begins"
             raise SnapshotError(
-                f"the snapshot has no {name}, which {plan.target} must hold; with strip {plan.strip} it begins with: {shown or 'nothing'}."
+                f"the snapshot has no {name}, which {plan.target} must hold; {begins} with: {shown or 'nothing'}."
             )

@@ -89,6 +89,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "nitro_feed_urls": ["wss://feed.example.com"],
         "nitro_secondary_beacon": "https://beacon.example.com",
         "nitro_evm_timeout": "5s",
+        "nitro_init_url": "https://snapshots.example.com/full-path.tar",
+        "nitro_init_download_poll": "1m",
         **{f"polygon_{name}": 7 for name in POLYGON_NUMBERS},
         "polygon_gcmode": "archive",
         "polygon_bor_static_peers": PEERS,

@@ -11,7 +11,7 @@ SWITCHES = {
     "ws", "http", "metrics", "full", "minimal", "archive", "ipcdisable", "mcp.disable", "log.console.json", "externalcl",
     "caplin.blobs-immediate-backfill", "rollup.disable-tx-pool-gossip", "l1.trustrpc", "metrics.enabled", "rest-server", "help", "h",
     "version", "v", "nodiscover", "p2p.disable", "p2p.no-discovery", "caplin.blobs-archive", "prune.include-receipts",
-    "execution.caching.archive",
+    "execution.caching.archive", "init.force", "resumable",
 }  # fmt: skip
 # Where one program's flag takes a value although others' flag of that name does not.
 VALUED = {"op-reth": {"metrics"}, "base-reth-node": {"metrics"}}
@@ -27,6 +27,8 @@ SUBCOMMANDS = {
     "bor": ("server",),
     "heimdalld": ("start",),
 }
+# The flags of a client's own download that are known; the real one has others, which no list here holds.
+DOWNLOADS = {"base-reth-node": frozenset({"full", "datadir", "chain", "resumable"})}
 CLAP = {"op-reth", "base-reth-node", "base-consensus"}
 COBRA = {"heimdalld", "nitro"}
 # What Go's strconv.ParseBool takes.
@@ -46,6 +48,7 @@ class Arguments(NamedTuple):
     """What a command line said; of a flag that is given twice, the last value."""
 
     flags: dict[str, str]
+    downloads: bool = False
 
     def text(self, name: str, default: str = "") -> str:
         """A flag's value."""
@@ -73,12 +76,13 @@ def parse(program: str, argv: list[str]) -> Arguments:
     if program not in names.FLAG_LISTS:
         raise RefusedError(f"stand-in: there is no client '{program}', only {', '.join(names.FLAG_LISTS)}")
     words = list(argv)
-    for wanted in SUBCOMMANDS.get(program, ()):
+    downloads = program in DOWNLOADS and words[:1] == ["download"]
+    for wanted in ("download",) if downloads else SUBCOMMANDS.get(program, ()):
         if not words or words[0] != wanted:
             raise RefusedError(f"{program}: expected the subcommand '{wanted}', got '{words[0] if words else ''}'", 2)
         words.pop(0)
     flags: dict[str, str] = {}
-    known = names.flags_of(program)
+    known = DOWNLOADS[program] if downloads else names.flags_of(program)
     while words:
         word = words.pop(0)
         name, equals, value = _name_in(program, word)
@@ -92,7 +96,7 @@ def parse(program: str, argv: list[str]) -> Arguments:
             flags[name] = value if equals else _value(program, name, words)
     if program == "op-reth" and "minimal" in flags:
         raise RefusedError("error: --minimal is not supported by op-reth", 2)
-    return Arguments(flags)
+    return Arguments(flags, downloads)
 
 
 def _name_in(program: str, word: str) -> tuple[str, str, str]:

@@ -20,6 +20,7 @@ from lab.standins.client import plan as plans
 from lab.standins.client import token
 from lab.standins.client.arguments import RefusedError, parse
 from lab.standins.client.consensus import OpNode, WrongParentError, heimdall_rest, heimdall_rpc
+from lab.standins.client.download import download
 from lab.standins.client.evm import Evm, Faults, url_of
 from lab.standins.client.execution import Execution, beacon_application
 from lab.standins.client.plan import Address, Plan
@@ -42,7 +43,10 @@ def main() -> int:
         sys.stdout.write(f"{program} is a stand-in: it takes {program}'s flags and has no help of its own\n")
         return 0
     try:
-        plan = plans.of(program, parse(program, sys.argv[1:]), os.environ)
+        arguments = parse(program, sys.argv[1:])
+        if arguments.downloads:
+            return download(arguments, Faults(program, plans.network_id(program, arguments.text("chain")), version))
+        plan = plans.of(program, arguments, os.environ)
         faults = Faults(program, plan.chain_id, version)
         held = _checked(plan, faults)
     except RefusedError as refused:

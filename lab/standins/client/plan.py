@@ -77,7 +77,8 @@ def of(program: str, arguments: Arguments, environment: Mapping[str, str]) -> Pl
     return readers[program]()
 
 
-def _chain(program: str, network: str) -> int:
+def network_id(program: str, network: str) -> int:
+    """The id of a network, by the name that a program has for it."""
     if (program, network) not in NETWORKS:
         raise RefusedError(f"{program}: unknown network '{network}'")
     return NETWORKS[program, network]
@@ -113,7 +114,7 @@ def _erigon(a: Arguments) -> Plan:
     caplin_tcp, caplin_quic = a.port("caplin.discovery.tcpport", 4001), a.port("caplin.discovery.quicport", 4001)
     return Plan(
         program="erigon",
-        chain_id=_chain("erigon", a.text("chain", "mainnet")),
+        chain_id=network_id("erigon", a.text("chain", "mainnet")),
         data=Path(a.text("datadir", "/root/.local/share/erigon")),
         apis=tuple(listeners),
         jwt=jwt,
@@ -153,7 +154,7 @@ def _reth(program: str, a: Arguments) -> Plan:
     port, discovery_port = a.port("port", 30303), a.port("discovery.port", 30303)
     return Plan(
         program=program,
-        chain_id=_chain(program, a.text("chain", "optimism")),
+        chain_id=network_id(program, a.text("chain", "optimism")),
         data=Path(a.text("datadir", "/root/.local/share/reth")),
         apis=_rpc_pair(a),
         jwt=Path(a.text("authrpc.jwtsecret")),
@@ -168,7 +169,7 @@ def _geth(a: Arguments) -> Plan:
     port = a.port("port", 30303)
     return Plan(
         program="geth",
-        chain_id=_chain("geth", a.text("op-network", "")),
+        chain_id=network_id("geth", a.text("op-network", "")),
         data=Path(a.text("datadir", "/root/.ethereum")),
         apis=_rpc_pair(a),
         jwt=Path(a.text("authrpc.jwtsecret")),
@@ -179,7 +180,7 @@ def _geth(a: Arguments) -> Plan:
 
 
 def _op_node(a: Arguments) -> Plan:
-    chain_id = _chain("op-node", a.text("network"))
+    chain_id = network_id("op-node", a.text("network"))
     _required("op-node", l1=a.text("l1"), l2=a.text("l2"))
     p2p_host = a.text("p2p.listen.ip", "0.0.0.0")  # noqa: S104 - the real client's default
     return Plan(
@@ -210,7 +211,7 @@ def _base_consensus(a: Arguments, environment: Mapping[str, str]) -> Plan:
     def port(name: str, *flags: str, default: int) -> int:
         return port_in(value(name, *flags, default=str(default)), f"BASE_NODE_{name}")
 
-    chain_id = _chain("base-consensus", value("NETWORK", "chain", "n"))
+    chain_id = network_id("base-consensus", value("NETWORK", "chain", "n"))
     parent, engine = value("L1_ETH_RPC", "l1-eth-rpc", "l1"), value("L2_ENGINE_RPC", "l2-engine-rpc", "l2")
     _required("base-consensus", BASE_NODE_L1_ETH_RPC=parent, BASE_NODE_L2_ENGINE_RPC=engine)
     everywhere = "0.0.0.0"  # noqa: S104 - the real client's default
@@ -268,7 +269,7 @@ def _bor(a: Arguments) -> Plan:
     p2p = (everywhere, port("p2p.port", 30303))
     return Plan(
         program="bor",
-        chain_id=_chain("bor", str(data.get("chain"))),
+        chain_id=network_id("bor", str(data.get("chain"))),
         data=Path(str(data.get("datadir", "/var/lib/bor"))),
         apis=(*listeners, Api(auth, frozenset({"engine", "eth"}), jwt)),
         jwt=jwt,
@@ -284,7 +285,7 @@ def _bor(a: Arguments) -> Plan:
 def _heimdall(a: Arguments) -> Plan:
     config = Path(a.text("home")) / "config"
     app, main, client = (_toml("heimdalld", config / name, name) for name in ("app.toml", "config.toml", "client.toml"))
-    chain_id = _chain("heimdalld", a.text("chain", str(app.get("custom.chain", ""))))
+    chain_id = network_id("heimdalld", a.text("chain", str(app.get("custom.chain", ""))))
     if client.get("chain-id") != f"heimdallv2-{chain_id}":
         raise RefusedError(f"heimdalld: chain-id is '{client.get('chain-id')}', expected 'heimdallv2-{chain_id}'")
     tcp = [

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,7 @@ import yaml
 
 from distribution import pins
 from roles.release.filter_plugins.release import release_plan
-from tests.https import serving
+from tests.upstream import Key, Upstream
 
 VERSION = "3.9.0"
 LIST = f"/github.com/erigontech/erigon/releases/download/v{VERSION}/erigon_v{VERSION}_checksums.txt"
@@ -26,46 +22,9 @@ INDEX = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
 IMAGE = "/v2/images/op-reth/manifests/v2.4.3"
 
 
-@dataclass
-class Upstream:
-    """Files by path with their headers, and an address."""
-
-    base: str
-    files: dict[str, bytes] = field(default_factory=dict)
-    headers: dict[str, dict[str, str]] = field(default_factory=dict)
-    token: str = ""
-
-
-@pytest.fixture
-def upstream(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            body, status, headers = told.files.get(path, b""), 200 if path in told.files else 404, {}
-            if told.token and path == IMAGE and self.headers.get("Authorization") != f"Bearer {told.token}":
-                challenge = (
-                    f'Bearer realm="{told.base}/token",service="registry",scope="repository:images/op-reth:pull"'
-                )
-                body, status, headers = b"", 401, {"WWW-Authenticate": challenge}
-            self.send_response(status)
-            for name, value in {**told.headers.get(path, {}), **headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            """Nobody reads it."""
-
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.crt"))
-    told = Upstream("", {LIST: LISTED.encode(), IMAGE: INDEX})
-    with serving(Handler, certificates) as port:
-        told.base = f"https://localhost:{port}"
-        yield told
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    return tmp_path / "pins.yml"
+@pytest.fixture(autouse=True)
+def published(upstream: Upstream) -> None:
+    upstream.files |= {LIST: LISTED.encode(), IMAGE: INDEX}
 
 
 def erigon(upstream: Upstream, table: Path, *options: str) -> int:
@@ -89,7 +48,7 @@ def test_the_table_is_what_upstream_s_list_says(
     assert held(table) == {"erigon": {VERSION: {machine: f"sha256:{each}" for machine, each in DIGESTS.items()}}}
     said = capsys.readouterr().out
     assert f"+      x86_64: sha256:{DIGESTS['x86_64']}" in said
-    assert f"unsigned, {upstream.base}{LIST}" in said
+    assert f"(list only, {upstream.base}{LIST})" in said
 
 
 def test_a_second_run_changes_nothing(upstream: Upstream, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +129,7 @@ def test_an_image_is_pinned_by_the_digest_of_what_its_registry_sends(upstream: U
 
 
 def test_a_registry_that_wants_an_anonymous_token_is_given_one(upstream: Upstream, table: Path) -> None:
-    upstream.token = "abc"
+    upstream.tokens[IMAGE] = "abc"
     upstream.files["/token"] = b'{"token": "abc"}'
     assert op_reth(upstream, table) == 0
 
@@ -204,33 +163,6 @@ def test_an_image_whose_registry_is_not_named_is_refused(table: Path, capsys: py
     assert "op-reth has no registry to come from" in capsys.readouterr().err
 
 
-class Key:
-    """An OpenPGP key of its own, made by gpg itself."""
-
-    def __init__(self, home: Path, name: str) -> None:
-        home.mkdir(mode=0o700)
-        self.gpg = ["gpg", "--homedir", str(home), "--batch", "--passphrase", "", "--pinentry-mode", "loopback"]
-        self._run("--quick-generate-key", f"{name}@example.com", "ed25519", "sign", "never")
-        self.file = home / "public.asc"
-        self.file.write_text(self._run("--armor", "--export"))
-        listed = self._run("--with-colons", "--list-keys")
-        self.fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
-
-    def sign(self, data: str) -> str:
-        return self._run("--armor", "--detach-sign", "--output", "-", told=data)
-
-    def _run(self, *arguments: str, told: str = "") -> str:
-        done = subprocess.run([*self.gpg, *arguments], input=told, capture_output=True, text=True, check=True)
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Key, Key]:
-    # gpg's agent has its socket in the home directory, and a socket's path is short.
-    homes = Path(tmp_path_factory.mktemp("k"))
-    return Key(homes / "a", "release"), Key(homes / "b", "other")
-
-
 @pytest.fixture
 def signed(monkeypatch: pytest.MonkeyPatch, keys: tuple[Key, Key]) -> None:
     def wanted(*_: object) -> dict[str, Any]:
@@ -245,9 +177,9 @@ def signed(monkeypatch: pytest.MonkeyPatch, keys: tuple[Key, Key]) -> None:
 def test_a_list_is_held_against_the_key_that_the_catalogue_names(
     upstream: Upstream, table: Path, keys: tuple[Key, Key], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    upstream.files[f"{LIST}.asc"] = keys[0].sign(LISTED).encode()
+    upstream.files[f"{LIST}.asc"] = keys[0].sign(LISTED.encode())
     assert erigon(upstream, table) == 0
-    assert f"signed by {keys[0].fingerprint}" in capsys.readouterr().out
+    assert f"(list signed by {keys[0].fingerprint}, " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("signed")
@@ -256,12 +188,12 @@ def test_a_list_that_is_not_signed_by_that_key_writes_nothing(
     upstream: Upstream, table: Path, keys: tuple[Key, Key], capsys: pytest.CaptureFixture[str], fault: str
 ) -> None:
     signature = {
-        "another key": keys[1].sign(LISTED),
-        "list changed": keys[0].sign(LISTED.replace("11", "77")),
-        "garbage": "-----BEGIN PGP SIGNATURE-----\n",
+        "another key": keys[1].sign(LISTED.encode()),
+        "list changed": keys[0].sign(LISTED.replace("11", "77").encode()),
+        "garbage": b"-----BEGIN PGP SIGNATURE-----\n",
     }.get(fault)
     if signature:
-        upstream.files[f"{LIST}.asc"] = signature.encode()
+        upstream.files[f"{LIST}.asc"] = signature
     assert erigon(upstream, table) == 2
     assert not table.exists()
     said = capsys.readouterr().err

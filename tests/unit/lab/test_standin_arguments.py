@@ -242,6 +242,22 @@ def test_a_word_that_is_no_flag_is_refused(program: str, word: str) -> None:
     assert refusal(program, word) == f"{program}: unexpected argument '{word}'"
 
 
+DOWNLOAD = ["download", "--full", "--datadir=/srv/base", "--chain=base", "--resumable"]
+
+
+def test_a_download_takes_the_flags_that_are_known_and_no_other() -> None:
+    told = parse("base-reth-node", DOWNLOAD)
+    assert told.downloads
+    assert told.flags == {"full": "true", "datadir": "/srv/base", "chain": "base", "resumable": "true"}
+    for stranger in ("--http", "--authrpc.port=8561", "--url=https://snapshots.example.com", "--resumable"):
+        with pytest.raises(RefusedError):
+            parse("base-reth-node", [*DOWNLOAD, stranger])
+    with pytest.raises(RefusedError, match="unexpected argument '--resumable'"):
+        parse("base-reth-node", ["node", "--resumable"])
+    with pytest.raises(RefusedError, match="expected the subcommand 'node', got 'download'"):
+        parse("op-reth", DOWNLOAD)
+
+
 @pytest.mark.parametrize("program", sorted(SUBCOMMANDS))
 def test_the_subcommand_comes_first(program: str) -> None:
     wanted = SUBCOMMANDS[program][0]

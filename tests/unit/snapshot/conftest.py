@@ -184,6 +184,7 @@ def site(tmp_path: Path, origin: Origin, certificates: Path) -> Site:
     site.plan = {
         "target": str(site.target),
         "staging": str(site.staging),
+        "command": [],
         "strip": 0,
         "requires": ["bor/chaindata"],
         "unpacked_bytes": 1_000_000,

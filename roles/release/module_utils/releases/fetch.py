@@ -33,6 +33,8 @@ class Network(NamedTuple):
     no_proxy: tuple[str, ...] = ()
     timeout_seconds: float = 30
     attempts: int = 5
+    # The largest file that is taken, in bytes; 0 for any.
+    most_bytes: int = 0
 
     def proxy_for(self, host: str) -> str:
         """The proxy's URL for a host, empty where it is reached directly."""
@@ -157,18 +159,21 @@ def _connection(url: str, destination: Path, network: Network, check_space: Call
         if total is not None:
             check_space(total - start)
         _write_notes(destination, url, response.headers)
-        _receive(response, destination, start)
+        _receive(response, destination, start, network.most_bytes)
     if total is not None and _size(destination) < total:
         reason = f"was cut after {_size(destination)} of {total} bytes"
         raise _CutError(reason)
     return start == 0
 
 
-def _receive(response: http.client.HTTPResponse, destination: Path, start: int) -> None:
+def _receive(response: http.client.HTTPResponse, destination: Path, start: int, most_bytes: int) -> None:
     with destination.open("r+b" if start else "wb") as file:
         file.seek(start)
         try:
             while chunk := response.read(CHUNK_BYTES):
+                if most_bytes and file.tell() + len(chunk) > most_bytes:
+                    reason = f"sends more than {most_bytes} bytes"
+                    raise _FinalError(reason)
                 file.write(chunk)
         except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             raise _CutError(_words(error)) from None

@@ -71,7 +71,10 @@ FORMS = {
     "number": Form(_number(0, 2**63 - 1), "a whole number from 0"),
     "peers": Form(_number(0, 10_000), "a whole number from 0 to 10000"),
     "mebibytes": Form(_number(1, 2**22), "a whole number of MiB from 1 to 4194304"),
-    "gibibytes": Form(_pattern(r"\d{1,7}(\.\d{1,3})?"), "a number of GiB such as 110.5"),
+    "gibibytes": Form(
+        lambda text: bool(re.fullmatch(r"\d{1,7}(\.\d{1,3})?", text, re.ASCII)) and float(text) > 0,
+        "a number of GiB above 0, such as 2600 or 0.5",
+    ),
     "size": Form(_pattern(r"(?i)\d+(\.\d+)?([kmgtp]b?|b)"), f"a number and {UNITS}, such as 2GB"),
     "duration": Form(_pattern(r"(\d+(\.\d+)?(ns|us|ms|s|m|h))+"), "numbers with ms, s, m or h, such as 5s"),
     "ipv4": Form(_is_ipv4, "an IPv4 address"),

@@ -47,8 +47,6 @@ def _init_problems(told: Facts) -> Iterator[str]:
             "nitro_extra_flags has --init.force, which initialises where data is; "
             f"allowed: nitro_init_again: {told['directory']}, which names what it is done to."
         )
-    if told["gib"] != "" and float(told["gib"]) <= 0:
-        yield f"nitro_init_gib is {told['gib']}; allowed: a number of GiB above 0, or nothing."
 
 
 def _first_start_problems(told: Facts, found: Sequence[str], file_system: Facts) -> Iterator[str]:

@@ -40,7 +40,6 @@ def test_options_that_fit_each_other_are_taken(told: dict[str, Any]) -> None:
         ({"again": "/data/arbitrum"}, f"nitro_init_again is '/data/arbitrum'; allowed: {DIRECTORY}, by name"),
         ({"extra_flags": ["--init.force"]}, f"allowed: nitro_init_again: {DIRECTORY}"),
         ({"extra_flags": ["--init.force=true"]}, "nitro_extra_flags has --init.force"),
-        ({"gib": -1}, "nitro_init_gib is -1; allowed: a number of GiB above 0"),
     ],
 )
 def test_options_that_do_not_fit_are_said_in_one_sentence(told: dict[str, Any], words: str) -> None:

@@ -148,10 +148,12 @@ function M.run(node_socket, about)
     client:settimeouts(CONNECT_MS, SEND_MS, M.SILENCE_MS)
     -- A node with nothing to say is no less well; the caller is who is asked for a sign of life.
     node_socket:settimeouts(CONNECT_MS, SEND_MS, 86400000)
-    -- Two threads write to the caller, a frame at a time.
+    -- Two threads write to the caller, a message at a time.
     local turn = semaphore.new(1)
     local function say(opcode, payload)
-        turn:wait(SEND_MS / 1000)
+        if not turn:wait(SEND_MS / 1000) then
+            return false
+        end
         local ok = client:send(frames.start(opcode, #payload) .. payload)
         turn:post()
         return ok
@@ -234,12 +236,19 @@ function M.run(node_socket, about)
         local function wait(problem)
             return problem == "timeout", "gone"
         end
+        -- Nodes send long messages in pieces, between which no other message may come.
+        local is_begun = false
         while true do
             local frame = head_of(node_socket, wait)
             if not frame or frame.masked then
+                if is_begun then
+                    return "gone"
+                end
                 return leave(WENT_AWAY, "the node went away")
             end
-            turn:wait(SEND_MS / 1000)
+            if not is_begun and not turn:wait(SEND_MS / 1000) then
+                return "gone"
+            end
             local ok = client:send(frame.bytes)
             local left = frame.length
             while ok and left > 0 do
@@ -247,7 +256,12 @@ function M.run(node_socket, about)
                 ok = piece and client:send(piece)
                 left = left - math.min(left, PIECE)
             end
-            turn:post()
+            if frame.opcode < frames.CLOSE then
+                is_begun = not frame.final
+            end
+            if not is_begun then
+                turn:post()
+            end
             if not ok or frame.opcode == frames.CLOSE then
                 return "closed"
             end

@@ -23,6 +23,8 @@ need openssh-client ssh-keygen
 need aria2 aria2c
 need zstd zstd
 need lz4 lz4
+# What unit tests run the edge's Lua with, as nginx does.
+compgen -G '/usr/lib/*/lua/5.1/cjson.so' >/dev/null || missing+=(lua-cjson)
 # What `make pin-releases` and its tests check signatures with.
 need gnupg gpg
 # The image is made of Debian's packages, whose signatures Ubuntu's own keys do not prove.

@@ -130,7 +130,7 @@ def endpoint(
 def pool(
     chain: str, services: Facts, host_services: Facts, chains: Facts, hosts: Facts, this_host: str
 ) -> dict[str, Any]:
-    """A chain's nodes as a host reaches them: {title, block_seconds, allowed_lag_blocks, nodes: [{host, rpc, ws, health, services}]}.
+    """A chain's nodes as a host reaches them: {title, id, family, block_seconds, allowed_lag_blocks, nodes: [{host, rpc, ws, health, services}]}.
 
     Its own node by the addresses that it binds, neighbours' over the VPN; a neighbour without a private address cannot be reached
     and is left out. `health` is where the node's host says how its services are; `services` are those that must all be in step, the
@@ -156,6 +156,8 @@ def pool(
         )
     return {
         "title": facts["title"],
+        "id": facts["id"],
+        "family": facts["family"],
         "block_seconds": facts["block_seconds"],
         "allowed_lag_blocks": max(LEAST_LAG_BLOCKS, math.ceil(facts["allowed_lag_seconds"] / facts["block_seconds"])),
         "nodes": nodes,

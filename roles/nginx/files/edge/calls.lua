@@ -1,14 +1,188 @@
--- What the edge must know of a JSON-RPC call: whether it may be sent twice, and how a refusal is written. No nginx.
+-- JSON-RPC as callers send it: read with bounds, and refused with the caller's own ids. No nginx.
+--
+-- A request is {batch, calls = {call, ...}}; a call {id, method, params, problem}, its id as JSON text. A problem, which is what a
+-- refusal says, is {code, status, message, reason}: JSON-RPC's code, HTTP's status, and a word for metrics and the log.
 
 local cjson = require("cjson").new()
-local decode, encode = cjson.decode, cjson.encode
+local decode, encode, null = cjson.decode, cjson.encode, cjson.null
 
-cjson.decode_max_depth(64)
+-- State overrides and filters nest four or five deep.
+cjson.decode_max_depth(32)
+cjson.decode_invalid_numbers(false)
 
-local M = {}
+local M = { null = null }
 
--- A longer body is not looked into: it is sent once, and a refusal of it names no id.
+-- A longer body of a caller who is refused is not read for its ids.
 M.LONGEST = 65536
+-- Commas, colons and brackets of a body: each may become a value, and values cost more than their text.
+M.MOST_VALUES = 20000
+M.LONGEST_ID = 1024
+-- A longer batch is refused by one error, so that no answer is much longer than what was asked.
+M.MOST_ERRORS = 200
+
+M.PARSE, M.INVALID, M.NOT_ALLOWED, M.PARAMS, M.INTERNAL = -32700, -32600, -32601, -32602, -32603
+M.UNAVAILABLE, M.LIMIT, M.NO_KEY = -32002, -32005, -32001
+
+local function problem(code, status, reason, message)
+    return { code = code, status = status, reason = reason, message = message }
+end
+M.problem = problem
+
+-- Well-formed sequences of UTF-8 beyond ASCII, by RFC 3629; surrogates and overlong forms are none.
+local UTF8 = {
+    "[\194-\223][\128-\191]",
+    "\224[\160-\191][\128-\191]",
+    "[\225-\236\238\239][\128-\191][\128-\191]",
+    "\237[\128-\159][\128-\191]",
+    "\240[\144-\191][\128-\191][\128-\191]",
+    "[\241-\243][\128-\191][\128-\191][\128-\191]",
+    "\244[\128-\143][\128-\191][\128-\191]",
+}
+
+local function is_utf8(text)
+    if not text:find("[\128-\255]") then
+        return true
+    end
+    for _, sequence in ipairs(UTF8) do
+        text = text:gsub(sequence, " ")
+    end
+    return not text:find("[\128-\255]")
+end
+
+local function members_in(value)
+    local count = 0
+    for key, inner in pairs(value) do
+        if type(key) == "string" then
+            count = count + 1
+        end
+        if type(inner) == "table" then
+            count = count + members_in(inner)
+        end
+    end
+    return count
+end
+
+-- Of two members of one name the decoder keeps one, and a node perhaps the other.
+local function has_duplicates(body, value)
+    local text = body
+    if text:find("\\", 1, true) then
+        text = text:gsub("\\.", "")
+    end
+    text = text:gsub('"[^"]*"', "")
+    local _, colons = text:gsub(":", "")
+    return colons ~= members_in(value)
+end
+
+local function parsed(body)
+    if body:find("[%z\1-\8\11\12\14-\31\127]") then
+        return nil, "control characters are not allowed"
+    end
+    if not is_utf8(body) then
+        return nil, "it is not UTF-8"
+    end
+    if #body > M.MOST_VALUES then
+        local _, values = body:gsub("[,:%[{]", "")
+        if values > M.MOST_VALUES then
+            return nil, "it holds too many values"
+        end
+    end
+    local ok, value = pcall(decode, body)
+    if not ok then
+        return nil, value:find("nested", 1, true) and "it is nested too deeply" or "it is not JSON"
+    end
+    return value
+end
+
+local function id_text(id)
+    if type(id) == "string" and #id <= M.LONGEST_ID then
+        return encode(id)
+    end
+    -- Beyond 2^53 the number is not the caller's any more.
+    if type(id) == "number" and math.abs(id) <= 2 ^ 53 then
+        return string.format(id == math.floor(id) and "%.0f" or "%.15g", id)
+    end
+    return nil
+end
+
+local MEMBERS = { jsonrpc = true, id = true, method = true, params = true }
+
+-- Nodes in Go read members without regard to case, so a further one might be a second method.
+local function stranger(value)
+    for key in pairs(value) do
+        if not MEMBERS[key] then
+            return true
+        end
+    end
+    return false
+end
+
+local function fault_of(value)
+    if stranger(value) then
+        return "a call has jsonrpc, id, method and params, and nothing else"
+    elseif value.jsonrpc ~= "2.0" then
+        return 'jsonrpc must be "2.0"'
+    elseif type(value.method) ~= "string" then
+        return "method must be a string"
+    elseif value.id ~= nil and value.id ~= null and not id_text(value.id) then
+        return "id must be a short string, a number up to 2^53 or null"
+    end
+end
+
+local function call_of(value)
+    if type(value) ~= "table" or value[1] ~= nil then
+        return { id = "null", problem = problem(M.INVALID, 400, "invalid", "a call is an object") }
+    end
+    local call = { id = id_text(value.id) or "null", silent = value.id == nil }
+    local fault = fault_of(value)
+    if fault then
+        call.problem = problem(M.INVALID, 400, "invalid", fault)
+        return call
+    end
+    call.method = value.method
+    local params = value.params
+    if params ~= nil and params ~= null then
+        -- Members have names, an array's values do not; an empty one is either.
+        if type(params) ~= "table" or (next(params) ~= nil and params[1] == nil) then
+            call.problem = problem(M.PARAMS, 400, "params", "params must be an array")
+            return call
+        end
+        call.params = params
+    end
+    return call
+end
+
+-- The request in a body, or nil and the problem with it as a whole. Problems of single calls are in the calls.
+function M.read(body)
+    if type(body) ~= "string" or body == "" then
+        return nil, problem(M.INVALID, 400, "invalid", "a call is POSTed as JSON")
+    end
+    local value, fault = parsed(body)
+    if fault then
+        return nil, problem(M.PARSE, 400, "parse", fault)
+    end
+    if type(value) ~= "table" or value == null then
+        return nil, problem(M.INVALID, 400, "invalid", "a call is an object")
+    end
+    if has_duplicates(body, value) then
+        return nil, problem(M.PARSE, 400, "parse", "it has members of one name twice")
+    end
+    if not body:find("^%s*%[") then
+        return { batch = false, calls = { call_of(value) } }
+    end
+    if value[1] == nil then
+        return nil, problem(M.INVALID, 400, "invalid", "a batch holds one call at least")
+    end
+    local calls = {}
+    for at, one in ipairs(value) do
+        calls[at] = call_of(one)
+    end
+    return { batch = true, calls = calls }
+end
+
+-- The calls of a body that is refused whatever is in it, for their ids; nil where they cannot be read.
+function M.peek(body)
+    return type(body) == "string" and #body <= M.LONGEST and M.read(body) or nil
+end
 
 -- Namespaces that steer a node.
 local STEERS = {
@@ -39,59 +213,45 @@ local function is_safe(method)
     return true
 end
 
-local function decoded(body)
-    if type(body) ~= "string" or #body > M.LONGEST then
-        return nil
-    end
-    local ok, value = pcall(decode, body)
-    return ok and type(value) == "table" and value or nil
-end
-
--- Whether the body's call, or each call of its batch, may be sent to a second node after a first one had it. What cannot be read
--- must not.
-function M.repeatable(body)
-    local value = decoded(body)
-    if not value then
+-- Whether all calls of a request may be sent to a second node after a first one had them. What cannot be read must not.
+function M.repeatable(request)
+    if not request then
         return false
     end
-    if value.method ~= nil then
-        return is_safe(value.method)
-    end
-    for _, call in ipairs(value) do
-        if type(call) ~= "table" or not is_safe(call.method) then
+    for _, call in ipairs(request.calls) do
+        if not is_safe(call.method) then
             return false
         end
     end
-    return #value > 0
+    return true
 end
 
-local function id_text(id)
-    if type(id) == "string" then
-        return encode(id)
-    end
-    -- Beyond 2^53 the number is not the caller's any more.
-    if type(id) == "number" and math.abs(id) <= 2 ^ 53 then
-        return string.format(id == math.floor(id) and "%.0f" or "%.15g", id)
-    end
-    return "null"
+local function one(id, trouble)
+    return string.format('{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s}}', id, trouble.code, encode(trouble.message))
 end
 
--- The JSON-RPC error that answers a body: with its id, or one for each call of a batch that has an id.
-function M.refusal(body, code, message)
-    local function one(id)
-        return string.format('{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s}}', id, code, encode(message))
+local BESIDE = problem(M.INVALID, 400, "beside", "not carried out, because another call of the batch is refused")
+
+-- The JSON-RPC text that refuses a request: each call's own problem, or `trouble` for all. A batch is refused whole.
+function M.refusal(request, trouble)
+    if not request or #request.calls > M.MOST_ERRORS then
+        return one("null", trouble or BESIDE) .. "\n"
     end
-    local value = decoded(body) or {}
+    if not request.batch then
+        local call = request.calls[1]
+        return one(call.id, trouble or call.problem) .. "\n"
+    end
     local errors = {}
-    for _, call in ipairs(value) do
-        if type(call) == "table" and call.id ~= nil then
-            errors[#errors + 1] = one(id_text(call.id))
+    for _, call in ipairs(request.calls) do
+        -- A notice is answered by nothing, unless it is what is wrong.
+        if not call.silent or (not trouble and call.problem) then
+            errors[#errors + 1] = one(call.id, trouble or call.problem or BESIDE)
         end
     end
-    if #errors > 0 then
-        return "[" .. table.concat(errors, ",") .. "]\n"
+    if #errors == 0 then
+        return one("null", trouble or BESIDE) .. "\n"
     end
-    return one(id_text(value.id)) .. "\n"
+    return "[" .. table.concat(errors, ",") .. "]\n"
 end
 
 return M

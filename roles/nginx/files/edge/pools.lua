@@ -3,7 +3,7 @@
 
 local balancer = require("ngx.balancer")
 local cjson = require("cjson.safe")
-local calls = require("edge.calls")
+local fetch = require("edge.fetch")
 local judge = require("edge.judge")
 
 local dict = ngx.shared.pools
@@ -14,8 +14,6 @@ local M = {}
 -- Without a poll for so long nobody knows who is in step; better no answer than an old one.
 local BELIEVED_SECONDS = 5
 local MORE_TRIES = 2
-local LARGEST_PAGE = 1048576
-local UNAVAILABLE, BROKEN = -32002, -32603
 
 local facts -- pools.json
 local nodes = {} -- each node once: {index, key, chain, host, rpc, ws, health, services}
@@ -23,23 +21,13 @@ local by_address = {} -- "address:port" -> node
 local members, generation = {}, nil -- this worker's copy: chain -> [{node, since}]
 local turns = {}
 
-local function split(url)
-    local address, port, path = url:match("^http://(%d+%.%d+%.%d+%.%d+):(%d+)(.*)$")
-    if not address then
-        error("pools.json holds " .. url .. "; allowed: http://IPv4:PORT", 0)
-    end
-    return { address = address, port = tonumber(port), path = path, name = address .. ":" .. port }
-end
-
--- init_by_lua: read the pools.
-function M.start(path)
-    local file = assert(io.open(path))
-    facts = assert(cjson.decode(file:read("*a")))
-    file:close()
+-- init_by_lua: know the pools.
+function M.start(about)
+    facts = about
     for chain, pool in pairs(facts.pools) do
         for _, node in ipairs(pool.nodes) do
             node.chain, node.key, node.index = chain, chain .. "/" .. node.host, #nodes + 1
-            node.rpc, node.ws, node.health = split(node.rpc), split(node.ws), split(node.health)
+            node.rpc, node.ws, node.health = fetch.split(node.rpc), fetch.split(node.ws), fetch.split(node.health)
             nodes[node.index] = node
             by_address[node.rpc.name], by_address[node.ws.name] = node, node
         end
@@ -58,7 +46,7 @@ local function name_counters()
     end
 end
 
--- Who is in a chain's pool now.
+-- Who is in a chain's pool now: [{node, since}].
 local function members_of(chain)
     local current = dict:get("generation")
     if current ~= generation then
@@ -71,6 +59,13 @@ local function members_of(chain)
         end
     end
     return members[chain] or {}
+end
+
+M.members = members_of
+
+-- The best head among a chain's members, nil where there is none.
+function M.head(chain)
+    return dict:get("head:" .. chain)
 end
 
 -- The next member: not one that this request has tried, rather not one that could not be reached, and one that came back not at
@@ -123,6 +118,8 @@ local function note_failures()
     end
 end
 
+M.pick = pick
+
 -- A variable outlives an internal redirect; ngx.ctx does not. It holds the node's number, below zero for a WebSocket.
 local function hold(node, is_socket)
     dict:incr(is_socket and node.sockets_begun or node.calls_begun, 1, 0)
@@ -163,122 +160,38 @@ function M.balance(chain, is_socket)
     hold(node, is_socket)
 end
 
-local function body_of_request()
-    -- nginx reads such a body only while it passes it on.
-    if ngx.req.http_version() >= 2 and not ngx.var.http_content_length then
-        return nil
-    end
-    ngx.req.read_body()
-    local body = ngx.req.get_body_data()
-    if body or not ngx.req.get_body_file() then
-        return body
-    end
-    return nil
+M.hold, M.let_go = hold, let_go
+
+-- Remember that a WebSocket could not connect to a node.
+function M.unreached(node)
+    dict:set(node.avoid, now())
 end
 
-local function refuse(status, body, code, message)
-    ngx.status = status
-    ngx.header["Content-Type"] = "application/json"
-    if status == 503 then
-        ngx.header["Retry-After"] = "1"
-    end
-    ngx.print(calls.refusal(body, code, message))
-    return ngx.exit(ngx.HTTP_OK)
-end
-
-local READS = { GET = true, HEAD = true, OPTIONS = true }
-
--- access_by_lua: refuse where no node is in step, and send what must not be sent twice the way where it is not.
-function M.route(chain)
-    local method, upgrade = ngx.req.get_method(), ngx.var.http_upgrade
-    local has_members = #members_of(chain) > 0
-    if upgrade and method == "GET" and has_members and upgrade:lower() == "websocket" then
-        return ngx.exec("@websocket")
-    end
-    local body = method == "POST" and body_of_request() or nil
-    if not has_members then
-        return refuse(503, body, UNAVAILABLE, "no node of " .. facts.pools[chain].title .. " is in step; try again")
-    end
-    if not READS[method] and not calls.repeatable(body) then
-        return ngx.exec("@once")
-    end
-end
-
--- content_by_lua where every attempt has failed.
-function M.failed()
+-- How a request ended that no node has answered: whether one had it, and whether that one was late.
+function M.fate()
     local reached = false
     for _, seconds in ipairs(tokens(ngx.var.upstream_connect_time)) do
         reached = reached or seconds ~= "-"
     end
-    local body = ngx.req.get_method() == "POST" and body_of_request() or nil
-    if not reached then
-        return refuse(503, body, UNAVAILABLE, "no node could be reached; try again")
-    end
     local statuses = tokens(ngx.var.upstream_status)
-    local late = statuses[#statuses] == "504"
-    local words = late and "the node did not answer in time" or "the node broke off its answer"
-    if not calls.repeatable(body) then
-        words = words .. "; it may have done what was asked, so look before you send it again"
-    end
-    return refuse(late and 504 or 502, body, BROKEN, words)
+    return reached, statuses[#statuses] == "504"
 end
 
--- log_by_lua: the request is over, however it ended.
+-- log_by_lua: the request is over, however it ended. Gives the host of the node that it was at last, if any.
 function M.done()
     let_go()
     if ngx.status >= 500 then
         note_failures()
     end
-end
-
--- A page of a nodes' host, decoded; or nil and why there is none. It takes `timeout_seconds`, and a little at most.
-local function fetch(health)
-    local deadline = now() + facts.timeout_seconds
-    local socket = ngx.socket.tcp()
-    local milliseconds = facts.timeout_seconds * 1000
-    socket:settimeouts(milliseconds, milliseconds, milliseconds)
-    local ok, problem = socket:connect(health.address, health.port)
-    if not ok then
-        return nil, health.name .. " " .. tostring(problem)
-    end
-    socket:send("GET " .. health.path .. " HTTP/1.0\r\nHost: " .. health.name .. "\r\n\r\n")
-    local parts, size = {}, 0
-    while true do
-        local left = (deadline - now()) * 1000
-        if left <= 0 then
-            problem = "timeout"
-            break
-        end
-        socket:settimeouts(left, left, left)
-        local part, err = socket:receiveany(65536)
-        if not part then
-            problem = err
-            break
-        end
-        size = size + #part
-        parts[#parts + 1] = part
-        if size > LARGEST_PAGE then
-            problem = "too much"
-            break
-        end
-    end
-    socket:close()
-    if problem ~= "closed" then
-        return nil, health.name .. " " .. tostring(problem)
-    end
-    local status, body = table.concat(parts):match("^HTTP/1%.[01] (%d%d%d).-\r\n\r\n(.*)$")
-    local page = status == "200" and cjson.decode(body) or nil
-    if type(page) ~= "table" then
-        return nil, health.name .. " answers HTTP status " .. tostring(status) .. " or no JSON"
-    end
-    return page
+    local held = tonumber(ngx.var.edge_held)
+    return held and nodes[math.abs(held)].host or nil
 end
 
 local function pages_of_hosts()
     local threads, pages = {}, {}
     for _, node in ipairs(nodes) do
         local health = node.health
-        threads[health.name] = threads[health.name] or ngx.thread.spawn(fetch, health)
+        threads[health.name] = threads[health.name] or ngx.thread.spawn(fetch.json, health, facts.timeout_seconds)
     end
     for name, thread in pairs(threads) do
         local ok, page, problem = ngx.thread.wait(thread)
@@ -328,13 +241,18 @@ local function poll()
             end
         end
     end
+    local heads = {}
     for _, node in ipairs(nodes) do
         if found[node.key].member then
+            heads[node.chain] = math.max(heads[node.chain] or 0, found[node.key].head or 0)
             published[#published + 1] = { node.index, found[node.key].since }
         end
     end
     local text = #published > 0 and cjson.encode(published) or "[]"
     dict:set("states", cjson.encode(found))
+    for chain, head in pairs(heads) do
+        dict:set("head:" .. chain, head)
+    end
     dict:set("polled", now())
     local current = dict:get("number") or 0
     if text ~= dict:get("members") then
@@ -435,7 +353,7 @@ function M.status()
     ngx.say(cjson.encode(report()))
 end
 
--- content_by_lua of the status socket: Prometheus' text format.
+-- The pools as lines of Prometheus' text format.
 function M.metrics()
     local lines = {}
     local known = report()
@@ -479,8 +397,7 @@ function M.metrics()
     metric("node_sockets", "gauge", "Open WebSockets.", of_nodes(function(node)
         return node.sockets
     end))
-    ngx.header["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
-    ngx.say(table.concat(lines, "\n"))
+    return lines
 end
 
 return M

@@ -1,0 +1,482 @@
+"""What the edge lets pass and how often, from outside and at each limit's edge: methods, batches, rates, connections, keys, answers kept."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.plays import play
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+NAME = "ethereum.rpc.lyftium.com"
+LOGS = "/var/log/edge"
+SECONDS = 60
+FREE, PROXY = "127.66.0.5", "127.99.0.1"
+
+# Reads what `run` gives.
+GIVEN = """
+import base64, json, sys, zlib
+given = json.loads(zlib.decompress(base64.b64decode(sys.stdin.read())))
+"""
+
+# Sends requests that it is given, [{source, body, headers, http_method}, ...], one after the other or at once, and prints what
+# came back: [{status, retry_after, text}, ...].
+PROBE = (
+    GIVEN
+    + """
+import concurrent.futures, http.client, json, socket, ssl, sys
+context = ssl._create_unverified_context()
+def send(request):
+    link = http.client.HTTPSConnection("NAME", 8443)
+    plain = socket.create_connection(("127.0.0.1", 8443), timeout=20, source_address=(request["source"], 0))
+    link.sock = context.wrap_socket(plain, server_hostname="NAME")
+    link.request(request.get("http_method", "POST"), request.get("path", "/"), request["body"].encode(), request.get("headers", {}))
+    answer = link.getresponse()
+    said = {"status": answer.status, "retry_after": answer.getheader("Retry-After"), "text": answer.read().decode()}
+    link.close()
+    return said
+workers = int(sys.argv[1])
+with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    print(json.dumps(list(pool.map(send, given))))
+"""
+)
+
+# Sends bytes as they are and prints each answer's first line and its body's last 200 characters.
+RAW = (
+    GIVEN
+    + """
+import json, socket, ssl, sys
+context = ssl._create_unverified_context()
+said = []
+for text in given:
+    plain = socket.create_connection(("127.0.0.1", 8443), timeout=20, source_address=("127.66.0.6", 0))
+    link = context.wrap_socket(plain, server_hostname="NAME")
+    link.sendall(text.encode("latin-1"))
+    answer = b""
+    while part := link.recv(65536):
+        answer += part
+    said.append(answer.decode("latin-1"))
+    link.close()
+print(json.dumps(said))
+"""
+)
+
+# Holds requests open whose bodies never come, as many as it is told, and prints what one more gets.
+HOLDER = """
+import json, socket, ssl, sys, time
+context = ssl._create_unverified_context()
+def begin():
+    plain = socket.create_connection(("127.0.0.1", 8443), timeout=20, source_address=("127.7.0.1", 0))
+    link = context.wrap_socket(plain, server_hostname="NAME")
+    link.sendall(b"POST / HTTP/1.1\\r\\nHost: NAME\\r\\nContent-Length: 10\\r\\n\\r\\n")
+    return link
+held = [begin() for _ in range(int(sys.argv[1]))]
+time.sleep(1)
+link = begin()
+link.settimeout(3)
+try:
+    print(link.recv(4096).split(b"\\r\\n")[0].decode())
+except TimeoutError:
+    print("held")
+""".replace("NAME", NAME)
+
+# WebSockets from one address: opens as many as it is told, and on the first sends messages and prints what comes back.
+SOCKETS = (
+    GIVEN
+    + """
+import asyncio, aiohttp, json, sys
+class Edge(aiohttp.abc.AbstractResolver):
+    async def resolve(self, host, port=0, family=0):
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}]
+    async def close(self):
+        pass
+async def main():
+    source, count = sys.argv[1], int(sys.argv[2])
+    headers = {"X-API-Key": sys.argv[3]} if len(sys.argv) > 3 else {}
+    connector = aiohttp.TCPConnector(resolver=Edge(), ssl=False, local_addr=(source, 0))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        links, statuses = [], []
+        for _ in range(count):
+            try:
+                links.append(await session.ws_connect("https://NAME:8443/", headers=headers))
+                statuses.append(101)
+            except aiohttp.WSServerHandshakeError as error:
+                statuses.append(error.status)
+        said = []
+        for message in given:
+            await links[0].send_str(message)
+            answer = await asyncio.wait_for(links[0].receive(), 20)
+            said.append(answer.data)
+            if answer.type != aiohttp.WSMsgType.TEXT:
+                break
+        for link in links:
+            await link.close()
+        print(json.dumps({"statuses": statuses, "said": said}))
+asyncio.run(main())
+"""
+)
+
+
+def run(host: Host, program: str, given: object, *arguments: str) -> str:
+    """What a program prints that reads `given` from its standard input; packed, because a command line has its limit."""
+    words = " ".join("%s" for _ in arguments)
+    packed = base64.b64encode(zlib.compress(json.dumps(given).encode())).decode()
+    done = host.run(f"echo %s | python3 -c %s {words}", packed, program.replace("NAME", NAME), *arguments)
+    assert done.rc == 0, done.stderr
+    return str(done.stdout)
+
+
+def rpc(method: str = "eth_chainId", *params: object, identity: object = 1) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": identity, "method": method, "params": list(params)}
+
+
+def send(host: Host, *bodies: object, source: str = FREE, at_once: str = "1", **headers: str) -> list[dict[str, Any]]:
+    """POST bodies, each its own request."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    requests = [
+        {"source": source, "body": body if isinstance(body, str) else json.dumps(body), "headers": named}
+        for body in bodies
+    ]
+    answers: list[dict[str, Any]] = json.loads(run(host, PROBE, requests, at_once))
+    return answers
+
+
+def refusal(answer: dict[str, Any]) -> tuple[int, int, Any]:
+    """HTTP's status, JSON-RPC's code and the id of a refusal."""
+    said = json.loads(answer["text"])
+    return answer["status"], said["error"]["code"], said["id"]
+
+
+def until(what: str, condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {SECONDS} s"
+        time.sleep(0.3)
+
+
+def metrics(host: Host) -> dict[str, float]:
+    lines = host.check_output("edge-pools show --metrics").splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_pool(host: Host) -> None:
+    until("a node in the pool", lambda: metrics(host).get('edge_pool_members{chain="ethereum"}', 0) >= 1)
+
+
+@pytest.fixture
+def key(host: Host) -> Iterator[str]:
+    """A partner's key."""
+    host.run("edge-keys revoke tester")
+    yield host.check_output("edge-keys create tester --tier partner")
+    host.check_output("edge-keys revoke tester")
+
+
+def test_only_listed_methods_pass_and_each_refusal_has_the_id(host: Host) -> None:
+    methods = [
+        "admin_peers",
+        "debug_traceTransaction",
+        "personal_listAccounts",
+        "miner_start",
+        "engine_newPayloadV4",
+        "trace_block",
+        "txpool_content",
+    ]
+    methods += ["eth_sendTransaction", "anvil_mine", "evm_revert", "nonsense"]
+    for method, answer in zip(methods, send(host, *(rpc(method, identity=method) for method in methods)), strict=True):
+        assert refusal(answer) == (403, -32601, method)
+    good, bad = rpc(identity=1), rpc("admin_peers", identity=2)
+    (answer,) = send(host, [good, bad, good])
+    assert answer["status"] == 403
+    assert [(one["id"], one["error"]["code"]) for one in json.loads(answer["text"])] == [
+        (1, -32600),
+        (2, -32601),
+        (1, -32600),
+    ]
+
+
+def test_what_is_no_call_is_refused_and_no_process_dies(host: Host) -> None:
+    before = host.check_output("pgrep -x nginx")
+    bodies = {
+        "": -32600,
+        "{": -32700,
+        "[]": -32600,
+        "[" * 100_000: -32700,
+        '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","method":"admin_peers"}': -32700,
+        '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","Method":"admin_peers"}': -32600,
+        '{"jsonrpc":"2.0","id":99999999999999999999,"method":"eth_chainId"}': -32600,
+        '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":{"a":1}}': -32602,
+    }
+    for (body, code), answer in zip(bodies.items(), send(host, *bodies), strict=True):
+        assert (answer["status"], json.loads(answer["text"])["error"]["code"]) == (400, code), body[:80]
+    (large,) = send(host, " " * 1_048_577)
+    assert refusal(large) == (413, -32005, None)
+    assert host.check_output("pgrep -x nginx") == before
+
+
+def test_a_request_has_one_length_and_one_reading(host: Host) -> None:
+    head, body = f"POST / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n", json.dumps(rpc("admin_peers"))
+    smuggled = f"GET /smuggled HTTP/1.1\r\nHost: {NAME}\r\n\r\n"
+    answers = json.loads(
+        run(
+            host,
+            RAW,
+            [
+                head + f"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}",
+                head + f"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{smuggled}",
+                head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+                head + f"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n{smuggled}",
+                head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+                "GARBAGE\r\n\r\n",
+                "\x00\x01\r\n\r\n",
+                head + f"Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n{body}\r\n0\r\n\r\n",
+            ],
+        )
+    )
+    assert [answer.split()[1] for answer in answers] == ["400", "400", "400", "501", "400", "400", "400", "403"]
+    assert all(answer.count("HTTP/1.1 ") == 1 and '"error"' in answer for answer in answers)
+
+
+def test_an_address_has_its_burst_and_each_call_of_a_batch_counts(host: Host) -> None:
+    full, five = [rpc(identity=at) for at in range(20)], [rpc(identity=at) for at in range(5)]
+    passed, refused, other = (
+        send(host, full, source="127.3.0.1")[0],
+        send(host, five, source="127.3.0.1")[0],
+        send(host, five, source="127.3.0.2")[0],
+    )
+    assert (passed["status"], len(json.loads(passed["text"]))) == (200, 20)
+    assert (refused["status"], int(refused["retry_after"]) >= 1) == (429, True)
+    assert [(one["id"], one["error"]["code"]) for one in json.loads(refused["text"])] == [
+        (at, -32005) for at in range(5)
+    ]
+    assert other["status"] == 200
+    assert refusal(send(host, [rpc()] * 21, source="127.3.0.3")[0]) == (413, -32005, None)
+
+
+def test_of_a_hundred_and_thirty_calls_at_once_a_burst_passes(host: Host) -> None:
+    answers = send(host, *[rpc("eth_blockNumber")] * 130, source="127.3.0.4", at_once="4")
+    passed = [answer for answer in answers if answer["status"] == 200]
+    # What the rate gives back meanwhile passes too.
+    assert 20 <= len(passed) <= 100
+    assert all(refusal(answer)[:2] == (429, -32005) for answer in answers if answer["status"] != 200)
+
+
+def test_the_caller_is_who_a_trusted_proxy_says_and_ipv6_counts_by_64(host: Host) -> None:
+    full, five = [rpc()] * 20, [rpc()] * 5
+
+    def status(body: object, said: str, source: str = PROXY) -> int:
+        return int(send(host, body, source=source, X_Forwarded_For=said)[0]["status"])
+
+    assert [status(full, "2001:db8:0:1::1"), status(five, "2001:db8:0:1:ffff::2"), status(five, "2001:db8:0:2::1")] == [
+        200,
+        429,
+        200,
+    ]
+    # What anybody else says about himself is nothing.
+    assert [status(full, "192.0.2.1", "127.3.0.6"), status(five, "192.0.2.2", "127.3.0.6")] == [200, 429]
+
+
+@pytest.mark.parametrize(("held", "said"), [(7, "held"), (8, "HTTP/1.1 429 Too Many Requests")])
+def test_an_address_has_so_many_requests_at_once(host: Host, held: int, said: str) -> None:
+    # Those of the case before end by themselves.
+    time.sleep(2)
+    assert host.check_output("python3 -c %s %s", HOLDER, str(held)).strip() == said
+
+
+def test_a_key_gives_its_tier_at_once_and_no_longer_than_it_is_valid(host: Host, key: str) -> None:
+    trace = rpc("trace_block", "latest", identity="mine")
+    for headers in ({"X_API_Key": key}, {"Authorization": f"Bearer {key}"}):
+        (answer,) = send(host, trace, source="127.3.1.1", **headers)
+        assert answer["status"] == 200, answer
+    # Its rate is its own.
+    (many,) = send(host, [rpc()] * 100, source="127.3.1.1", X_API_Key=key)
+    assert many["status"] == 200
+    assert host.check_output("edge-keys list tester").count("valid") == 1
+    second = host.check_output("edge-keys create tester --tier public")
+    third = host.run("edge-keys create tester --tier public")
+    assert (third.rc, "has 2 keys already" in third.stderr) == (1, True)
+    assert {send(host, rpc(), X_API_Key=each)[0]["status"] for each in (key, second)} == {200}
+    records = json.loads(host.check_output("edge-keys list tester --json"))
+    first = next(record["sha256"] for record in records if record["tier"] == "partner")
+    host.check_output("edge-keys revoke tester --id %s", first[:12])
+    until("the end of the key", lambda: send(host, trace, X_API_Key=key)[0]["status"] == 401)
+    assert refusal(send(host, trace, X_API_Key=key)[0]) == (401, -32001, "mine")
+    assert send(host, rpc(), X_API_Key=second)[0]["status"] == 200
+    assert refusal(send(host, rpc(), X_API_Key="edge_" + "x" * 43)[0])[:2] == (401, -32001)
+
+
+def test_a_key_is_in_no_log_and_on_no_disk(host: Host, key: str) -> None:
+    send(host, rpc(), X_API_Key=key)
+    run(
+        host,
+        PROBE,
+        [
+            {"source": FREE, "body": json.dumps(rpc()), "path": f"/{key}"},
+            {"source": FREE, "body": json.dumps(rpc()), "path": f"/?key={key}"},
+            {"source": FREE, "body": "{", "path": f"/{key}/%00"},
+        ],
+        "1",
+    )
+    time.sleep(1)
+    # Its second half, so that no command line that looks for it holds it whole.
+    assert host.run("grep -rqF -- %s /var/log/edge /var/lib/nginx /etc/nginx", key[24:]).rc == 1
+    assert key[24:] not in host.check_output("journalctl -b -u nginx -o cat; journalctl -b -t edge-keys -o cat")
+    audit = host.check_output("journalctl -b -t edge-keys -o cat")
+    assert 'created {"name": "tester", "tier": "partner"' in audit
+    assert 'revoked {"name": "tester"' in audit
+    folder = host.file("/var/lib/nginx/keys")
+    assert (folder.user, folder.mode) == ("root", 0o710)
+
+
+def test_the_chain_has_a_ceiling_for_all(host: Host, key: str) -> None:
+    (refused,) = send(host, [rpc()] * 1001, X_API_Key=key)
+    assert refusal(refused) == (429, -32005, None)
+    assert "limit for all callers" in refused["text"]
+
+
+def test_logs_are_of_so_many_blocks(host: Host, key: str) -> None:
+    def code(first: str, last: str, **headers: str) -> int | None:
+        (answer,) = send(host, rpc("eth_getLogs", {"fromBlock": first, "toBlock": last}), **headers)
+        found: int | None = json.loads(answer["text"]).get("error", {}).get("code")
+        return found
+
+    assert [code("0x1", "0x64"), code("0x1", "0x65"), code("earliest", "latest")] == [None, -32005, -32005]
+    assert [code("0x1", "0x3e8", X_API_Key=key), code("0x1", "0x3e9", X_API_Key=key)] == [None, -32005]
+
+
+def test_websockets_are_held_to_the_same_rules(host: Host) -> None:
+    messages = [
+        json.dumps(rpc(identity="a")),
+        json.dumps(rpc("admin_peers", identity="b")),
+        json.dumps([rpc(identity=1), rpc("debug_x", identity=2)]),
+        "{",
+        json.dumps(rpc("eth_getLogs", {"fromBlock": "0x1", "toBlock": "0x65"}, identity="c")),
+        json.dumps(rpc("eth_call", "x" * 70_000, identity="d")),
+        json.dumps(rpc(identity="e")),
+        "x" * 262_145,
+    ]
+    seen = json.loads(run(host, SOCKETS, messages, FREE, "1"))["said"]
+    said = [json.loads(text) for text in seen[:-1]]
+    assert (said[0]["id"], said[0]["result"]) == ("a", "0x1")
+    assert (said[1]["id"], said[1]["error"]["code"]) == ("b", -32601)
+    assert [(one["id"], one["error"]["code"]) for one in said[2]] == [(1, -32600), (2, -32601)]
+    assert (said[3]["id"], said[3]["error"]["code"]) == (None, -32700)
+    assert (said[4]["id"], said[4]["error"]["code"]) == ("c", -32005)
+    assert said[5]["id"] == "d"
+    assert said[6]["result"] == "0x1"
+    # RFC 6455: too big.
+    assert seen[-1] == 1009
+
+
+def test_an_address_has_so_many_websockets_and_their_messages_count(host: Host) -> None:
+    seen = json.loads(
+        run(
+            host,
+            SOCKETS,
+            [json.dumps([rpc(identity=at) for at in range(16)]), json.dumps([rpc()] * 6)],
+            "127.3.2.1",
+            "4",
+        )
+    )
+    assert seen["statuses"] == [101, 101, 101, 429]
+    # Three handshakes and one batch are nineteen of twenty.
+    assert len(json.loads(seen["said"][0])) == 16
+    assert {one["error"]["code"] for one in json.loads(seen["said"][1])} == {-32005}
+
+
+def test_a_final_block_is_fetched_once_for_all_who_ask_together(host: Host) -> None:
+    def asked(number: int, count: int) -> list[dict[str, Any]]:
+        return send(
+            host,
+            *[rpc("eth_getBlockByNumber", hex(number), False, identity=at) for at in range(count)],
+            at_once=str(count),
+        )
+
+    def outcomes() -> dict[str, float]:
+        start = 'edge_cache_total{chain="ethereum",method="eth_getBlockByNumber",outcome="'
+        return {name.removeprefix(start)[:-2]: value for name, value in metrics(host).items() if name.startswith(start)}
+
+    # Which block is final is asked every four seconds.
+    until("a kept block", lambda: (asked(1, 2), outcomes().get("hit"))[1])
+    before, begun = outcomes(), calls_begun(host)
+    answers = [json.loads(answer["text"]) for answer in asked(2, 20)]
+    assert [answer["id"] for answer in answers] == list(range(20))
+    assert {answer["result"]["number"] for answer in answers} == {"0x2"}
+    after = outcomes()
+    assert after["miss"] - before["miss"] == 1
+    assert calls_begun(host) - begun == 1
+    assert sum(after.values()) - sum(before.values()) == 20
+
+
+def calls_begun(host: Host) -> float:
+    """Calls that were sent to nodes."""
+    return sum(value for name, value in metrics(host).items() if name.startswith("edge_node_calls_total"))
+
+
+def test_the_log_and_the_figures_hold_words_of_ours_alone(host: Host, key: str) -> None:
+    for at in range(30):
+        send(
+            host,
+            rpc(f"invented_{at}"),
+            rpc("eth_call", {"data": "0xfeedface"}),
+            [rpc(), rpc("eth_blockNumber")],
+            X_API_Key=key,
+        )
+    lines = [json.loads(line) for line in host.check_output("tail -qn 90 %s/access-*.log", LOGS).splitlines()]
+    assert {line["key"] for line in lines} == {"tester"}
+    assert {tuple(line["methods"]) for line in lines} <= {
+        ("other",),
+        ("eth_call",),
+        ("eth_chainId", "eth_blockNumber"),
+        ("eth_chainId",),
+    }
+    assert set(lines[0]) == {
+        *(
+            "time",
+            "chain",
+            "client",
+            "transport",
+            "calls",
+            "methods",
+            "key",
+            "tier",
+            "status",
+            "refused",
+            "cache",
+            "node",
+        ),
+        *("seconds", "bytes"),
+    }
+    text = host.check_output("cat %s/*; edge-pools show --metrics", LOGS)
+    assert "invented" not in text
+    assert "feedface" not in text
+    found = metrics(host)
+    assert found['edge_calls_total{chain="ethereum",method="other"}'] >= 30
+    assert found['edge_refusals_total{chain="ethereum",method="other",reason="method"}'] >= 30
+    assert found['edge_key_calls_total{chain="ethereum",key="tester",tier="partner"}'] >= 120
+    assert found['edge_request_seconds_count{chain="ethereum",method="eth_call"}'] >= 30
+
+
+def test_a_play_makes_a_key_for_every_edge_and_ends_it(host: Host, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    made = play(
+        "nginx",
+        "../../playbooks/api_keys.yml",
+        {"api_keys_create": {"name": "played", "tier": "partner"}, "api_keys_file": str(file)},
+    )
+    assert made.code == 0, made.output
+    key = file.read_text().strip()
+    assert (key not in made.output, file.stat().st_mode & 0o777) == (True, 0o600)
+    assert send(host, rpc("txpool_status"), X_API_Key=key)[0]["status"] == 200
+    ended = play("nginx", "../../playbooks/api_keys.yml", {"api_keys_revoke": {"name": "played"}})
+    assert (ended.code, ended.changed) == (0, 1), ended.output
+    until("the end of the key", lambda: send(host, rpc(), X_API_Key=key)[0]["status"] == 401)

@@ -1,0 +1,484 @@
+-- What nginx runs for a caller's request, phase by phase: who it is, what it may, how often, and what is kept of it.
+
+local cjson = require("cjson.safe")
+local cache = require("edge.cache")
+local calls = require("edge.calls")
+local finality = require("edge.finality")
+local keys = require("edge.keys")
+local limits = require("edge.limits")
+local pools = require("edge.pools")
+local record = require("edge.record")
+local rules = require("edge.rules")
+local sockets = require("edge.sockets")
+
+local shared, answers, buckets = ngx.shared.pools, ngx.shared.answers, ngx.shared.buckets
+local now = ngx.now
+
+local M = {}
+
+local PUBLIC = "public"
+-- A fetch that takes longer is no longer waited for.
+local FETCH_SECONDS, WAIT_SECONDS = 10, 2
+local problem = calls.problem
+
+local facts, rights, known
+local rates, ceilings = {}, {}
+local chains = {}
+-- A request's context by nginx' $request_id: internal redirects lose ngx.ctx.
+local contexts = {}
+
+-- init_by_lua: read what is configured.
+function M.start(path)
+    local file = assert(io.open(path))
+    facts = assert(cjson.decode(file:read("*a")))
+    file:close()
+    -- Inventories write numbers as text as well.
+    for _, list in ipairs({ facts.tiers, facts.ceilings }) do
+        for _, one in ipairs(list) do
+            for name, value in pairs(one) do
+                one[name] = tonumber(value) or value
+            end
+        end
+    end
+    rights, known = rules.rights(facts)
+    for _, tier in ipairs(facts.tiers) do
+        rates[tier.name] = limits.rate(tier.requests_per_minute, 60, tier.burst)
+    end
+    for _, one in ipairs(facts.ceilings) do
+        ceilings[one.chain] = limits.rate(one.calls_per_second + one.burst, 1, one.burst)
+    end
+    for chain in pairs(facts.pools) do
+        chains[#chains + 1] = chain
+    end
+    record.start(ngx.shared.figures)
+    pools.start(facts)
+end
+
+-- A log line of its own: nginx would add the request's first line, and a key may be in that.
+local function complain(words)
+    ngx.timer.at(0, function()
+        ngx.log(ngx.ERR, words)
+    end)
+end
+
+local function every(seconds, name, action)
+    local function tick(premature)
+        if premature or (name and not shared:add(name, true, seconds * 0.8)) then
+            return
+        end
+        local ok, trouble = pcall(action)
+        if not ok then
+            ngx.log(ngx.ERR, "the edge's work in the background failed: ", trouble)
+        end
+    end
+    assert(ngx.timer.every(seconds, tick))
+end
+
+-- init_worker_by_lua: begin what goes on beside requests.
+function M.work()
+    pools.work()
+    every(0.5, nil, record.flush)
+    every(finality.SECONDS, "finality", function()
+        finality.poll(chains)
+    end)
+end
+
+local function current()
+    return ngx.ctx.edge or contexts[ngx.var.request_id]
+end
+
+local function know(context)
+    local key = keys.named(ngx.var.http_authorization, ngx.var.http_x_api_key)
+    if key then
+        local found = keys.find(facts.keys, key, ngx.time())
+        if found and rates[found.tier] then
+            context.key, context.tier = found, found.tier
+        else
+            context.is_stranger = true
+        end
+    end
+    context.rights = rights[context.chain][context.tier]
+end
+
+-- rewrite_by_lua: who calls. The variables that it sets are what nginx counts connections by.
+function M.enter(chain)
+    local var = ngx.var
+    local id = var.request_id
+    if contexts[id] then
+        return
+    end
+    local context = {
+        chain = chain,
+        tier = PUBLIC,
+        address = limits.address(var.binary_remote_addr),
+        is_limited = var.limited ~= "0",
+        calls = 0,
+        methods = {},
+    }
+    know(context)
+    contexts[id], ngx.ctx.edge = context, context
+    if context.is_limited then
+        var.edge_caller, var.edge_tier = context.address, context.tier
+    end
+end
+
+local function body_of_request()
+    -- nginx reads such a body only while it passes it on.
+    if ngx.req.http_version() >= 2 and not ngx.var.http_content_length then
+        return nil, problem(calls.INVALID, 411, "length", "Content-Length must be given")
+    end
+    ngx.req.read_body()
+    local body = ngx.req.get_body_data()
+    if body then
+        return body
+    end
+    local path = ngx.req.get_body_file()
+    local file = path and io.open(path)
+    if file then
+        body = file:read("*a")
+        file:close()
+    end
+    return body or ""
+end
+
+local function label_of(context)
+    local methods = context.methods
+    return context.is_batch and "batch" or methods[1] or "none"
+end
+
+local function count_refusal(context, trouble)
+    context.refused = trouble.reason
+    local labels = string.format('chain="%s",method="%s",reason="%s"', context.chain, label_of(context), trouble.reason)
+    record.count("refusals_total", labels)
+end
+
+local function refuse(context, request, trouble, is_each)
+    local header = ngx.header
+    ngx.status = trouble.status
+    header["Content-Type"] = "application/json"
+    if trouble.status == 429 or trouble.status == 503 then
+        header["Retry-After"] = tostring(trouble.seconds or 1)
+    elseif trouble.status == 401 then
+        header["WWW-Authenticate"] = "Bearer"
+    elseif trouble.status == 405 then
+        header["Allow"] = "POST"
+    end
+    count_refusal(context, trouble)
+    ngx.print(calls.refusal(request, not is_each and trouble or nil))
+    return ngx.exit(ngx.HTTP_OK)
+end
+
+local function too_many(seconds, words)
+    local trouble = problem(calls.LIMIT, 429, "rate", words .. string.format("; try again in %d s", seconds))
+    trouble.seconds = seconds
+    return trouble
+end
+
+local function bucket_of(context)
+    return context.key and "key:" .. context.key.id or context.address
+end
+
+-- Nothing, or the problem of one who calls too often.
+local function charge(context, count)
+    local at = now() * 1000
+    if context.is_limited then
+        local passes, seconds = limits.charge(buckets, bucket_of(context), count, rates[context.tier], at)
+        if not passes then
+            return too_many(seconds, "too many calls")
+        end
+    end
+    local ceiling = ceilings[context.chain]
+    if ceiling then
+        local passes, seconds = limits.charge(buckets, "chain:" .. context.chain, count, ceiling, at)
+        if not passes then
+            return too_many(seconds, "the chain's limit for all callers is reached")
+        end
+    end
+end
+
+-- Note a request's calls for the log and the figures.
+local function note(context, request)
+    context.calls = context.calls + #request.calls
+    context.is_batch = request.batch
+    context.methods = record.methods(request.calls, known)
+    for _, call in ipairs(request.calls) do
+        local method = known[call.method] and call.method or "other"
+        record.count("calls_total", 'chain="' .. context.chain .. '",method="' .. method .. '"')
+    end
+    if context.key then
+        local labels = string.format('chain="%s",key="%s",tier="%s"', context.chain, context.key.name, context.tier)
+        record.count("key_calls_total", labels, #request.calls)
+    end
+end
+
+-- Read a body and hold it against all rules. Gives the request where one could be read, the problem, and whether each call has its own.
+local function judged(context, body)
+    if #body > calls.LONGEST and context.is_limited and not limits.has_room(buckets, bucket_of(context), rates[context.tier], now() * 1000) then
+        return nil, too_many(1, "too many calls")
+    end
+    local request, trouble = calls.read(body)
+    if request then
+        note(context, request)
+    end
+    local over = charge(context, request and math.min(#request.calls, context.rights.batch_calls) or 1)
+    if over or not request then
+        return request, over or trouble
+    end
+    local fault, is_whole = rules.judge(request, context.rights, pools.head(context.chain) or 0)
+    if is_whole then
+        return nil, fault
+    end
+    return request, fault, true
+end
+
+local function count_cache(context, outcome)
+    context.cache = outcome
+    local labels = string.format('chain="%s",method="%s",outcome="%s"', context.chain, label_of(context), outcome)
+    record.count("cache_total", labels)
+end
+
+-- The kept result of a call, after waiting for who fetches it; nil where it is to be asked for.
+local function kept_result(context, call)
+    local name = cache.name(context.chain, context.tier, call, finality.of(context.chain))
+    if not name then
+        return nil
+    end
+    local lock = "fetch " .. name
+    local waited, pause = 0, 0.001
+    while true do
+        local result = answers:get(name)
+        if result then
+            count_cache(context, waited > 0 and "waited" or "hit")
+            return result
+        end
+        if answers:add(lock, "begun", FETCH_SECONDS) then
+            context.fetch = { name = name, lock = lock, call = call, parts = {}, size = 0 }
+            count_cache(context, "miss")
+            -- What is kept must be readable.
+            ngx.req.clear_header("Accept-Encoding")
+            return nil
+        end
+        if waited >= WAIT_SECONDS or answers:get(lock) == "failed" then
+            count_cache(context, "passed")
+            return nil
+        end
+        ngx.sleep(pause)
+        waited, pause = waited + pause, math.min(pause * 2, 0.02)
+    end
+end
+
+local function unavailable(chain)
+    return problem(calls.UNAVAILABLE, 503, "no_node", "no node of " .. facts.pools[chain].title .. " is in step; try again")
+end
+
+local NO_KEY = problem(calls.NO_KEY, 401, "key", "the API key is not valid")
+local ONLY_POST = problem(calls.INVALID, 405, "http_method", "calls are POSTed")
+
+local function open_socket(context)
+    local fault = sockets.fault()
+    local trouble = charge(context, 1) or fault and problem(calls.INVALID, 400, "handshake", fault)
+    if not trouble and #pools.members(context.chain) == 0 then
+        trouble = unavailable(context.chain)
+    end
+    if trouble then
+        return refuse(context, nil, trouble)
+    end
+    return ngx.exec("@websocket")
+end
+
+local function pass(context)
+    local method, upgrade = ngx.req.get_method(), ngx.var.http_upgrade
+    if context.is_stranger then
+        local body = method == "POST" and body_of_request()
+        return refuse(context, calls.peek(body), charge(context, 1) or NO_KEY)
+    end
+    if method == "GET" and upgrade and upgrade:lower() == "websocket" then
+        return open_socket(context)
+    end
+    if method ~= "POST" then
+        return refuse(context, nil, charge(context, 1) or ONLY_POST)
+    end
+    local body, trouble = body_of_request()
+    if not body then
+        return refuse(context, nil, charge(context, 1) or trouble)
+    end
+    local request, fault, is_each = judged(context, body)
+    if fault then
+        return refuse(context, request, fault, is_each)
+    end
+    if #pools.members(context.chain) == 0 then
+        return refuse(context, request, unavailable(context.chain))
+    end
+    if ngx.var.args then
+        ngx.req.set_uri_args("")
+    end
+    if not request.batch then
+        local call = request.calls[1]
+        local result = not call.silent and kept_result(context, call)
+        if result then
+            ngx.header["Content-Type"] = "application/json"
+            ngx.print(cache.answer(call.id, result))
+            return ngx.exit(ngx.HTTP_OK)
+        end
+    end
+    if not calls.repeatable(request) then
+        return ngx.exec("@once")
+    end
+end
+
+local function safely(action)
+    local context = current()
+    local ok, trouble = pcall(action, context)
+    if not ok then
+        complain("a request could not be judged: " .. tostring(trouble))
+        if ngx.headers_sent then
+            return ngx.exit(ngx.ERROR)
+        end
+        return refuse(context, nil, problem(calls.INTERNAL, 500, "internal", "the edge failed"))
+    end
+end
+
+-- access_by_lua: refuse what may not pass, answer what is kept, and send what must not be sent twice the way where it is not.
+function M.pass()
+    return safely(pass)
+end
+
+-- content_by_lua of a WebSocket.
+function M.socket()
+    return safely(function(context)
+        local node, socket = sockets.connect(context.chain)
+        if not node then
+            return refuse(context, nil, problem(calls.UNAVAILABLE, 503, "no_node", "no node could be reached; try again"))
+        end
+        pools.hold(node, true)
+        context.is_socket = true
+        sockets.run(socket, {
+            most_bytes = facts.most_socket_bytes,
+            judge = function(text)
+                if context.key and not keys.known(facts.keys, context.key.id, ngx.time()) then
+                    return nil
+                end
+                local request, trouble, is_each = judged(context, text)
+                if not trouble then
+                    return true
+                end
+                count_refusal(context, trouble)
+                return false, calls.refusal(request, not is_each and trouble or nil), trouble.seconds
+            end,
+        })
+    end)
+end
+
+-- body_filter_by_lua: keep the answer to a call that this request fetches for all.
+function M.filter()
+    local context = ngx.ctx.edge
+    local fetch = context and context.fetch
+    if not fetch then
+        return
+    end
+    local part, is_last = ngx.arg[1], ngx.arg[2]
+    fetch.size = fetch.size + #part
+    if fetch.size <= cache.LONGEST then
+        fetch.parts[#fetch.parts + 1] = part
+    end
+    if is_last and ngx.status == 200 and fetch.size <= cache.LONGEST then
+        local about = { chain_id = facts.pools[context.chain].id, finalised = finality.of(context.chain) }
+        local result = cache.result(fetch.call, table.concat(fetch.parts), about)
+        if result then
+            answers:set(fetch.name, result, cache.SECONDS)
+            answers:delete(fetch.lock)
+            context.fetch = nil
+        end
+    end
+end
+
+-- content_by_lua where every attempt has failed.
+function M.failed()
+    return safely(function(context)
+        local reached, is_late = pools.fate()
+        local body = ngx.req.get_method() == "POST" and body_of_request() or nil
+        local request = calls.peek(body)
+        if not reached then
+            return refuse(context, request, problem(calls.UNAVAILABLE, 503, "unreached", "no node could be reached; try again"))
+        end
+        local words = is_late and "the node did not answer in time" or "the node broke off its answer"
+        if not calls.repeatable(request) then
+            words = words .. "; it may have done what was asked, so look before you send it again"
+        end
+        return refuse(context, request, problem(calls.INTERNAL, is_late and 504 or 502, "node", words))
+    end)
+end
+
+local ELSEWHERE = problem(calls.INVALID, 404, "path", "calls are POSTed to /")
+
+-- access_by_lua of every path but one.
+function M.elsewhere()
+    return safely(function(context)
+        return refuse(context, nil, charge(context, 1) or ELSEWHERE)
+    end)
+end
+
+local WORDS = {
+    [408] = "the request did not come in time",
+    [413] = "the body is too large",
+    [414] = "the request's first line is too long",
+    [429] = "too many requests at once",
+    [494] = "the headers are too large",
+}
+
+-- content_by_lua of what nginx itself refuses.
+function M.refused(chain)
+    local context = current() or { chain = chain, methods = {} }
+    local status = ngx.status
+    local is_limit = status == 413 or status == 429
+    local code = is_limit and calls.LIMIT or calls.INVALID
+    local reason = status == 429 and "connections" or status == 413 and "size" or "http"
+    local words = WORDS[status] or "it is no HTTP request that is understood"
+    -- The body is not waited for, which is what one who holds connections wants.
+    return refuse(context, nil, problem(code, status == 494 and 431 or status, reason, words))
+end
+
+-- log_by_lua: the request is over, however it ended.
+function M.done(chain)
+    local var = ngx.var
+    local context = current() or { chain = chain, methods = {}, calls = 0, refused = "http" }
+    contexts[var.request_id] = nil
+    local fetch = context.fetch
+    if fetch then
+        -- Who waits for it asks for himself, and for a moment everybody does.
+        answers:set(fetch.lock, "failed", 0.2)
+    end
+    local node = pools.done()
+    local seconds = now() - ngx.req.start_time()
+    if not context.is_socket and not context.refused then
+        record.time(context.chain, label_of(context), seconds)
+    end
+    local time = os.date("!%Y-%m-%dT%H:%M:%SZ", ngx.time())
+    var.edge_log = "access-" .. time:sub(1, 10) .. ".log"
+    var.edge_line = record.line({
+        time = time,
+        chain = context.chain,
+        client = var.remote_addr,
+        transport = context.is_socket and "websocket" or "http",
+        calls = context.calls,
+        methods = context.methods,
+        key = context.key and context.key.name,
+        tier = context.tier,
+        status = ngx.status,
+        refused = context.refused,
+        cache = context.cache,
+        node = node,
+        seconds = seconds,
+        bytes = tonumber(var.bytes_sent) or 0,
+    })
+end
+
+-- content_by_lua of the status socket: Prometheus' text format.
+function M.metrics()
+    local lines = pools.metrics()
+    record.metrics(lines)
+    ngx.header["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
+    ngx.say(table.concat(lines, "\n"))
+end
+
+return M

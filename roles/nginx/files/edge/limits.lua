@@ -1,0 +1,55 @@
+-- How often one may call: a leaky bucket a caller, in a dictionary that all workers share. No nginx.
+--
+-- A bucket is the time, in milliseconds, at which it has run empty; its entry ends then. So a charge is one atomic addition, whichever
+-- worker makes it, and no more than what is stated ever passes.
+
+local M = {}
+
+-- A rate that lets `calls` pass in any window of `seconds`, `burst` of them at once.
+function M.rate(calls, seconds, burst)
+    return { interval = seconds * 1000 / math.max(calls - burst, 1), burst = burst }
+end
+
+-- Charge a bucket with calls. True where they pass; else false, nothing is charged, and the seconds until they would.
+function M.charge(dict, key, count, rate, now_ms)
+    local room = rate.burst * rate.interval
+    local cost = count * rate.interval
+    local empty_at = dict:incr(key, cost, now_ms, room / 1000)
+    if not empty_at then
+        return false, 1
+    end
+    if empty_at - cost < now_ms then
+        -- It ran empty in the millisecond before it would have ended.
+        empty_at = dict:incr(key, now_ms - empty_at + cost) or now_ms + cost
+    end
+    local over = empty_at - now_ms - room
+    -- A tenth of a millisecond is what sums of fractions are off by.
+    local passes = over <= 0.1
+    if not passes then
+        empty_at = dict:incr(key, -cost) or now_ms
+    end
+    dict:expire(key, math.max(0.001, (empty_at - now_ms) / 1000))
+    return passes, not passes and math.max(1, math.ceil(over / 1000)) or nil
+end
+
+-- Whether a bucket would let one call pass.
+function M.has_room(dict, key, rate, now_ms)
+    local empty_at = dict:get(key)
+    return not empty_at or empty_at - now_ms + rate.interval <= rate.burst * rate.interval + 0.1
+end
+
+-- Who a caller is by address, as text: IPv4 whole, IPv6 by its /64, IPv4 within IPv6 as IPv4. `binary` is nginx' $binary_remote_addr.
+function M.address(binary)
+    if #binary == 16 then
+        if binary:sub(1, 12) == string.rep("\0", 10) .. "\255\255" then
+            binary = binary:sub(13)
+        else
+            binary = binary:sub(1, 8)
+        end
+    end
+    return (binary:gsub(".", function(byte)
+        return string.format("%02x", byte:byte())
+    end))
+end
+
+return M

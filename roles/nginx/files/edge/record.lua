@@ -1,0 +1,143 @@
+-- What is counted and what is written down of each request: Prometheus' figures, and a line of JSON a request.
+--
+-- A worker counts in memory of its own and adds that to the shared dictionary twice a second, so that a request pays for none of it.
+
+local M = {}
+
+local dict -- set by start
+local pending = {}
+-- Seconds.
+local BUCKETS = { 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10 }
+local MOST_METHODS = 10
+
+function M.start(dictionary)
+    dict = dictionary
+end
+
+local function add(name, value)
+    pending[name] = (pending[name] or 0) + value
+end
+
+-- Count something once: its metric's name, and its labels as Prometheus writes them. Labels come from configuration only.
+function M.count(metric, labels, value)
+    add(metric .. "{" .. labels .. "}", value or 1)
+end
+
+local function bucket_of(seconds)
+    for _, most in ipairs(BUCKETS) do
+        if seconds <= most then
+            return tostring(most)
+        end
+    end
+    return "+Inf"
+end
+
+-- The buckets are summed up where they are read.
+function M.time(chain, method, seconds)
+    local labels = 'chain="' .. chain .. '",method="' .. method .. '"'
+    add("request_seconds_bucket{" .. labels .. ',le="' .. bucket_of(seconds) .. '"}', 1)
+    add("request_seconds_sum{" .. labels .. "}", seconds)
+end
+
+-- Hand over what was counted here since the last time.
+function M.flush()
+    local counted = pending
+    pending = {}
+    for name, value in pairs(counted) do
+        dict:incr(name, value, 0)
+    end
+end
+
+local HELP = {
+    { "calls_total", "counter", "Calls by method, those of batches and WebSockets among them; methods that nobody may call are one." },
+    { "refusals_total", "counter", "Requests and WebSocket messages that were refused, by why." },
+    { "key_calls_total", "counter", "Calls by API key." },
+    { "cache_total", "counter", "Calls that have an answer which cannot change, by whether it was there." },
+    { "request_seconds", "histogram", "From a request's first byte to its answer's last; a batch is method batch." },
+}
+
+local function histogram(lines, entries)
+    local series = {}
+    for name, value in pairs(entries) do
+        local labels, most = name:match('^request_seconds_bucket{(.*),le="(.-)"}$')
+        if labels then
+            series[labels] = series[labels] or {}
+            series[labels][most] = value
+        end
+    end
+    for labels, counts in pairs(series) do
+        local sum = 0
+        for _, most in ipairs(BUCKETS) do
+            sum = sum + (counts[tostring(most)] or 0)
+            lines[#lines + 1] = string.format('edge_request_seconds_bucket{%s,le="%s"} %d', labels, most, sum)
+        end
+        sum = sum + (counts["+Inf"] or 0)
+        lines[#lines + 1] = string.format('edge_request_seconds_bucket{%s,le="+Inf"} %d', labels, sum)
+        lines[#lines + 1] = string.format("edge_request_seconds_count{%s} %d", labels, sum)
+        lines[#lines + 1] = string.format("edge_request_seconds_sum{%s} %s", labels, entries["request_seconds_sum{" .. labels .. "}"] or 0)
+    end
+end
+
+-- Add the figures to lines of Prometheus' text format.
+function M.metrics(lines)
+    M.flush()
+    local entries = {}
+    for _, name in ipairs(dict:get_keys(0)) do
+        entries[name] = dict:get(name)
+    end
+    for _, metric in ipairs(HELP) do
+        local name, kind, help = metric[1], metric[2], metric[3]
+        lines[#lines + 1] = "# HELP edge_" .. name .. " " .. help
+        lines[#lines + 1] = "# TYPE edge_" .. name .. " " .. kind
+        if kind == "histogram" then
+            histogram(lines, entries)
+        else
+            for entry, value in pairs(entries) do
+                if entry:sub(1, #name + 1) == name .. "{" then
+                    lines[#lines + 1] = "edge_" .. entry .. " " .. value
+                end
+            end
+        end
+    end
+end
+
+-- The distinct methods of calls, as labels: those that are `known`, and "other".
+function M.methods(calls, known)
+    local found, seen = {}, {}
+    for _, call in ipairs(calls) do
+        local label = known[call.method] and call.method or "other"
+        if not seen[label] and #found < MOST_METHODS then
+            seen[label] = true
+            found[#found + 1] = label
+        end
+    end
+    return found
+end
+
+-- The line of the access log. Nothing in it is a caller's own text but the address.
+function M.line(said)
+    local function text(value)
+        return value and '"' .. value .. '"' or "null"
+    end
+    local methods = #said.methods > 0 and '"' .. table.concat(said.methods, '","') .. '"' or ""
+    return string.format(
+        '{"time":"%s","chain":%s,"client":%s,"transport":"%s","calls":%d,"methods":[%s],"key":%s,"tier":%s,"status":%d,"refused":%s,'
+            .. '"cache":%s,"node":%s,"seconds":%.3f,"bytes":%d}',
+        said.time,
+        text(said.chain),
+        text(said.client),
+        said.transport,
+        said.calls,
+        methods,
+        text(said.key),
+        text(said.tier),
+        said.status,
+        text(said.refused),
+        text(said.cache),
+        text(said.node),
+        said.seconds,
+        said.bytes
+    )
+end
+
+return M

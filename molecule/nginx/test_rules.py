@@ -220,6 +220,10 @@ def test_what_is_no_call_is_refused_and_no_process_dies(host: Host) -> None:
         assert (answer["status"], json.loads(answer["text"])["error"]["code"]) == (400, code), body[:80]
     (large,) = send(host, " " * 1_048_577)
     assert refusal(large) == (413, -32005, None)
+    # One that nginx holds on disk is read too.
+    long, longest = send(host, rpc("admin_peers", "x" * 500_000), json.dumps(rpc("eth_chainId")) + " " * 900_000)
+    assert refusal(long) == (403, -32601, 1)
+    assert json.loads(longest["text"])["result"] == "0x1"
     assert host.check_output("pgrep -x nginx") == before
 
 

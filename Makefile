@@ -80,5 +80,6 @@ locks: ## Resolve requirements/*.txt again from pyproject.toml
 	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(LOCK) pyproject.toml --extra numeric -o requirements/mev.txt
 	$(LOCK) --group build -o requirements/build.txt
+	$(LOCK) requirements/certbot.in -o requirements/certbot.txt
 	$(LOCK) --group controller -c requirements/mev.txt -o requirements/controller.txt
 	$(LOCK) --group test --group controller pyproject.toml --extra numeric -c requirements/mev.txt -c requirements/controller.txt -o requirements/test.txt

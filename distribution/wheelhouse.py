@@ -1,6 +1,7 @@
 """Build the wheel and every wheel it needs, for a host's Python and machine, into one directory with hashed requirements.
 
     python -m distribution.wheelhouse --python 3.13 --machine x86_64 --glibc 2.41 --cache DIR
+    python -m distribution.wheelhouse --component certbot …        # another program for hosts, from requirements/certbot.txt
 
 The host may run another Python on another architecture than the controller: the universal lock's markers are evaluated for the host,
 and only wheels that fit it are fetched, each against its hash in the lock. What stands already is not built again. Prints one JSON
@@ -24,7 +25,8 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements" / "mev.txt"
+LOCKS = ROOT / "requirements"
+OWN = "mev"
 PACKAGE = ROOT / "files" / "mev"
 # 2014-01-01, UTC: wheels made from the same source are the same bytes.
 SOURCE_DATE_EPOCH = "1388534400"
@@ -64,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     """Build or find the wheelhouse and print where it stands."""
     options = _parse(argv)
     target = Target(options.python, options.machine, options.glibc)
-    key = _digest([str(target), *_inputs()])[:16]
+    key = _digest([str(target), *_inputs(options.component)])[:16]
     directory = options.cache / f"wheelhouse-{key}"
     changed = not (directory / "manifest.json").exists()
     if changed:
         options.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=options.cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
-            _build(Path(partial), target, options.build_python)
+            _build(Path(partial), options.component, target, options.build_python)
             shutil.rmtree(directory, ignore_errors=True)
             Path(partial).rename(directory)
     manifest = json.loads((directory / "manifest.json").read_text())
@@ -94,6 +96,12 @@ def requirements_for(lock: str, target: Target) -> list[str]:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m distribution.wheelhouse", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--component",
+        default=OWN,
+        choices=[OWN, "certbot"],
+        help="whose lock, and whose version (default: the package itself)",
+    )
     parser.add_argument("--python", required=True, help="the host's Python, such as 3.13")
     parser.add_argument("--machine", required=True, choices=["x86_64", "aarch64"], help="the host's machine")
     parser.add_argument("--glibc", required=True, help="the host's C library, such as 2.41")
@@ -107,9 +115,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _inputs() -> list[str]:
-    files = [LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", ROOT / "README.md"]
-    files += sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+def _inputs(component: str) -> list[str]:
+    files = [LOCKS / f"{component}.txt"]
+    if component == OWN:
+        files += [ROOT / "pyproject.toml", ROOT / "hatch_build.py", ROOT / "README.md"]
+        files += sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return [f"{path.relative_to(ROOT)}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
 
 
@@ -117,17 +127,10 @@ def _digest(parts: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _build(directory: Path, target: Target, build_python: Path) -> None:
-    if not build_python.exists():
-        msg = f"{build_python} does not exist; run `make venv` on the controller first, or set --build-python."
-        raise SystemExit(msg)
-    _run(
-        [str(build_python), "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)],
-        {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH},
-    )
-    wheel = next(directory.glob("mev-*.whl"))
+def _build(directory: Path, component: str, target: Target, build_python: Path) -> None:
+    wheel = _own_wheel(directory, build_python) if component == OWN else None
     lock = directory / "lock.txt"
-    lock.write_text("\n".join(requirements_for(LOCK.read_text(), target)) + "\n")
+    lock.write_text("\n".join(requirements_for((LOCKS / f"{component}.txt").read_text(), target)) + "\n")
     tag = "cp" + target.python.replace(".", "")
     platforms = [word for platform in target.platforms() for word in ("--platform", platform)]
     abis = [word for abi in (tag, "abi3", "none") for word in ("--abi", abi)]
@@ -155,14 +158,34 @@ def _build(directory: Path, target: Target, build_python: Path) -> None:
         ],
         {},
     )
-    version = wheel.name.split("-")[1]
-    own = f"mev[numeric]=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
     requirements = directory / "requirements.txt"
-    requirements.write_text(lock.read_text() + own + "\n")
-    lock.unlink()
+    lock.rename(requirements)
+    if wheel:
+        version = wheel.name.split("-")[1]
+        with requirements.open("a") as file:
+            file.write(f"mev[numeric]=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    else:
+        version = _locked_version(requirements.read_text(), component)
     identity = _digest([requirements.read_text(), *sorted(path.name for path in directory.glob("*.whl"))])[:12]
     manifest = {"version": f"{version}-{identity}", "requirements": requirements.name}
     (directory / "manifest.json").write_text(json.dumps(manifest) + "\n")
+
+
+def _own_wheel(directory: Path, build_python: Path) -> Path:
+    if not build_python.exists():
+        msg = f"{build_python} does not exist; run `make venv` on the controller first, or set --build-python."
+        raise SystemExit(msg)
+    _run(
+        [str(build_python), "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)],
+        {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH},
+    )
+    return next(directory.glob("mev-*.whl"))
+
+
+def _locked_version(requirements: str, component: str) -> str:
+    return next(line.split()[0] for line in requirements.splitlines() if line.startswith(f"{component}==")).split("==")[
+        1
+    ]
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:

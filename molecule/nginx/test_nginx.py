@@ -54,8 +54,8 @@ def test_nothing_but_catalogued_public_ports_listens_outside(host: Host) -> None
 
 
 def test_key_is_readable_by_the_edge_and_root_alone(host: Host) -> None:
-    key = host.file("/data/blockchain/nodes/security/ssl_keys/edge.key")
-    assert (key.user, key.group, key.mode) == ("root", "www-data", 0o640)
+    key = host.file("/data/blockchain/nodes/security/ssl_keys/edge/edge.pem")
+    assert (key.user, key.group, key.mode) == ("certificates", "www-data", 0o640)
 
 
 def test_the_hundred_and_first_request_of_a_minute_is_refused(host: Host) -> None:

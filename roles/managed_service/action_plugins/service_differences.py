@@ -31,6 +31,7 @@ MEMORY = re.compile(r"\d+[KMGT]?|\d{1,2}(\.\d{1,2})?%|100%|infinity")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CREDENTIAL = re.compile(r"[A-Za-z0-9._-]+")
 DIRECTIVE = re.compile(r"[A-Z][A-Za-z0-9]+")
+CALENDAR = re.compile(r"[A-Za-z0-9*,./:~ -]+")
 ONE_LINE = re.compile(r"[^\x00-\x08\x0a-\x1f]*")
 
 RANGES = {
@@ -177,6 +178,7 @@ def value_problems(values: Values) -> list[str]:
         _environment,
         _listeners,
         _placement,
+        _timer,
         _addresses,
         _sandbox,
     )
@@ -333,6 +335,28 @@ def _placement(values: Values) -> Iterator[tuple[str, str]]:
         )
 
 
+def _timer(values: Values) -> Iterator[tuple[str, str]]:
+    timer = values["timer"]
+    if not timer:
+        return
+    moments = timer.get("on_calendar", [])
+    for moment in moments:
+        if not CALENDAR.fullmatch(str(moment)):
+            yield (
+                f"managed_service_timer.on_calendar holds {moment!r}",
+                "systemd's calendar form, such as '*-*-* 03:00:00 UTC'",
+            )
+    if not moments:
+        yield "managed_service_timer.on_calendar is empty", "at least one moment"
+    if int(timer.get("jitter_seconds", 0)) not in range(86401):
+        yield f"managed_service_timer.jitter_seconds is {timer['jitter_seconds']}", "0 to 86400"
+    if values["type"] != "oneshot" or values["wanted_by"]:
+        yield (
+            f"managed_service_type is {values['type']} and managed_service_wanted_by {values['wanted_by']} with a managed_service_timer",
+            "oneshot and an empty list",
+        )
+
+
 def _addresses(values: Values) -> Iterator[tuple[str, str]]:
     for item in values["ip_allow"]:
         if item in {"any", "localhost", "link-local", "multicast"}:
@@ -390,6 +414,10 @@ class Texts:
         """Give the text of a unit file."""
         return self._render("service.j2", values)
 
+    def timer(self, values: Values) -> str:
+        """Give the text of the timer that starts a unit."""
+        return self._render("timer.j2", values)
+
     def environment(self, values: Values) -> str:
         """Give the text of an environment file; empty where the service needs none."""
         return self._render("environment.j2", values) if environment_file(values) else ""
@@ -407,7 +435,12 @@ class Texts:
 
 def unit_path(name: str) -> str:
     """Give the path of a unit's file."""
-    return f"/etc/systemd/system/{name}.service"
+    return f"{UNITS}{name}.service"
+
+
+def started_unit(values: Values) -> str:
+    """Give the unit whose state the caller wants: the service, or the timer that starts it."""
+    return f"{values['name']}.{'timer' if values['timer'] else 'service'}"
 
 
 def environment_path(values: Values) -> str:
@@ -432,6 +465,12 @@ def units_of(values: Values, recovery: Values) -> dict[str, Values]:
     return {f"{values['name']}-recovery": {**values, **recovery}, **own} if recovery else own
 
 
+def own_paths(values: Values, recovery: Values) -> list[str]:
+    """List the files that are the service's alone, which go when it goes."""
+    timer = [f"{UNITS}{started_unit(values)}"] if values["timer"] else []
+    return [environment_path(values), *map(unit_path, units_of(values, recovery)), *timer]
+
+
 def wanted_files(values: Values, texts: Texts, recovery: Values) -> list[dict[str, Any]]:
     """List the service's files with all their attributes: the caller's, the environment file, and its units, its own last."""
     own = {"owner": "root", "group": values["group"], "mode": "0640", "restarts": True, "validate": ""}
@@ -441,6 +480,19 @@ def wanted_files(values: Values, texts: Texts, recovery: Values) -> list[dict[st
     if environment_file(values):
         text = texts.environment(values)
         files.append({**own, "path": environment_path(values), "group": "root", "content": text})
+    if values["timer"]:
+        timer = started_unit(values)
+        files.append(
+            {
+                "path": f"{UNITS}{timer}",
+                "content": texts.timer(values),
+                "owner": "root",
+                "group": "root",
+                "mode": "0644",
+                "restarts": True,
+                "validate": "",
+            }
+        )
     for name, unit in units_of(values, recovery).items():
         files.append(
             {
@@ -466,7 +518,7 @@ def asked_of_host(
     """
     made = {file["path"] for file in files}
     return {
-        "name": values["name"],
+        "unit": started_unit(values),
         "listeners": values["listeners"] if values["state"] == "started" else [],
         "ready_command": values["ready_command"],
         "reads": [*(file["path"] for file in files if file["restarts"]), *values["reads"]],
@@ -509,7 +561,7 @@ def consequences(values: Values, facts: Values, differing: list[dict[str, Any]])
     needs_restart = (
         wants_start
         and runs
-        and (values["changed"] or bool(facts["stale_reads"]) or any(file["restarts"] for file in differing))
+        and (values["changed"] or bool(facts["stale_reads"]) or any(_is_read(file, values) for file in differing))
     )
     needs_reload = facts["needs_reload"] or any(file["path"].startswith(UNITS) for file in differing)
     is_enabled = facts["unit_file_state"] == "enabled"
@@ -526,9 +578,16 @@ def consequences(values: Values, facts: Values, differing: list[dict[str, Any]])
     }
 
 
+def _is_read(file: Values, values: Values) -> bool:
+    """Say whether what runs has read a file: a timer reads its own, and its service reads all of them at its next start."""
+    if values["timer"]:
+        return bool(file["path"] == f"{UNITS}{started_unit(values)}")
+    return bool(file["restarts"])
+
+
 def is_to_be_enabled(values: Values) -> bool:
     """Say whether the unit is to start at boot."""
-    return values["state"] == "started" and bool(values["wanted_by"])
+    return values["state"] == "started" and bool(values["wanted_by"] or values["timer"])
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -572,7 +631,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "files": [file for file in differing if file["path"] != unit_path(values["name"])],
             "unit": [file for file in differing if file["path"] == unit_path(values["name"])],
             "unit_read_at": live_only.get(unit_path(values["name"]), ""),
-            "own_paths": [environment_path(values), *map(unit_path, units_of(values, given["recovery"]))],
+            "own_paths": own_paths(values, given["recovery"]),
+            "starts": started_unit(values),
             "is_to_be_enabled": is_to_be_enabled(values),
             **consequences(values, facts, differing),
         }

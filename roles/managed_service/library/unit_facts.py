@@ -23,8 +23,8 @@ description:
   - Reads, and changes nothing; check mode makes no difference.
 author: mev-infrastructure maintainers
 options:
-  name:
-    description: The unit's name without its C(.service) ending.
+  unit:
+    description: The unit's name.
     type: str
     required: true
   listeners:
@@ -79,7 +79,7 @@ options:
 EXAMPLES = r"""
 - name: The unit's state is known
   unit_facts:
-    name: erigon
+    unit: erigon.service
     listeners:
       - {address: 127.0.0.1, port: 8545, protocol: tcp}
 """
@@ -166,10 +166,10 @@ PROC = Path("/proc")
 READY_SECONDS = 3
 
 
-def show(name: str) -> dict[str, str]:
+def show(unit: str) -> dict[str, str]:
     """Ask systemd for the unit's properties."""
     output = subprocess.run(
-        ["systemctl", "show", f"--property={','.join(PROPERTIES)}", f"{name}.service"],
+        ["systemctl", "show", f"--property={','.join(PROPERTIES)}", unit],
         check=True,
         capture_output=True,
         text=True,
@@ -264,14 +264,14 @@ def unit_of(pid: int) -> str:
     return ""
 
 
-def holder_of(listener: dict[str, Any], name: str) -> dict[str, Any] | None:
+def holder_of(listener: dict[str, Any], unit: str) -> dict[str, Any] | None:
     """Say who, other than the unit itself, holds a listener."""
     address, port, protocol = str(listener["address"]), int(listener["port"]), str(listener.get("protocol") or "tcp")
     if is_free(address, port, protocol):
         return None
     pids = processes(inodes(port, protocol))
     units = {pid: unit_of(pid) for pid in pids}
-    if f"{name}.service" in units.values():
+    if unit in units.values():
         return None
     words = "a process that cannot be seen from here"
     if pids:
@@ -389,7 +389,7 @@ def main() -> None:
     """Run as Ansible runs a module."""
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "unit": {"type": "str", "required": True},
             "listeners": {"type": "list", "elements": "dict", "default": []},
             "ready_command": {"type": "list", "elements": "str", "default": []},
             "reads": {"type": "list", "elements": "path", "default": []},
@@ -404,10 +404,10 @@ def main() -> None:
     )
     given = module.params
     try:
-        properties = show(given["name"])
+        properties = show(given["unit"])
     except (OSError, subprocess.SubprocessError) as error:
-        module.fail_json(msg=f"systemd does not answer for {given['name']}.service: {error}")
-    holders = [holder_of(listener, given["name"]) for listener in given["listeners"]]
+        module.fail_json(msg=f"systemd does not answer for {given['unit']}: {error}")
+    holders = [holder_of(listener, given["unit"]) for listener in given["listeners"]]
     module.exit_json(
         changed=False,
         exists=properties.get("LoadState") not in {"not-found", None},

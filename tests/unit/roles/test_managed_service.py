@@ -257,3 +257,44 @@ def mine(path: Path, mode: str) -> dict[str, str]:
     """What is wanted of a path that belongs to whoever runs the tests."""
     owner, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(path.parent.stat().st_gid).gr_name
     return {"path": str(path), "owner": owner, "group": group, "mode": mode}
+
+
+def timed(**given: Any) -> dict[str, Any]:
+    """A service that a timer starts."""
+    return values(
+        type="oneshot", wanted_by=[], timer={"on_calendar": ["*-*-* 03:00:00 UTC"], "jitter_seconds": 60}, **given
+    )
+
+
+def test_a_timer_has_a_file_of_its_own_and_is_what_is_started() -> None:
+    wanted = timed(files=[{"path": "/etc/node.toml", "content": "a = 1\n"}])
+    files = {file["path"]: file for file in differences.wanted_files(wanted, texts(), {})}
+    text = files["/etc/systemd/system/node.timer"]["content"]
+    assert "OnCalendar=*-*-* 03:00:00 UTC\nRandomizedDelaySec=60\nPersistent=yes\n" in text
+    assert "[Install]" not in files["/etc/systemd/system/node.service"]["content"]
+    assert differences.asked_of_host(wanted, [], list(files.values()), {})["unit"] == "node.timer"
+    assert "/etc/systemd/system/node.timer" in differences.own_paths(wanted, {})
+    assert differences.is_to_be_enabled(wanted)
+
+
+@pytest.mark.parametrize(("path", "restarts"), [("node.service", False), ("node.timer", True)])
+def test_a_timer_is_started_again_for_its_own_file_only(path: str, restarts: bool) -> None:
+    differing = [{"path": f"/etc/systemd/system/{path}", "restarts": True}]
+    followed = differences.consequences(timed(), facts(), differing)
+    assert followed["needs_restart"] is restarts
+    assert followed["needs_reload"]
+    assert differences.consequences(timed(), facts(), [])["needs_nothing"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"type": "exec", "wanted_by": []}, "allowed: oneshot and an empty list."),
+        ({"type": "oneshot", "wanted_by": ["multi-user.target"]}, "allowed: oneshot and an empty list."),
+        ({"type": "oneshot", "wanted_by": [], "timer": {"on_calendar": []}}, "allowed: at least one moment."),
+        ({"type": "oneshot", "wanted_by": [], "timer": {"on_calendar": ["x\ny"]}}, "allowed: systemd's calendar form"),
+    ],
+)
+def test_a_timer_that_cannot_be_is_refused(given: dict[str, Any], words: str) -> None:
+    [problem] = differences.value_problems(values(**{"timer": {"on_calendar": ["daily"]}, **given}))
+    assert words in problem

@@ -1,0 +1,345 @@
+"""A certificate from a real authority (pebble) over real DNS (BIND, updates signed by TSIG): issued, renewed, rotated, refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from lab.checkout import Checkout
+from tests import chain_checks as checks
+from tests.plays import Play, play
+
+if TYPE_CHECKING:
+    from testinfra.backend.base import CommandResult
+    from testinfra.host import Host
+
+NAME = "ethereum.rpc.lyftium.com"
+SECURITY = "/data/blockchain/nodes/security"
+PAIR = f"{SECURITY}/ssl_keys/edge/edge.pem"
+CREDENTIALS = f"{SECURITY}/certbot/dns.ini"
+LINEAGE = f"{SECURITY}/certbot/renewal/edge.conf"
+ROTATE = "../../playbooks/rotate_certificates.yml"
+CLIENTS = Path(__file__).with_name("clients.py")
+SECONDS = 60
+
+
+def shown(host: Host) -> dict[str, Any]:
+    """What edge-certificate says of the pair."""
+    told: dict[str, Any] = json.loads(host.check_output("edge-certificate show"))
+    return told
+
+
+def served(host: Host, name: str = NAME) -> str:
+    """The serial number, in hex, of the certificate that a new handshake is answered with."""
+    text = host.check_output(
+        f"openssl s_client -connect 127.0.0.1:8443 -servername {name} </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    )
+    return str(text.partition("=")[2].lower())
+
+
+def status_at_authority(host: Host, serial: str) -> str:
+    """What pebble says of a certificate: Valid or Revoked."""
+    page = host.check_output("curl -sk https://localhost:15000/cert-status-by-serial/%s", serial)
+    return str(json.loads(page)["Status"])
+
+
+def rotate(**variables: object) -> Play:
+    return play("certbot", ROTATE, variables)
+
+
+def edge(*options: str, **variables: object) -> Play:
+    return play("certbot", "converge.yml", variables, *options)
+
+
+def words_of(host: Host, unit: str) -> str:
+    """The journal of a unit's last run."""
+    run = host.check_output("systemctl show -p InvocationID --value %s", unit)
+    return str(host.check_output(f"journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID={run}"))
+
+
+def make_due(host: Host) -> None:
+    """Have certbot take the certificate for one that is about to end."""
+    host.check_output(f"sed -i '/renew_before_expiry/d; 1i renew_before_expiry = 200 days' {LINEAGE}")
+
+
+@contextmanager
+def clients(host: Host) -> Iterator[dict[str, dict[str, Any]]]:
+    """A caller on a connection that is kept and a WebSocket, for as long as the context lasts; what they saw is known after it."""
+    host.check_output("rm -rf /run/clients && mkdir /run/clients")
+    host.run("cat > /run/clients/clients.py <<'EOF'\n" + CLIENTS.read_text() + "\nEOF")
+    for kind in ("http", "websocket"):
+        host.check_output(
+            f"systemd-run --quiet --collect --unit=client-{kind} python3 /run/clients/clients.py {kind} "
+            f"/run/clients/{kind}.json /run/clients/stop"
+        )
+    time.sleep(2)
+    saw: dict[str, dict[str, Any]] = {}
+    try:
+        yield saw
+        time.sleep(2)
+    finally:
+        host.check_output("touch /run/clients/stop")
+        for kind in ("http", "websocket"):
+            found = host.check_output(
+                f"timeout 40 sh -c 'until test -s /run/clients/{kind}.json; do sleep 0.2; done'; cat /run/clients/{kind}.json"
+            )
+            saw[kind] = json.loads(found)
+
+
+def test_the_first_certificate_is_the_authority_s_and_for_the_wildcard(host: Host) -> None:
+    told = shown(host)
+    assert set(told["names"]) == {"*.rpc.lyftium.com", "rpc.lyftium.com"}
+    assert "Pebble" in told["issuer"]
+    assert served(host) == told["serial"]
+    assert status_at_authority(host, told["serial"]) == "Valid"
+    answer = host.run(f"curl -s --resolve {NAME}:8443:127.0.0.1 -o /dev/null -w '%{{http_code}}' https://{NAME}:8443/")
+    assert answer.rc == 0, answer.stderr
+
+
+def test_keys_and_credentials_are_for_their_owners_alone(host: Host) -> None:
+    pair = host.file(PAIR)
+    assert (pair.user, pair.group, pair.mode) == ("certificates", "www-data", 0o640)
+    directory = host.file(str(Path(PAIR).parent))
+    assert (directory.user, directory.group, directory.mode) == ("certificates", "www-data", 0o2750)
+    for path, mode in (
+        (CREDENTIALS, 0o600),
+        (f"{SECURITY}/certbot", 0o700),
+        (f"{SECURITY}/certbot/archive/edge/privkey1.pem", 0o600),
+    ):
+        assert (host.file(path).user, host.file(path).mode) == ("certificates", mode), path
+    secret = host.check_output(f"sed -n 's/^dns_rfc2136_secret = //p' {CREDENTIALS}")
+    # Not as an argument: the shell's own words would be in the journal.
+    assert host.run(f"journalctl --quiet --grep \"$(sed -n 's/^dns_rfc2136_secret = //p' {CREDENTIALS})\"").stdout == ""
+    assert secret not in host.check_output("cat /var/log/certbot/*")
+
+
+def test_units_are_confined_and_timers_wait(host: Host) -> None:
+    for unit in ("certbot", "edge-certificate"):
+        checks.is_confined(host, unit)
+        state = host.check_output("systemctl show -p ActiveState -p UnitFileState %s.timer", unit).split()
+        assert state == ["ActiveState=active", "UnitFileState=enabled"]
+    timer = host.check_output("systemctl cat certbot.timer")
+    assert "RandomizedDelaySec=21600" in timer
+    assert "OnCalendar=*-*-* 03,15:00:00 UTC" in timer
+
+
+def test_what_is_not_due_is_not_renewed(host: Host) -> None:
+    before = shown(host)["serial"]
+    host.check_output("systemctl start certbot")
+    assert shown(host)["serial"] == before
+
+
+def test_a_renewal_by_the_unit_drops_no_connection(host: Host) -> None:
+    before, workers = shown(host)["serial"], host.check_output("pgrep -x nginx")
+    make_due(host)
+    try:
+        with clients(host) as saw:
+            host.check_output("systemctl start certbot")
+            after = shown(host)["serial"]
+            assert after != before
+            assert served(host) == after
+    finally:
+        host.check_output(f"sed -i '/renew_before_expiry/d' {LINEAGE}")
+    for kind, told in saw.items():
+        assert told["problems"] == [], (kind, told)
+        assert (told["connections"], told["answers"] > 10) == (1, True), (kind, told)
+    # Neither a restart nor a reload.
+    assert host.check_output("pgrep -x nginx") == workers
+    # It was not compromised, and lasts: a renewal revokes nothing.
+    assert status_at_authority(host, before) == "Valid"
+
+
+def test_a_rotation_is_told_by_check_mode_and_nothing_done(host: Host) -> None:
+    before = shown(host)["serial"]
+    done = play("certbot", ROTATE, {}, "--check")
+    assert done.code == 0, done.output
+    assert f"would replace and revoke {before}" in done.messages
+    assert shown(host)["serial"] == before
+
+
+def test_a_rotation_has_a_new_key_revokes_the_old_certificate_and_drops_no_connection(host: Host) -> None:
+    before, key = shown(host)["serial"], host.check_output(f"openssl pkey -in {PAIR} -pubout")
+    with clients(host) as saw:
+        done = rotate(certbot_revocation_reason="keycompromise")
+        assert done.code == 0, done.output
+    after = shown(host)["serial"]
+    assert after != before
+    assert served(host) == after
+    assert host.check_output(f"openssl pkey -in {PAIR} -pubout") != key
+    assert (status_at_authority(host, before), status_at_authority(host, after)) == ("Revoked", "Valid")
+    for kind, told in saw.items():
+        assert (told["problems"], told["connections"]) == ([], 1), (kind, told)
+    last = [
+        json.loads(line) for line in host.check_output("tail -n 2 /var/log/certbot/certificates.jsonl").splitlines()
+    ]
+    assert [(line["action"], line["serial"]) for line in last] == [("rotated", after), ("revoked", before)]
+
+
+def test_a_new_certificate_that_is_not_served_goes_back_and_the_old_one_is_not_revoked(host: Host) -> None:
+    before = shown(host)["serial"]
+    host.check_output("systemctl kill --signal=STOP nginx")
+    try:
+        done = rotate()
+    finally:
+        host.check_output("systemctl kill --signal=CONT nginx")
+    assert done.code != 0
+    assert "is not served and the one before is back: a handshake" in done.messages
+    assert (shown(host)["serial"], served(host)) == (before, before)
+    assert status_at_authority(host, before) == "Valid"
+    # The next run serves what was issued.
+    host.check_output("systemctl start certbot")
+    assert served(host) == shown(host)["serial"] != before
+
+
+def test_a_wrong_key_for_dns_gets_one_sentence_and_the_old_certificate_serves_on(host: Host) -> None:
+    before = shown(host)["serial"]
+    host.check_output(f"cp -p {CREDENTIALS} {CREDENTIALS}.kept")
+    host.check_output(
+        f"sed -i 's/^dns_rfc2136_secret = .*/dns_rfc2136_secret = d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3I=/' {CREDENTIALS}"
+    )
+    make_due(host)
+    try:
+        assert host.run("systemctl start certbot").rc != 0
+        said = [line for line in words_of(host, "certbot").splitlines() if line.startswith("edge-certbot: ")]
+        assert len(said) == 1, words_of(host, "certbot")
+        assert "certbot certonly failed: " in said[0]
+        assert "The peer didn't like the signature we sent" in said[0]
+        assert host.check_output("systemctl show -p ActiveState --value certbot") == "failed"
+    finally:
+        host.check_output(f"mv {CREDENTIALS}.kept {CREDENTIALS}")
+        host.check_output(f"sed -i '/renew_before_expiry/d' {LINEAGE}; systemctl reset-failed certbot")
+    assert (shown(host)["serial"], served(host)) == (before, before)
+
+
+def made(days_before: int, days_after: int, names: tuple[str, ...] = ("*.rpc.lyftium.com",)) -> tuple[str, str]:
+    """A certificate of the lab's own authority, with a lifetime of one's choice, and its key; PEM."""
+    directory = Checkout.here().state / "ca"
+    root = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
+    root_key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+    assert isinstance(root_key, ec.EllipticCurvePrivateKey)
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(root.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=days_before))
+        .not_valid_after(now + dt.timedelta(days=days_after))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=True)
+        .sign(root_key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), secret.decode()
+
+
+def write(host: Host, certificate: str, key: str) -> None:
+    host.check_output("umask 0077; mkdir -p /root/made")
+    host.check_output("printf %%s %s > /root/made/crt; printf %%s %s > /root/made/key", certificate, key)
+
+
+def install(host: Host) -> CommandResult:
+    return host.run("edge-certificate install --certificate /root/made/crt --key /root/made/key")
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("expired", "certificate has expired"),
+        ("other name", "Hostname mismatch"),
+        ("other key", "its key is another's"),
+        ("no key", "holds no unencrypted private key"),
+        ("nothing", "holds no certificate"),
+    ],
+)
+def test_a_certificate_that_callers_would_not_take_is_refused(host: Host, what: str, words: str) -> None:
+    before = shown(host)["serial"]
+    certificate, key = (
+        made(90, -1) if what == "expired" else made(1, 89, ("example.com",)) if what == "other name" else made(1, 89)
+    )
+    if what == "other key":
+        key = made(1, 89)[1]
+    write(host, "" if what == "nothing" else certificate, "" if what == "no key" else key)
+    done = install(host)
+    assert done.rc == 1
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert (shown(host)["serial"], served(host)) == (before, before)
+
+
+def test_a_certificate_near_its_end_fails_the_check_and_says_so(host: Host) -> None:
+    state = "/var/lib/edge-certificate/edge_certificate"
+    host.check_output("systemctl start edge-certificate")
+    assert json.loads(host.file(f"{state}.json").content_string)["served"] is True
+    assert "edge_certificate_served 1" in host.file(f"{state}.prom").content_string
+    write(host, *made(80, 10))
+    assert install(host).rc == 0
+    try:
+        assert host.run("systemctl start edge-certificate").rc != 0
+        assert "less than a third of its lifetime is left" in words_of(host, "edge-certificate")
+        told = json.loads(host.file(f"{state}.json").content_string)
+        assert 0 < told["lifetime_left"] < 1 / 3
+        assert (
+            f"edge_certificate_not_after_seconds {stamp(told['not_after'])}"
+            in host.file(f"{state}.prom").content_string
+        )
+    finally:
+        host.check_output("edge-certificate back")
+    host.check_output("systemctl start edge-certificate")
+    assert served(host) == shown(host)["serial"]
+
+
+def stamp(moment: str) -> int:
+    return int(dt.datetime.fromisoformat(moment).timestamp())
+
+
+def test_an_existing_certificate_is_imported_and_another_run_changes_nothing(host: Host) -> None:
+    directory = Checkout.here().state / "ca"
+    issued = shown(host)["serial"]
+    own = x509.load_pem_x509_certificate((directory / "edge.crt").read_bytes()).serial_number
+    done = edge(certbot_challenge="none")
+    assert done.code == 0, done.output
+    assert int(served(host), 16) == own
+    again = edge(certbot_challenge="none")
+    assert (again.code, again.changed) == (0, 0), again.output
+    # And the authority's again.
+    assert edge().code == 0
+    assert served(host) == issued
+
+
+def test_a_single_name_is_proved_by_http(host: Host) -> None:
+    done = edge(certbot_challenge="http-01", certbot_names=[NAME])
+    assert done.code == 0, done.output
+    assert shown(host)["names"] == [NAME]
+    assert served(host) == shown(host)["serial"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"certbot_terms_agreed": False}, "certbot_terms_agreed is false in the inventory; allowed: true"),
+        (
+            {"certbot_challenge": "http-01", "certbot_names": ["*.rpc.lyftium.com"]},
+            "allowed: names without a wildcard, which needs dns-01",
+        ),
+        ({"certbot_dns_credentials_source": ""}, "certbot_dns_credentials_source is not set in the inventory"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_changes_nothing(host: Host, given: dict[str, object], words: str) -> None:
+    before = shown(host)["serial"]
+    done = edge(**given)
+    assert done.code != 0
+    assert words in done.messages
+    assert shown(host)["serial"] == before

@@ -257,3 +257,19 @@ def mine(path: Path, mode: str) -> dict[str, str]:
     """What is wanted of a path that belongs to whoever runs the tests."""
     owner, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(path.parent.stat().st_gid).gr_name
     return {"path": str(path), "owner": owner, "group": group, "mode": mode}
+
+
+def test_an_early_unit_comes_before_the_network_and_counts_as_active_afterwards() -> None:
+    unit = texts().unit(values(type="oneshot", early=True, restart="on-failure", wanted_by=["sysinit.target"]))
+    for line in (
+        "DefaultDependencies=no",
+        "Conflicts=shutdown.target",
+        "Wants=network-pre.target",
+        "After=local-fs.target systemd-modules-load.service",
+        "Before=network-pre.target shutdown.target",
+        "RemainAfterExit=yes",
+    ):
+        assert f"\n{line}\n" in unit
+    assert "network-online" not in unit
+    assert "RemainAfterExit" not in texts().unit(values())
+    assert "allowed: an early unit of type oneshot only" in " ".join(differences.value_problems(values(early=True)))

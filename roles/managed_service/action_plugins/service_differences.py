@@ -244,6 +244,11 @@ def _ranges(values: Values) -> Iterator[tuple[str, str]]:
     for variable, (lowest, highest) in RANGES.items():
         if not lowest <= int(values[variable]) <= highest:
             yield f"managed_service_{variable} is {values[variable]}", f"{lowest} to {highest}"
+    if values["early"] and values["type"] != "oneshot":
+        yield (
+            f"managed_service_early is true with managed_service_type {values['type']}",
+            "an early unit of type oneshot only",
+        )
     if int(values["watchdog_seconds"]) and values["type"] != "notify":
         yield (
             f"managed_service_watchdog_seconds is {values['watchdog_seconds']} with managed_service_type {values['type']}",

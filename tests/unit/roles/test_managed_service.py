@@ -298,3 +298,19 @@ def test_a_timer_is_started_again_for_its_own_file_only(path: str, restarts: boo
 def test_a_timer_that_cannot_be_is_refused(given: dict[str, Any], words: str) -> None:
     [problem] = differences.value_problems(values(**{"timer": {"on_calendar": ["daily"]}, **given}))
     assert words in problem
+
+
+def test_an_early_unit_comes_before_the_network_and_counts_as_active_afterwards() -> None:
+    unit = texts().unit(values(type="oneshot", early=True, restart="on-failure", wanted_by=["sysinit.target"]))
+    for line in (
+        "DefaultDependencies=no",
+        "Conflicts=shutdown.target",
+        "Wants=network-pre.target",
+        "After=local-fs.target systemd-modules-load.service",
+        "Before=network-pre.target shutdown.target",
+        "RemainAfterExit=yes",
+    ):
+        assert f"\n{line}\n" in unit
+    assert "network-online" not in unit
+    assert "RemainAfterExit" not in texts().unit(values())
+    assert "allowed: an early unit of type oneshot only" in " ".join(differences.value_problems(values(early=True)))

@@ -1,0 +1,429 @@
+"""A node, an edge and a stranger: what the stranger reaches, what outlives what, and the way back from a lockout.
+
+The tests follow each other: what one leaves is where the next one starts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from lab import hosts, ssh
+from lab.checkout import Checkout
+from tests.plays import Play, play
+
+CONNECTIONS = 40
+FLEET = {
+    "node_chains": ["ethereum"],
+    "iptables_edge_connections": CONNECTIONS,
+    "iptables_edge_burst": 1000,
+    "iptables_edge_new_per_second": 1000,
+}
+# What the catalogue makes public of Ethereum's node, by TCP.
+PUBLIC_TCP = {30303, 42069, 4001}
+ADMINS_ONLY = 22
+UNKNOWN_PORT, OPERATORS_PORT = 9999, 9997
+
+# Opens connections, says how many were let in, and holds them until its input ends.
+HOLD = """
+import socket, sys
+held = []
+for _ in range(int(sys.argv[3])):
+    one = socket.socket()
+    one.settimeout(0.2)
+    try:
+        one.connect((sys.argv[1], int(sys.argv[2])))
+    except OSError:
+        continue
+    held.append(one)
+print(len(held), flush=True)
+sys.stdin.read()
+"""
+
+# Sends one SYN to a public port from an address that is not the host's.
+SPOOF = """
+import socket, struct, sys
+source, target = map(socket.inet_aton, sys.argv[1:3])
+header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 1, 0, 64, 6, 0, source, target)
+segment = struct.pack("!HHIIBBHHH", 40000, 30303, 1, 0, 0x50, 2, 1024, 0, 0)
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    raw.sendto(header + segment, (sys.argv[2], 0))
+"""
+
+
+def reached(name: str) -> Host:
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(ssh.config(Checkout.here())), sudo=True)
+
+
+@pytest.fixture(scope="module")
+def node() -> Host:
+    return reached("iptables")
+
+
+@pytest.fixture(scope="module")
+def edge() -> Host:
+    return reached("iptables-b")
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Host:
+    host = reached("iptables-c")
+    host.check_output(
+        "command -v nmap || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nmap)"
+    )
+    return host
+
+
+@pytest.fixture(scope="module")
+def addresses() -> dict[str, str]:
+    return {name: host.address for name, host in hosts.known(Checkout.here()).items()}
+
+
+def firewall(*options: str, **variables: object) -> Play:
+    return play("iptables", "firewall.yml", {**FLEET, **variables}, *options)
+
+
+def rules(host: Host) -> str:
+    """All rules of both families, without counters and dates."""
+    text = host.check_output("iptables-save && ip6tables-save")
+    return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in text.splitlines() if not line.startswith("#"))
+
+
+def count(host: Host, rule: str, family: str = "ipv4") -> int:
+    """Packets that rules of a name have seen."""
+    text = host.check_output("fleet-firewall metrics")
+    found = re.findall(
+        rf'^fleet_firewall_packets_total{{family="{family}",.*rule="{re.escape(rule)}"}} (\d+)', text, re.MULTILINE
+    )
+    assert found, rule
+    return sum(map(int, found))
+
+
+def opens(host: Host, address: str, port: int) -> bool:
+    probe = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
+    return bool(host.run("python3 -c %s %s %s", probe, address, str(port)).rc == 0)
+
+
+def until(happens: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+@contextmanager
+def listener(host: Host, port: int, address: str = "::") -> Iterator[None]:
+    """A web server on a port of a host, for a while."""
+    unit = f"listener-{port}"
+    host.check_output(
+        "systemd-run --quiet --unit=%s --collect --property=DynamicUser=yes python3 -m http.server --bind %s --directory /srv %s",
+        unit,
+        address,
+        str(port),
+    )
+    try:
+        assert until(lambda: opens(host, "127.0.0.1" if address == "::" else address, port))
+        yield
+    finally:
+        host.run("systemctl stop %s", unit)
+
+
+def answering_ports(stranger: Host, *arguments: str) -> set[int]:
+    """TCP ports that answer a scan, whether something listens on them or not."""
+    text = stranger.check_output(f"nmap -n -Pn -sS --min-rate 3000 --max-retries 1 -oG - {' '.join(arguments)}")
+    assert "Host:" in text
+    return {int(port) for port in re.findall(r"\b(\d+)/(?:open|closed|unfiltered)/tcp", text)}
+
+
+def test_a_scan_of_all_ports_finds_only_catalogued_ones(node: Host, stranger: Host, addresses: dict[str, str]) -> None:
+    with listener(node, UNKNOWN_PORT):
+        found = answering_ports(stranger, "-p-", addresses["iptables"])
+    assert found == PUBLIC_TCP
+    assert count(node, "refused") > 60_000
+
+
+def test_a_scan_over_ipv6_finds_the_same(node: Host, stranger: Host) -> None:
+    own = node.check_output("ip -6 -oneline address show dev eth0 scope link").split()[3].partition("/")[0]
+    with listener(node, UNKNOWN_PORT):
+        found = answering_ports(stranger, "-6", "-e eth0", "-p 1-10000,26656,30303-30310,42069-42070", own)
+    assert found == PUBLIC_TCP
+    assert count(node, "refused", "ipv6") > 9_000
+
+
+def test_neighbours_read_the_node_and_nobody_else_does(
+    node: Host, edge: Host, stranger: Host, addresses: dict[str, str]
+) -> None:
+    for port in (8545, 8546, 9110):
+        assert opens(edge, addresses["iptables"], port)
+        assert not opens(stranger, addresses["iptables"], port)
+    assert not opens(edge, addresses["iptables"], ADMINS_ONLY)
+    assert count(node, "vpn.refused") > 0
+    assert count(node, "ssh.refused") > 0
+
+
+def test_the_edge_answers_everybody_from_the_node_behind_it(stranger: Host, addresses: dict[str, str]) -> None:
+    asked = (
+        "curl --silent --fail --insecure --max-time 10 --resolve ethereum.rpc.lyftium.com:8443:%s "
+        "--header content-type:application/json --data %s https://ethereum.rpc.lyftium.com:8443/"
+    )
+    call = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
+    assert until(lambda: '"0x1"' in stranger.run(asked, addresses["iptables-b"], call).stdout)
+
+
+@contextmanager
+def controller_connection(address: str) -> Iterator[ssl.SSLSocket]:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((address, 8443), 10) as plain,
+        context.wrap_socket(plain, server_hostname="ethereum.rpc.lyftium.com") as wrapped,
+    ):
+        yield wrapped
+
+
+def answers(connection: ssl.SSLSocket) -> None:
+    """Ask for a page on a connection that stays open, and read all of it."""
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: ethereum.rpc.lyftium.com\r\n\r\n")
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    response.read()
+    assert not response.will_close
+
+
+def flood(edge: Host, stranger: Host, address: str) -> int:
+    """Open 70 connections to the edge from one address and say how many were held, while another's lives and new ones come."""
+    with controller_connection(address) as open_before:
+        answers(open_before)
+        before = count(edge, "nginx.connections")
+        held = int(stranger.check_output("python3 -c %s %s 8443 70 < /dev/null", HOLD, address))
+        assert count(edge, "nginx.connections") > before
+        answers(open_before)
+        with controller_connection(address) as new:
+            answers(new)
+    return held
+
+
+def test_a_flood_of_connections_is_held_and_others_come_through(
+    edge: Host, stranger: Host, addresses: dict[str, str]
+) -> None:
+    assert flood(edge, stranger, addresses["iptables-b"]) == CONNECTIONS
+
+
+def test_bogus_and_spoofed_packets_are_dropped_and_counted(
+    node: Host, stranger: Host, addresses: dict[str, str]
+) -> None:
+    target = addresses["iptables"]
+    flags, sources = count(node, "bogus.flags"), count(node, "bogus.source")
+    for scan in ("-sX", "-sN", "-sF"):
+        assert answering(stranger, f"nmap -n -Pn {scan} --max-retries 0 -p 30303 -oG - {target}") == set()
+    assert count(node, "bogus.flags") >= flags + 3
+    for source in (target, "127.0.0.1", "240.0.0.9"):
+        stranger.check_output("python3 -c %s %s %s", SPOOF, source, target)
+    assert until(lambda: count(node, "bogus.source") >= sources + 3)
+
+
+def answering(stranger: Host, command: str) -> set[str]:
+    return set(re.findall(r"\b\d+/(?:open|closed|unfiltered)/tcp", stranger.check_output(command)))
+
+
+def test_a_ban_ends_what_is_open_and_expires(edge: Host, stranger: Host, addresses: dict[str, str]) -> None:
+    target, banned = addresses["iptables-b"], addresses["iptables-c"]
+    assert opens(stranger, target, 8443)
+    edge.check_output("fleet-firewall ban %s --seconds 600", banned)
+    assert banned in edge.check_output("fleet-firewall banned")
+    assert not opens(stranger, target, 8443)
+    assert count(edge, "banned") > 0
+    edge.check_output("fleet-firewall unban %s", banned)
+    assert opens(stranger, target, 8443)
+    # As fail2ban does, without the command.
+    edge.check_output("ipset add fleet-ban4 %s timeout 5", banned)
+    assert until(lambda: opens(stranger, target, 8443))
+    assert edge.check_output("fleet-firewall banned") == ""
+
+
+def test_a_ban_does_not_lock_out_who_could_lift_it(edge: Host) -> None:
+    gateway = hosts.known(Checkout.here())["iptables-b"].gateway
+    edge.check_output("fleet-firewall ban %s --seconds 600", gateway)
+    assert edge.check_output("fleet-firewall banned").startswith(gateway)
+    edge.check_output("fleet-firewall unban %s", gateway)
+
+
+OTHERS = f"""
+iptables -N DOCKER-USER
+iptables -A DOCKER-USER -j RETURN
+iptables -I FORWARD 1 -j DOCKER-USER
+iptables -I FORWARD 2 -o inner0 -j ACCEPT
+iptables -N f2b-sshd
+iptables -A f2b-sshd -s 203.0.113.9 -j REJECT
+iptables -A f2b-sshd -j RETURN
+iptables -I INPUT 1 -p tcp -m multiport --dports 22 -j f2b-sshd
+iptables -A INPUT -p tcp --dport {OPERATORS_PORT} -j DROP
+iptables -A FLEET-USER -p tcp --dport {UNKNOWN_PORT} -j ACCEPT
+iptables -t nat -A POSTROUTING -s 172.30.0.0/24 -j RETURN
+"""
+
+
+def of_others(text: str) -> list[str]:
+    return [line for line in text.splitlines() if re.search(r"DOCKER|f2b|FLEET-USER -p|inner0|172\.30|9997", line)]
+
+
+def test_what_others_have_put_there_outlives_every_run(node: Host, stranger: Host, addresses: dict[str, str]) -> None:
+    node.check_output(f"set -e; {OTHERS}")
+    before = of_others(rules(node))
+    assert len(before) == 11
+    done = firewall("--limit=iptables", iptables_ssh_connections=900)
+    assert (done.code, done.changed) == (0, 1), done.output
+    assert of_others(rules(node)) == before
+    again = firewall("--limit=iptables", iptables_ssh_connections=900)
+    assert (again.code, again.changed) == (0, 0), again.output
+    assert of_others(rules(node)) == before
+    with listener(node, UNKNOWN_PORT):
+        assert opens(stranger, addresses["iptables"], UNKNOWN_PORT)
+
+
+INNER = """
+ip netns add inner
+ip link add inner0 type veth peer name eth0 netns inner
+ip address add 172.30.0.1/24 dev inner0
+ip link set inner0 up
+ip -n inner address add 172.30.0.2/24 dev eth0
+ip -n inner link set eth0 up
+ip -n inner link set lo up
+ip -n inner route add default via 172.30.0.1
+sysctl --quiet --write net.ipv4.ip_forward=1
+systemd-run --quiet --unit=inner-web --collect ip netns exec inner python3 -m http.server --directory /srv 80
+"""
+
+
+def test_docker_s_way_in_does_not_lead_past_the_firewall(node: Host, stranger: Host, addresses: dict[str, str]) -> None:
+    node.check_output(f"set -e; {INNER}")
+    try:
+        stranger.check_output("ip route replace 172.30.0.0/24 via %s", addresses["iptables"])
+        assert until(lambda: opens(node, "172.30.0.2", 80))
+        assert not opens(stranger, "172.30.0.2", 80)
+        assert count(node, "forward") > 0
+        outwards = f"ip netns exec inner python3 -c 'import socket; socket.create_connection((\"{addresses['iptables-c']}\", 22), 2)'"
+        assert node.run(outwards).rc != 0
+        done = firewall("--limit=iptables", iptables_forward_interfaces=["inner0"])
+        assert done.code == 0, done.output
+        assert node.run(outwards).rc == 0
+        assert not opens(stranger, "172.30.0.2", 80)
+    finally:
+        node.run("systemctl stop inner-web; ip netns delete inner")
+        stranger.run("ip route delete 172.30.0.0/24")
+    assert firewall("--limit=iptables").code == 0
+
+
+def test_rules_that_would_lock_their_own_connection_out_are_refused(node: Host) -> None:
+    before = rules(node)
+    done = firewall("--limit=iptables", iptables_admin_networks=["192.0.2.0/24"])
+    assert done.code != 0
+    assert "which the rules would lock out, for iptables_admin_networks holds only 192.0.2.0/24" in done.messages
+    assert rules(node) == before
+
+
+def test_a_lockout_undoes_itself_and_is_told_in_a_sentence(node: Host) -> None:
+    before = rules(node)
+    done = firewall("--limit=iptables", iptables_admin_networks=["192.0.2.0/24"], iptables_check_own_access=False)
+    assert done.code != 0
+    assert (
+        "were not confirmed by a new SSH connection within 25 seconds, so that the host is back at the rules"
+        in done.messages
+    )
+    assert rules(node) == before
+    assert "the host is back at the ones before" in node.check_output(
+        "journalctl --unit=fleet-firewall-revert --no-pager"
+    )
+    assert "192.0.2" not in node.check_output("cat /etc/fleet-firewall/rules.v4")
+
+
+def test_check_mode_shows_the_rules_that_differ(node: Host) -> None:
+    before = rules(node)
+    done = firewall("--limit=iptables", "--check", "--diff", iptables_edge_burst=999, iptables_ssh_burst=321)
+    assert (done.code, done.changed) == (0, 1)
+    assert "--hashlimit-burst 321" in done.output
+    assert rules(node) == before
+
+
+def test_synproxy_leaves_the_edge_reachable_and_the_limit_in_force(
+    edge: Host, stranger: Host, addresses: dict[str, str]
+) -> None:
+    done = firewall("--limit=iptables-b", iptables_synproxy=True)
+    assert done.code == 0, done.output
+    assert "SYNPROXY" in rules(edge)
+    assert flood(edge, stranger, addresses["iptables-b"]) <= CONNECTIONS
+    assert opens(stranger, addresses["iptables-b"], 8443)
+    assert firewall("--limit=iptables-b").code == 0
+    assert "SYNPROXY" not in rules(edge)
+
+
+def test_a_host_that_may_not_speak_outwards_still_reads_its_node(edge: Host, addresses: dict[str, str]) -> None:
+    done = firewall("--limit=iptables-b", iptables_output_deny=True)
+    assert done.code == 0, done.output
+    assert opens(edge, addresses["iptables"], 8545)
+    assert not opens(edge, addresses["iptables-c"], 22)
+    assert firewall("--limit=iptables-b").code == 0
+    assert opens(edge, addresses["iptables-c"], 22)
+
+
+def said(host: Host, command: str) -> str:
+    """What a command prints; nothing while the host is away."""
+    try:
+        return str(host.run(command).stdout)
+    except RuntimeError:
+        return ""
+
+
+def test_after_a_reboot_the_rules_are_there_before_the_network(node: Host) -> None:
+    own = [line for line in rules(node).splitlines() if "FLEET-" in line and "FLEET-USER -" not in line]
+    # A container's network outlives its reboot, and so would rules that nobody brings in.
+    node.check_output("fleet-firewall remove")
+    assert "FLEET-INPUT" not in rules(node)
+    started = "cut --delimiter=' ' --fields=22 /proc/1/stat"
+    boot = node.check_output(started)
+    said(node, "systemctl reboot")
+    assert until(lambda: said(node, started).strip() not in {"", boot}, 120)
+    assert until(lambda: said(node, "systemctl is-active multi-user.target").strip() == "active", 120)
+    assert [line for line in rules(node).splitlines() if "FLEET-" in line and "FLEET-USER -" not in line] == own
+    shown = "systemctl show --property=%s --value %s"
+    applied = int(node.check_output(shown, "ExecMainExitTimestampMonotonic", "fleet-firewall.service"))
+    network = int(node.check_output(shown, "ActiveEnterTimestampMonotonic", "network-pre.target"))
+    assert 0 < applied <= network
+    again = firewall("--limit=iptables")
+    assert (again.code, again.changed) == (0, 0), again.output
+
+
+def test_the_counters_are_written_for_monitoring(node: Host) -> None:
+    path = "/var/lib/fleet-firewall/fleet_firewall.prom"
+    assert until(lambda: 'fleet_firewall_active{family="ipv6"} 1' in node.run("cat %s", path).stdout)
+
+
+def test_what_is_taken_away_is_the_role_s_own_and_comes_back(node: Host) -> None:
+    if not of_others(rules(node)):
+        node.check_output(f"set -e; {OTHERS}")
+    before = of_others(rules(node))
+    done = firewall("--limit=iptables", iptables_state="absent")
+    assert done.code == 0, done.output
+    left = rules(node)
+    assert of_others(left) == before
+    assert {line for line in left.splitlines() if "FLEET-" in line} == {
+        ":FLEET-USER -",
+        f"-A FLEET-USER -p tcp -m tcp --dport {UNKNOWN_PORT} -j ACCEPT",
+    }
+    assert node.run("systemctl cat fleet-firewall").rc != 0
+    assert node.run("ls /etc/fleet-firewall").rc != 0
+    assert "fleet-ban" not in node.check_output("ipset list -name")
+    assert firewall("--limit=iptables", iptables_state="absent").changed == 0
+    assert firewall("--limit=iptables").code == 0
+    assert count(node, "refused") >= 0

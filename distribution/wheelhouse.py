@@ -25,6 +25,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "mev.txt"
+# With what reaches PostgreSQL and Redis as well.
+FLEET_LOCK = ROOT / "requirements" / "mev-fleet.txt"
 PACKAGE = ROOT / "files" / "mev"
 # 2014-01-01, UTC: wheels made from the same source are the same bytes.
 SOURCE_DATE_EPOCH = "1388534400"
@@ -64,13 +66,14 @@ def main(argv: list[str] | None = None) -> int:
     """Build or find the wheelhouse and print where it stands."""
     options = _parse(argv)
     target = Target(options.python, options.machine, options.glibc)
-    key = _digest([str(target), *_inputs()])[:16]
+    lock, extras = (FLEET_LOCK, "numeric,postgres,redis") if options.fleet else (LOCK, "numeric")
+    key = _digest([str(target), extras, *_inputs(lock)])[:16]
     directory = options.cache / f"wheelhouse-{key}"
     changed = not (directory / "manifest.json").exists()
     if changed:
         options.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=options.cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
-            _build(Path(partial), target, options.build_python)
+            _build(Path(partial), target, options.build_python, lock, extras)
             shutil.rmtree(directory, ignore_errors=True)
             Path(partial).rename(directory)
     manifest = json.loads((directory / "manifest.json").read_text())
@@ -99,6 +102,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--glibc", required=True, help="the host's C library, such as 2.41")
     parser.add_argument("--cache", required=True, type=Path, help="where wheelhouses are kept")
     parser.add_argument(
+        "--fleet", action="store_true", help="with the clients of PostgreSQL and Redis, for agents that share them"
+    )
+    parser.add_argument(
         "--build-python",
         type=Path,
         default=ROOT / ".venv-build" / "bin" / "python",
@@ -107,8 +113,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _inputs() -> list[str]:
-    files = [LOCK, ROOT / "pyproject.toml", ROOT / "hatch_build.py", ROOT / "README.md"]
+def _inputs(lock: Path) -> list[str]:
+    files = [lock, ROOT / "pyproject.toml", ROOT / "hatch_build.py", ROOT / "README.md"]
     files += sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return [f"{path.relative_to(ROOT)}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
 
@@ -117,7 +123,7 @@ def _digest(parts: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _build(directory: Path, target: Target, build_python: Path) -> None:
+def _build(directory: Path, target: Target, build_python: Path, locked: Path, extras: str) -> None:
     if not build_python.exists():
         msg = f"{build_python} does not exist; run `make venv` on the controller first, or set --build-python."
         raise SystemExit(msg)
@@ -127,7 +133,7 @@ def _build(directory: Path, target: Target, build_python: Path) -> None:
     )
     wheel = next(directory.glob("mev-*.whl"))
     lock = directory / "lock.txt"
-    lock.write_text("\n".join(requirements_for(LOCK.read_text(), target)) + "\n")
+    lock.write_text("\n".join(requirements_for(locked.read_text(), target)) + "\n")
     tag = "cp" + target.python.replace(".", "")
     platforms = [word for platform in target.platforms() for word in ("--platform", platform)]
     abis = [word for abi in (tag, "abi3", "none") for word in ("--abi", abi)]
@@ -156,7 +162,7 @@ def _build(directory: Path, target: Target, build_python: Path) -> None:
         {},
     )
     version = wheel.name.split("-")[1]
-    own = f"mev[numeric]=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    own = f"mev[{extras}]=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
     requirements = directory / "requirements.txt"
     requirements.write_text(lock.read_text() + own + "\n")
     lock.unlink()

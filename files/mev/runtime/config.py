@@ -3,9 +3,16 @@
     mode = "observe"                         # observe | paper | live
     strategies = ["atomic_arbitrage"]        # default
 
-    [storage]                                # absolute paths of SQLite files
+    [storage]                                # absolute paths of SQLite files, or postgresql:// URLs
     opportunities = "/data/blockchain/nodes/logs/mev_opportunities.db"
     performance = "/data/blockchain/nodes/logs/performance_metrics.db"
+    # opportunities = "postgresql://mev@db1:5432/mev?sslmode=verify-full&sslrootcert=/etc/mev/db.crt"
+    # password = "credential:postgres_password"   # of those URLs, which never hold it
+
+    [bus]                                    # optional: agents on several hosts; within one process without it
+    url = "redis://10.0.0.1:6379/0"
+    password = "credential:redis_password"   # optional
+    max_length = 10_000                      # default: how many messages a stream keeps
 
     [logging]
     directory = "/data/blockchain/nodes/logs"
@@ -57,10 +64,12 @@ from msgspec import Meta
 
 from mev.domain import Token
 from mev.runtime.address import parse_address
-from mev.runtime.secret import SecretError, is_reference, secret, signing_key
+from mev.runtime.config_shared import SHARED_PARSERS, BusConfig, SecretReference, StorageConfig, shared_problems
+from mev.runtime.secret import SecretError, secret, signing_key
 from mev.runtime.structure import StructureError, build
 
 __all__ = [
+    "BusConfig",
     "ChainConfig",
     "Config",
     "ConfigError",
@@ -122,12 +131,6 @@ class Url(str):
     __slots__ = ()
 
 
-class SecretReference(str):
-    """Where a secret is: "credential:NAME" or "file:/absolute/path" (see mev.runtime.secret)."""
-
-    __slots__ = ()
-
-
 _Wei = Annotated[int, Meta(ge=0, description="a whole number of wei, 0 or more")]
 _Address = Annotated[
     EvmAddress,
@@ -139,13 +142,6 @@ _FeePart = Annotated[
 ]
 _Seconds = Annotated[float, Meta(gt=0, le=86400, description="seconds, more than 0 and at most 86400")]
 _Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="1 to 32 of a-z, 0-9, _ and -")]
-
-
-class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """SQLite files: the ledger, and what analytics computes from it."""
-
-    opportunities: _Path
-    performance: _Path
 
 
 class LoggingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +210,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.OBSERVE
     strategies: tuple[StrategyName, ...] = (StrategyName.ATOMIC_ARBITRAGE,)
     storage: StorageConfig
+    bus: BusConfig = BusConfig()
     logging: LoggingConfig
     # What holds on a chain is that chain's `risk`, where these are merged in.
     common_risk: RiskConfig = msgspec.field(name="risk")
@@ -264,6 +261,7 @@ def _problems(config: Config) -> Iterable[str]:
         yield "chains has no chain; allowed: one table [chains.NAME] or more"
     if config.mode is Mode.LIVE and config.signer is None:
         yield 'signer is missing and mode is live; allowed: [signer] with key = "credential:NAME", or mode observe or paper'
+    yield from shared_problems(config.storage, config.bus)
     yield from _repeated("chains: id", ((chain.id, name) for name, chain in config.chains.items()))
     for name, chain in config.chains.items():
         where = f"chains.{name}"
@@ -318,17 +316,11 @@ def _url(text: str) -> Url:
     return Url(text)
 
 
-def _reference(text: str) -> SecretReference:
-    if not is_reference(text):
-        raise ValueError("it is no reference")
-    return SecretReference(text)
-
-
 _PARSERS: dict[object, Callable[[str], object]] = {
     EvmAddress: _address,
     Path: _path,
     Url: _url,
-    SecretReference: _reference,
+    **SHARED_PARSERS,
 }
 # URLs carry API keys, and whoever writes the key itself where its reference belongs must not find it in a log.
-_HIDDEN = frozenset({Url, SecretReference})
+_HIDDEN = frozenset({Url, *SHARED_PARSERS})

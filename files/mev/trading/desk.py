@@ -16,7 +16,7 @@ from mev.market.state import MarketState
 from mev.runtime.config import Config
 from mev.search.graph import CycleIndex
 from mev.trading.execution.accounts import accounts_of
-from mev.trading.execution.execution import Execution
+from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.pipeline import Pipeline, Settings
@@ -36,7 +36,17 @@ log = structlog.get_logger(__name__)
 class Desk:
     """Follows one chain for ever; `signer` is None where nothing may be sent."""
 
-    def __init__(self, name: str, config: Config, rpc: Rpc, ledger: Ledger, signer: Signer | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        rpc: Rpc,
+        ledger: Ledger,
+        signer: Signer | None,
+        *,
+        announce: Callable[[Settled], None] = lambda _: None,
+    ) -> None:
+        self._announce = announce
         self._name = name
         self._config = config
         self._chain = config.chains[name]
@@ -102,6 +112,7 @@ class Desk:
             AtomicArbitrage(self._name, index, self._market),
             self._ledger,
             self._execution,
+            announce=self._announce,
         )
         self._pipeline.recover()
         log.info("loaded", chain=self._name, block=block.number, pools=len(found), cycles=self._cycles)
@@ -133,6 +144,8 @@ class Desk:
             await self._reconcile(self._execution)
 
     async def _reconcile(self, execution: Execution) -> None:
+        # What a ledger of a release before did not follow opens its books here, once nothing is in flight.
+        await open_books(self._rpc, execution.accounts, self._ledger)
         for found in await reconcile(self._rpc, execution.accounts, self._ledger):
             if found.difference:
                 log.warning(

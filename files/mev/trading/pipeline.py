@@ -14,7 +14,7 @@ from mev.domain.market import Address
 from mev.market.state import MarketState
 from mev.trading import erc20
 from mev.trading.execution import contract, fees
-from mev.trading.execution.execution import Call, Execution
+from mev.trading.execution.execution import Call, Execution, Settled
 from mev.trading.ledger import Ledger
 from mev.trading.risk import Limits, Proposal, Reason, Standing, refuse
 from mev.trading.simulation import ExecutorAbsentError, SimulationRevertedError, simulate
@@ -62,8 +62,10 @@ class Pipeline:
         ledger: Ledger,
         execution: Execution | None,
         *,
+        announce: Callable[[Settled], None] = lambda _: None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._announce = announce
         self._settings = settings
         self._rpc = rpc
         self._state = state
@@ -99,6 +101,7 @@ class Pipeline:
 
     async def _settle(self, execution: Execution, block: Block) -> None:
         for settled in await execution.settle(block, self._settings.limits.max_gas_price_wei):
+            self._announce(settled)
             pools = self._sent.pop(settled.submission.opportunity, frozenset())
             if settled.state is not State.INCLUDED:
                 self._again |= pools

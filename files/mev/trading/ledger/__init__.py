@@ -7,6 +7,15 @@ from mev.trading.ledger.ledger import (
     Standpoint,
     Submission,
     is_operators,
+    read_ledger,
 )
 
-__all__ = ["IllegalTransitionError", "Ledger", "NonceTakenError", "Standpoint", "Submission", "is_operators"]
+__all__ = [
+    "IllegalTransitionError",
+    "Ledger",
+    "NonceTakenError",
+    "Standpoint",
+    "Submission",
+    "is_operators",
+    "read_ledger",
+]

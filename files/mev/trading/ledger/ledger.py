@@ -5,18 +5,17 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
+from mev.domain import EARNINGS, LEGAL_NEXT, Account, Entry, Opportunity, State, gained
 from mev.domain.market import Address, Hash
-from mev.runtime.storage import Database
+from mev.runtime.storage import Database, Location, upsert
 from mev.trading.ledger.tables import (
+    SCHEMA,
     chains,
     entries,
     estimates,
     in_flight,
-    metadata,
     opportunities,
     submissions,
     transitions,
@@ -60,11 +59,25 @@ class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
     at_ns: int = 0
 
 
+def read_ledger(location: Location) -> Database:
+    """Open the ledger as a reader: its engine makes it, and may write meanwhile.
+
+    Raises NoDatabaseError where there is none of this version yet, StorageError where it cannot be read.
+    """
+    database = Database(location, read_only=True)
+    try:
+        database.prepare(SCHEMA)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
 class Ledger:
     """The one writer of opportunities, transitions, submissions and entries."""
 
     def __init__(self, database: Database, now_ns: Callable[[], int] = time.time_ns) -> None:
-        database.create(metadata)
+        database.prepare(SCHEMA)
         self._database = database
         self._now_ns = now_ns
 
@@ -84,8 +97,8 @@ class Ledger:
             "expected_out": str(opportunity.expected_out),
         }
         with self._database.begin() as connection:
-            written = connection.execute(upsert(opportunities).values(row).on_conflict_do_nothing())
-            if not written.rowcount:
+            write = upsert(connection, opportunities).values(row).on_conflict_do_nothing()
+            if connection.execute(write.returning(opportunities.c.seq)).scalar_one_or_none() is None:
                 return False
             connection.execute(
                 insert(transitions).values(opportunity=opportunity.id, state=State.DETECTED, at_ns=self._now_ns())
@@ -200,34 +213,40 @@ class Ledger:
         with self._database.begin() as connection:
             return list(connection.execute(query).scalars())
 
-    def balance(self, chain: str, token: Address) -> int:
-        """What the entries say is held of a token, base units; of the native coin (zero), by the signer."""
-        query = select(entries.c.amount).where(entries.c.chain == chain, entries.c.token == _hex(token))
-        with self._database.begin() as connection:
-            return sum(int(amount) for amount in connection.execute(query).scalars())
-
-    def opened(self, chain: str) -> bool:
-        """Whether the opening balances of a chain are booked."""
-        query = select(func.count()).where(entries.c.chain == chain, entries.c.transaction == _hex(OPENING))
-        with self._database.begin() as connection:
-            return bool(connection.execute(query).scalar_one())
-
-    def earned_since(self, chain: str, since_ns: int) -> int:
-        """Profit less gas on a chain since a time, wei of its native coin (wrapped counts one to one)."""
-        query = select(entries.c.amount).where(
+    def balance(self, chain: str, account: Account, token: Address) -> int:
+        """What the entries say that an account holds of a token (the native coin is zero), base units."""
+        query = select(entries.c.amount, entries.c.debit).where(
             entries.c.chain == chain,
-            entries.c.at_ns >= since_ns,
-            entries.c.kind.in_([EntryKind.SWAP_PROFIT, EntryKind.GAS]),
+            entries.c.token == _hex(token),
+            (entries.c.debit == account) | (entries.c.credit == account),
         )
         with self._database.begin() as connection:
-            return sum(int(amount) for amount in connection.execute(query).scalars())
+            return sum(
+                int(row.amount) if row.debit == account else -int(row.amount) for row in connection.execute(query)
+            )
+
+    def opened(self, chain: str) -> set[tuple[Account, Address]]:
+        """Of which accounts and tokens of a chain the opening balance is booked."""
+        query = select(entries.c.debit, entries.c.token).where(
+            entries.c.chain == chain, entries.c.transaction == _hex(OPENING)
+        )
+        with self._database.begin() as connection:
+            return {(Account(row.debit), _bytes(row.token)) for row in connection.execute(query)}
+
+    def earned_since(self, chain: str, since_ns: int) -> int:
+        """Profit less fees on a chain since a time, wei of its native coin (wrapped counts one to one)."""
+        query = select(entries.c.amount, entries.c.credit, entries.c.debit).where(
+            entries.c.chain == chain, entries.c.at_ns >= since_ns, entries.c.kind.in_(sorted(EARNINGS))
+        )
+        with self._database.begin() as connection:
+            return sum(gained(int(row.amount), row.credit, row.debit) for row in connection.execute(query))
 
     def stand(self, standpoint: Standpoint) -> None:
         """Write how far the engine is on a chain, over what it was."""
         row = {**msgspec.structs.asdict(standpoint), "at_ns": self._now_ns()}
         with self._database.begin() as connection:
             connection.execute(
-                upsert(chains).values(row).on_conflict_do_update(index_elements=[chains.c.chain], set_=row)
+                upsert(connection, chains).values(row).on_conflict_do_update(index_elements=[chains.c.chain], set_=row)
             )
 
     def standpoints(self) -> dict[str, Standpoint]:
@@ -267,13 +286,15 @@ class Ledger:
     def _book(self, connection: Connection, booked: Iterable[Entry]) -> None:
         for entry in booked:
             connection.execute(
-                upsert(entries)
+                upsert(connection, entries)
                 .values(
                     chain=entry.chain,
                     opportunity=entry.opportunity,
                     kind=entry.kind,
                     token=_hex(entry.token),
                     amount=str(entry.amount),
+                    credit=entry.credit,
+                    debit=entry.debit,
                     transaction=_hex(entry.transaction),
                     block_number=entry.block_number,
                     at_ns=entry.at_ns,

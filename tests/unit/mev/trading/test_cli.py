@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from mev import cli
+from mev.insight import record
+from mev.runtime.storage import Database
+from mev.trading.ledger import read_ledger, tables
 
 CONFIG = """
 mode = "observe"
@@ -44,6 +47,8 @@ def config(tmp_path: Path) -> Path:
         (["executor", "fund", "--chain", "base", "--amount-wei", "5"], 2, "--chain is 'base'; allowed: ethereum"),
         (["signer", "address"], 2, "signer.key is not set"),
         (["reconcile"], 2, "signer.key is not set"),
+        (["backup", "/nowhere"], 2, "/nowhere is no directory; allowed: one that is there"),
+        (["backup", "/"], 1, "mev_opportunities.db is not there"),
     ],
 )
 def test_a_refusal_is_one_sentence(
@@ -79,3 +84,15 @@ def test_a_node_that_is_down_is_one_sentence(config: Path, capsys: pytest.Captur
     said = capsys.readouterr().err
     assert "127.0.0.1:9" in said.splitlines()[-1]
     assert "11" * 32 not in said
+
+
+def test_a_backup_is_what_the_ledger_can_be_put_back_from(config: Path, tmp_path: Path) -> None:
+    directory = config.parent
+    for name, schema in (("mev_opportunities", tables.SCHEMA), ("performance_metrics", record.SCHEMA)):
+        Database(directory / f"{name}.db").prepare(schema)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    assert cli.main(["backup", str(copies), "--config", str(config)]) == 0
+    assert sorted(path.name for path in copies.iterdir()) == ["mev_opportunities.db", "performance_metrics.db"]
+    read_ledger(copies / "mev_opportunities.db").close()
+    assert cli.main(["backup", str(directory), "--config", str(config)]) == 1, "never onto itself"

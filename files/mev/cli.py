@@ -19,10 +19,12 @@ from mev.chain.abi import checksum
 from mev.chain.errors import RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
 from mev.domain import State
-from mev.insight import report
+from mev.insight import doctor, report
+from mev.insight.explain import UnknownOpportunityError, explain
 from mev.runtime import obs
 from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
 from mev.runtime.storage import Database, StorageError, backup
+from mev.trading import switch
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Execution
@@ -49,15 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load(options.config)
         document = options.run(config, options)
-    except (ConfigError, SecretError, UsageError) as error:
+    except (ConfigError, SecretError, UnknownOpportunityError, UsageError) as error:
         return _fail(error, WRONG_USAGE)
-    except (OperatorError, RpcError, RpcUnavailableError, StorageError, ExecutorMissingError) as error:
+    except (OperatorError, OSError, RpcError, RpcUnavailableError, StorageError, ExecutorMissingError) as error:
         return _fail(error, COULD_NOT)
     if options.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         options.show(Console(), document)
-    return 0
+    # What was asked is whether all is well: a script need not read the answer to know.
+    return 0 if document.get("well", True) and document.get("agrees", True) else COULD_NOT
 
 
 def _fail(error: Exception, code: int) -> int:
@@ -188,6 +191,26 @@ def _reconcile(config: Config, options: argparse.Namespace) -> Document:
         return {"agrees": agrees, "chains": found}
 
     return asyncio.run(check())
+
+
+def _explain(config: Config, options: argparse.Namespace) -> Document:
+    return explain(_ledger(config), options.opportunity)
+
+
+def _doctor(config: Config, _: argparse.Namespace) -> Document:
+    return doctor.document(doctor.examine(config))
+
+
+def _halt(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    return switch.halt(config, options.chain, options.reason)
+
+
+def _resume(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    return switch.resume(config, options.chain)
 
 
 def _backup(config: Config, options: argparse.Namespace) -> Document:
@@ -321,6 +344,13 @@ def _show_pnl(console: Console, document: Document) -> None:
         console.print("First arbitrage: none yet")
     else:
         console.print(f"First arbitrage: {first['net_wei']} wei net on {first['chain']}, {first['transaction']}")
+
+
+def _show_doctor(console: Console, document: Document) -> None:
+    table = Table("", "Check", "Seen")
+    for finding in document["findings"]:
+        table.add_row("well" if finding["well"] else "NOT WELL", finding["check"], finding["seen"])
+    console.print(table)
 
 
 def _show_document(console: Console, document: Document) -> None:

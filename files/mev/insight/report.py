@@ -81,7 +81,7 @@ def recent(database: Database, *, count: int, chain: str | None = None, state: s
             "strategy": row.strategy,
             "state": row.state,
             "reason": row.reason,
-            "changed_at": _time(row.at_ns),
+            "changed_at": time_text(row.at_ns),
             "block_number": row.block_number,
             "token": _address(row.token),
             "pools": [_address(pool) for pool, _ in json.loads(row.hops)],
@@ -148,7 +148,7 @@ def fill_document(fill: Fill) -> Document:
         "opportunity": fill.opportunity,
         "transaction": fill.transaction,
         "block_number": fill.block_number,
-        "included_at": _time(fill.at_ns),
+        "included_at": time_text(fill.at_ns),
         "token": _address(fill.token),
         "amount_in_wei": str(fill.amount_in_wei),
         "profit_wei": str(fill.profit_wei),
@@ -175,5 +175,6 @@ def _address(text: str) -> str:
     return checksum(bytes.fromhex(text[2:]))
 
 
-def _time(at_ns: int) -> str:
+def time_text(at_ns: int) -> str:
+    """Write a time: UTC, ISO 8601, milliseconds."""
     return datetime.fromtimestamp(at_ns / SECOND_NS, UTC).isoformat(timespec="milliseconds")

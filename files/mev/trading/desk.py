@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from mev.chain.abi import SYNC
@@ -13,7 +14,7 @@ from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.discovery import discover
 from mev.market.state import MarketState
-from mev.runtime.config import Config
+from mev.runtime.config import AllowanceConfig, Config
 from mev.search.graph import CycleIndex
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
@@ -21,7 +22,7 @@ from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
-from mev.trading.risk import Limits
+from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
 # Without a head for so many block times the chain is asked whether there is one.
@@ -172,6 +173,22 @@ class Desk:
                 max_in_flight=risk.max_in_flight,
                 max_block_age_seconds=self._chain.allowed_lag_seconds,
                 deny_tokens=frozenset(risk.deny_tokens),
+                max_gas=risk.max_gas,
+                max_daily_gas_wei=risk.max_daily_gas_wei,
+                max_daily_reverts=risk.max_daily_reverts,
+                # By symbol only where a token is of this chain: the common table may name another's.
+                tokens={
+                    token.address: _allowance(risk.tokens[token.symbol])
+                    for token in self._chain.tokens
+                    if token.symbol in risk.tokens
+                },
+                strategies={name: _allowance(allowed) for name, allowed in risk.strategies.items()},
             ),
             kill_switch=risk.kill_switch,
+            breaker_failures=risk.breaker_failures,
+            breaker_seconds=risk.breaker_seconds,
         )
+
+
+def _allowance(allowed: AllowanceConfig) -> Allowance:
+    return Allowance(**msgspec.structs.asdict(allowed))

@@ -27,6 +27,9 @@ class Backend(Protocol):
     def check_integrity(self) -> None:
         """Raise StorageError where the database is damaged or is none."""
 
+    def check_thoroughly(self, connection: Connection) -> None:
+        """Raise StorageError where anything in it is damaged, however long it takes to look."""
+
     def begun(self, connection: Connection) -> None:
         """Make the transaction that has just begun the only one that writes."""
 

@@ -68,6 +68,11 @@ class Database:
         with self.begin() as connection:
             return schemas.found(connection, schema)
 
+    def check_thoroughly(self) -> None:
+        """Look at all of it, indexes and references too, which takes a while; raises StorageError where it is damaged."""
+        with self.begin() as connection:
+            self._backend.check_thoroughly(connection)
+
     def claim(self) -> None:
         """Be its only engine until `close`; raises StorageError where another one is."""
         self._backend.claim()

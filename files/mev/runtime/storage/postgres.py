@@ -47,6 +47,9 @@ class PostgresBackend:
         if encoding != "UTF8":
             raise StorageError(f"{self.name} is encoded as {encoding}; allowed: UTF8 (createdb --encoding=UTF8)")
 
+    def check_thoroughly(self, connection: Connection) -> None:
+        """Its pages are the server's own to check (data checksums, pg_amcheck)."""
+
     def begun(self, connection: Connection) -> None:
         """Wait for the writers before; an engine that has lost its claim writes nothing more."""
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCKS}, {WRITER})")

@@ -40,6 +40,14 @@ class SqliteBackend:
         if found not in {"ok", None}:
             raise StorageError(f"{self._path} is damaged ({found}): put the last backup in its place")
 
+    def check_thoroughly(self, connection: Connection) -> None:
+        """Read every page and index, and follow every reference."""
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+        dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+        if found != "ok" or dangling is not None:
+            what = found if found != "ok" else f"a row of {dangling[0]} refers to nothing" if dangling else ""
+            raise StorageError(f"{self._path} is damaged ({what}): put the last backup in its place")
+
     def begun(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has done it."""
 

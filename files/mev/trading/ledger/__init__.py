@@ -9,6 +9,7 @@ from mev.trading.ledger.ledger import (
     is_operators,
     read_ledger,
 )
+from mev.trading.ledger.today import Today, Usage
 
 __all__ = [
     "IllegalTransitionError",
@@ -16,6 +17,8 @@ __all__ = [
     "NonceTakenError",
     "Standpoint",
     "Submission",
+    "Today",
+    "Usage",
     "is_operators",
     "read_ledger",
 ]

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from mev.domain import EARNINGS, LEGAL_NEXT, Account, Entry, Opportunity, State, gained
+from mev.domain import LEGAL_NEXT, Account, Entry, Opportunity, State
 from mev.domain.market import Address, Hash
 from mev.runtime.storage import Database, Location, upsert
 from mev.trading.ledger.tables import (
@@ -20,6 +20,7 @@ from mev.trading.ledger.tables import (
     submissions,
     transitions,
 )
+from mev.trading.ledger.today import Today, read_failures, read_today
 
 NATIVE: Address = bytes(20)
 OPENING: Hash = bytes(32)
@@ -95,6 +96,7 @@ class Ledger:
             "block_hash": _hex(opportunity.block_hash),
             "amount_in": str(opportunity.amount_in),
             "expected_out": str(opportunity.expected_out),
+            "held": msgspec.json.encode([[_hex(token), str(amount)] for token, amount in opportunity.held]).decode(),
         }
         with self._database.begin() as connection:
             write = upsert(connection, opportunities).values(row).on_conflict_do_nothing()
@@ -152,11 +154,15 @@ class Ledger:
         ):
             raise ValueError(f"0x{replacement.hash.hex()} replaces another nonce than 0x{original.hash.hex()}")
         with self._database.begin() as connection:
-            self._write(connection, msgspec.structs.replace(replacement, opportunity=_replaces(original)))
+            self._write(connection, msgspec.structs.replace(replacement, opportunity=replaces(_hex(original.hash))))
 
     def replacements(self, original: Submission) -> list[Submission]:
         """Everything that was sent in place of a submission, oldest first."""
-        query = select(submissions).where(submissions.c.opportunity == _replaces(original)).order_by(submissions.c.seq)
+        query = (
+            select(submissions)
+            .where(submissions.c.opportunity == replaces(_hex(original.hash)))
+            .order_by(submissions.c.seq)
+        )
         with self._database.begin() as connection:
             return [_submission(row) for row in connection.execute(query)]
 
@@ -233,13 +239,15 @@ class Ledger:
         with self._database.begin() as connection:
             return {(Account(row.debit), _bytes(row.token)) for row in connection.execute(query)}
 
-    def earned_since(self, chain: str, since_ns: int) -> int:
-        """Profit less fees on a chain since a time, wei of its native coin (wrapped counts one to one)."""
-        query = select(entries.c.amount, entries.c.credit, entries.c.debit).where(
-            entries.c.chain == chain, entries.c.at_ns >= since_ns, entries.c.kind.in_(sorted(EARNINGS))
-        )
+    def today(self, chain: str, since_ns: int) -> Today:
+        """What was used up and earned on a chain since a time, wei of its native coin (wrapped counts one to one)."""
         with self._database.begin() as connection:
-            return sum(gained(int(row.amount), row.credit, row.debit) for row in connection.execute(query))
+            return read_today(connection, chain, since_ns)
+
+    def failing_since(self, chain: str, count: int) -> int | None:
+        """When the last of `count` failures in a row was, ns: reverted or expired; None where there were not so many."""
+        with self._database.begin() as connection:
+            return read_failures(connection, chain, count)
 
     def stand(self, standpoint: Standpoint) -> None:
         """Write how far the engine is on a chain, over what it was."""
@@ -308,8 +316,9 @@ def is_operators(opportunity: str) -> bool:
     return opportunity.startswith("operator:")
 
 
-def _replaces(original: Submission) -> str:
-    return f"operator:replace:0x{original.hash.hex()}"
+def replaces(transaction: str) -> str:
+    """Under which name submissions are written that take the place of a transaction (0x…)."""
+    return f"operator:replace:{transaction}"
 
 
 def _state(connection: Connection, opportunity: str) -> State | None:

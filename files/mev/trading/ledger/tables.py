@@ -40,9 +40,7 @@ opportunities = Table(
     Column("block_hash", Text, nullable=False),
     Column("amount_in", Text, nullable=False),
     Column("expected_out", Text, nullable=False),
-    Column(
-        "amounts", Text, comment="JSON: what is put in, then what is held after each hop; NULL where it was not kept"
-    ),
+    Column("held", Text, comment="JSON: [[token, amount], …]: what is put in, then what is held after each hop"),
 )
 
 _LEGAL_STEPS = [(before.value, after.value) for before, afters in LEGAL_NEXT.items() for after in sorted(afters)]

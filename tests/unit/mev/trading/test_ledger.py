@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mev.domain import LEGAL_NEXT, Account, EntryKind, Opportunity, State
 from mev.runtime.storage import Database, Location
-from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, tables
+from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, Usage, tables
 from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -136,10 +136,45 @@ def test_earned_counts_profit_and_fees_since_a_time_and_no_funding(ledger: Ledge
             entry(2, EntryKind.BRIBE, at_ns=6),
         ]
     )
-    assert ledger.earned_since("ethereum", 5) == 3
-    assert ledger.earned_since("ethereum", 6) == -6
-    assert ledger.earned_since("ethereum", 7) == 0
-    assert ledger.earned_since("base", 0) == 0
+    earned = {since: ledger.today("ethereum", since).earned_wei for since in (5, 6, 7)}
+    assert earned == {5: 3, 6: -6, 7: 0}
+    assert ledger.today("ethereum", 6).fees_wei == 4
+    assert ledger.today("base", 0).earned_wei == 0
+
+
+def test_today_is_what_was_submitted_reverted_earned_and_paid(
+    ledger: Ledger, opportunity: Callable[..., Opportunity], clock: Clock
+) -> None:
+    fates = (State.INCLUDED, State.REVERTED, State.INCLUDED)
+    for number, fate in enumerate(fates, 1):
+        clock.now_ns = number * 100
+        name = str(number)
+        reach(ledger, opportunity(name), *TO_SUBMITTED)
+        ledger.submit(submission(name, mark=number, nonce=number))
+        booked = [entry(2, EntryKind.GAS, opportunity=name, mark=number, at_ns=clock.now_ns)]
+        booked += [entry(7, opportunity=name, mark=number, at_ns=clock.now_ns)] if fate is State.INCLUDED else []
+        ledger.settle(submission(name, mark=number), fate, "", booked)
+    whole, later = ledger.today("ethereum", 0), ledger.today("ethereum", 300)
+    assert (whole.reverts, whole.fees_wei, whole.earned_wei) == (1, 6, 8)
+    used = Usage(trades=3, amount_in_wei=3 * 10**18, earned_wei=8)
+    assert whole.strategies == {"atomic_arbitrage": used}
+    assert whole.paths == {frozenset({b"\x01" * 20, b"\x02" * 20}): used}
+    assert (later.reverts, later.strategies["atomic_arbitrage"].trades) == (0, 1)
+
+
+def test_failures_in_a_row_are_those_since_the_last_inclusion(
+    ledger: Ledger, opportunity: Callable[..., Opportunity], clock: Clock
+) -> None:
+    fates = (State.REVERTED, State.INCLUDED, State.EXPIRED, State.REVERTED)
+    seen = []
+    for number, fate in enumerate(fates, 1):
+        clock.now_ns = number
+        name = str(number)
+        reach(ledger, opportunity(name), *TO_SUBMITTED)
+        ledger.submit(submission(name, mark=number, nonce=number))
+        ledger.settle(submission(name, mark=number), fate)
+        seen.append((ledger.failing_since("ethereum", 1), ledger.failing_since("ethereum", 2)))
+    assert seen == [(1, None), (None, None), (3, None), (4, 4)]
 
 
 @given(st.lists(st.tuples(st.sampled_from(EntryKind), st.integers(0, 2**120)), max_size=20))

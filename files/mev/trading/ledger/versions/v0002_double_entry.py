@@ -47,7 +47,7 @@ SELECT seq, chain, transaction, kind, token, credit, CASE amount WHEN '0' THEN '
 def upgrade() -> None:
     """Book every single entry of before with the account that it came from or went to."""
     connection = op.get_bind()
-    op.add_column("opportunities", Column("amounts", Text))
+    op.add_column("opportunities", Column("held", Text))
     op.drop_index("entries_by_opportunity", "entries")
     op.drop_index("entries_by_time", "entries")
     op.rename_table("entries", "entries_0001")

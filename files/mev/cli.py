@@ -102,6 +102,14 @@ def command_line() -> argparse.ArgumentParser:
     )
     checked.add_argument("--chain", help="only this chain")
 
+    told = add(commands.add_parser, "explain", "Why an opportunity was taken or dropped", _explain, _show_document)
+    told.add_argument("opportunity", help="its id, or how it begins")
+    add(commands.add_parser, "doctor", "Look at all that the agents stand on", _doctor, _show_doctor)
+    halted = add(commands.add_parser, "halt", "Throw the kill switch: nothing is sent any more", _halt, _show_document)
+    halted.add_argument("--reason", default="", help="why, for whoever finds it")
+    resumed = add(commands.add_parser, "resume", "Take the kill switch back", _resume, _show_document)
+    for switched in (halted, resumed):
+        switched.add_argument("--chain", help="only this chain, where it has a switch of its own")
     kept = add(commands.add_parser, "backup", "Copy the SQLite databases while the agents run", _backup, _show_document)
     kept.add_argument("directory", type=Path, help="where the copies go; older ones of the same names are replaced")
 

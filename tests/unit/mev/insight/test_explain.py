@@ -47,7 +47,9 @@ def test_what_was_sent_shows_its_transactions_and_postings(
     ledger.move(found.id, State.APPROVED)
     ledger.submit(submission(found.id))
     ledger.replace(submission(found.id), submission(found.id, mark=2))
-    ledger.settle(submission(found.id), State.EXPIRED, Reason.CANCELLED, [entry(7, EntryKind.GAS, opportunity=found.id)])
+    ledger.settle(
+        submission(found.id), State.EXPIRED, Reason.CANCELLED, [entry(7, EntryKind.GAS, opportunity=found.id)]
+    )
     told = explain(database, IDENTITY)
     assert "took its nonce" in told["why"]
     original, replacement = told["transactions"]

@@ -261,7 +261,7 @@ v2_factories = [{factories}]
             finally:
                 if process.poll() is None:
                     process.terminate()
-                process.wait(timeout=20)
+                process.wait(timeout=60)
 
 
 @dataclass

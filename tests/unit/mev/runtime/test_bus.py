@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mev.runtime.bus import Bus, BusError, MemoryBus, RedisBus, RedisLocation, connect
+from mev.runtime.bus import Bus, BusError, MemoryBus, Outbox, RedisBus, RedisLocation, connect, outbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -166,5 +166,59 @@ def test_a_group_is_joined_before_it_is_heard(buses: Buses) -> None:
         async with buses.running() as bus:
             with pytest.raises(BusError, match=buses.stream):
                 await taken(bus, buses.stream)
+
+    told(story)
+
+
+class Failing(MemoryBus):
+    """A bus that publishes, and then says that it did not, as a server does whose answer is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=100)
+        self.failures = 2
+
+    async def publish(self, stream: str, identity: str, data: bytes) -> bool:
+        done = await super().publish(stream, identity, data)
+        if self.failures:
+            self.failures -= 1
+            raise BusError("its answer is lost")
+        return done
+
+
+def test_an_outbox_publishes_in_order_and_once_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "RETRY_SECONDS", 0)
+
+    async def story() -> None:
+        bus = Failing()
+        box = Outbox(bus, "s")
+        await bus.join("s", "g")
+        publishing = asyncio.create_task(box.run())
+        for number in range(5):
+            box.put(str(number), b"")
+        found: list[str] = []
+        while len(found) < 5:
+            found += await taken(bus, "s")
+        publishing.cancel()
+        assert found == ["0", "1", "2", "3", "4"]
+        assert await taken(bus, "s") == []
+
+    told(story)
+
+
+def test_an_outbox_gives_the_oldest_up_where_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "WAITING", 3)
+
+    async def story() -> None:
+        bus = MemoryBus(max_length=100)
+        box = Outbox(bus, "s")
+        await bus.join("s", "g")
+        for number in range(5):
+            box.put(str(number), b"")
+        publishing = asyncio.create_task(box.run())
+        found: list[str] = []
+        while len(found) < 3:
+            found += await taken(bus, "s")
+        publishing.cancel()
+        assert found == ["2", "3", "4"]
 
     told(story)

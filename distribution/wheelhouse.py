@@ -26,7 +26,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-OWN = "mev"
+# Our own package by what it is built with; the fleet's reaches PostgreSQL and Redis as well.
+OWN = {"mev": "numeric", "mev-fleet": "numeric,postgres,redis"}
 PACKAGE = ROOT / "files" / "mev"
 # 2014-01-01, UTC: wheels made from the same source are the same bytes.
 SOURCE_DATE_EPOCH = "1388534400"
@@ -98,9 +99,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m distribution.wheelhouse", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--component",
-        default=OWN,
-        choices=[OWN, "certbot"],
-        help="whose lock, and whose version (default: the package itself)",
+        default="mev",
+        choices=[*OWN, "certbot"],
+        help="whose lock, and whose version (default: the package itself; mev-fleet: with the clients of PostgreSQL and Redis)",
     )
     parser.add_argument("--python", required=True, help="the host's Python, such as 3.13")
     parser.add_argument("--machine", required=True, choices=["x86_64", "aarch64"], help="the host's machine")
@@ -117,7 +118,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _inputs(component: str) -> list[str]:
     files = [LOCKS / f"{component}.txt"]
-    if component == OWN:
+    if component in OWN:
         files += [ROOT / "pyproject.toml", ROOT / "hatch_build.py", ROOT / "README.md"]
         files += sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return [f"{path.relative_to(ROOT)}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
@@ -128,7 +129,7 @@ def _digest(parts: list[str]) -> str:
 
 
 def _build(directory: Path, component: str, target: Target, build_python: Path) -> None:
-    wheel = _own_wheel(directory, build_python) if component == OWN else None
+    wheel = _own_wheel(directory, build_python) if component in OWN else None
     lock = directory / "lock.txt"
     lock.write_text("\n".join(requirements_for((LOCKS / f"{component}.txt").read_text(), target)) + "\n")
     tag = "cp" + target.python.replace(".", "")
@@ -163,7 +164,9 @@ def _build(directory: Path, component: str, target: Target, build_python: Path) 
     if wheel:
         version = wheel.name.split("-")[1]
         with requirements.open("a") as file:
-            file.write(f"mev[numeric]=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+            file.write(
+                f"mev[{OWN[component]}]=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+            )
     else:
         version = _locked_version(requirements.read_text(), component)
     identity = _digest([requirements.read_text(), *sorted(path.name for path in directory.glob("*.whl"))])[:12]

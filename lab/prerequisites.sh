@@ -27,6 +27,9 @@ need lz4 lz4
 compgen -G '/usr/lib/*/lua/5.1/cjson.so' >/dev/null || missing+=(lua-cjson)
 # What `make pin-releases` and its tests check signatures with.
 need gnupg gpg
+# What tests of the engine's storage and bus start on loopback, as throwaway servers.
+need redis-server redis-server
+[ -n "$(find /usr/lib/postgresql -path '*/bin/initdb' 2>/dev/null)" ] || missing+=(postgresql)
 # The image is made of Debian's packages, whose signatures Ubuntu's own keys do not prove.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 

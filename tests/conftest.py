@@ -1,3 +1,3 @@
 """What every test may use."""
 
-pytest_plugins = ["tests.evm"]
+pytest_plugins = ["tests.evm", "tests.servers"]

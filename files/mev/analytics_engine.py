@@ -5,6 +5,7 @@ python -m mev.analytics_engine --config /etc/mev/mev.toml
 
 import argparse
 import asyncio
+import socket
 import sys
 from pathlib import Path
 
@@ -14,25 +15,28 @@ from mev.insight import report
 from mev.insight.analytics import Analytics
 from mev.insight.record import Recorder
 from mev.runtime import obs
-from mev.runtime.config import Config, ConfigError, load
+from mev.runtime.bus import SETTLEMENTS, BusError, connect
+from mev.runtime.config import Config, ConfigError, SecretError, load
 from mev.runtime.service import Service, serve
 from mev.runtime.storage import Database, NoDatabaseError, StorageError
+from mev.trading.ledger import read_ledger
 
 # The log file's name is the architecture's: analytics.log.
 AGENT = "analytics"
 REFRESH_SECONDS = 3.0
+HOST = socket.gethostname()
 
 log = structlog.get_logger(__name__)
 
 
-async def refresh(config: Config, recorder: Recorder, service: Service) -> None:
+async def refresh(config: Config, recorder: Recorder, news: "News", service: Service) -> None:
     """Refresh until the service is told to stop; ready after the first look, with or without a ledger."""
     analytics: Analytics | None = None
     ready = False
     while not service.stopping.is_set():
         try:
             if analytics is None:
-                analytics = Analytics(Database(config.storage.opportunities, read_only=True))
+                analytics = Analytics(read_ledger(config.storage.ledger))
             current = analytics.refresh()
             for each in recorder.record(current):
                 log.info("performance", **report.performance_document(each))
@@ -44,8 +48,41 @@ async def refresh(config: Config, recorder: Recorder, service: Service) -> None:
         else:
             service.ready(line)
             ready = True
-        # The wait ends early where the service is told to stop.
-        await asyncio.wait([asyncio.ensure_future(service.stopping.wait())], timeout=REFRESH_SECONDS)
+        await news.wait(service)
+
+
+class News:
+    """What ends the wait for the next look: a settlement, if there is a bus between hosts, and the end of the service."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises BusError, SecretError where the bus cannot be used as configured."""
+        location = config.bus.location
+        # Within this process nobody settles anything.
+        self._bus = None if location is None else connect(location, max_length=config.bus.max_length)
+        self._joined = False
+
+    async def wait(self, service: Service) -> None:
+        """Wait for REFRESH_SECONDS at most."""
+        stopping = asyncio.ensure_future(service.stopping.wait())
+        heard = asyncio.ensure_future(self._hear())
+        await asyncio.wait([stopping, heard], timeout=REFRESH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for waited in (stopping, heard):
+            waited.cancel()
+        await asyncio.gather(stopping, heard, return_exceptions=True)
+
+    async def _hear(self) -> None:
+        try:
+            while self._bus is not None:
+                if not self._joined:
+                    await self._bus.join(SETTLEMENTS, AGENT)
+                    self._joined = True
+                if heard := await self._bus.take(SETTLEMENTS, AGENT, HOST, wait_seconds=REFRESH_SECONDS):
+                    for message in heard:
+                        await self._bus.done(message)
+                    return
+        except BusError as error:
+            log.warning("not heard", reason=str(error))
+        await asyncio.sleep(REFRESH_SECONDS)
 
 
 def main() -> int:
@@ -55,11 +92,12 @@ def main() -> int:
     try:
         config = load(parser.parse_args().config)
         obs.configure(config.logging.level, config.logging.directory / f"{AGENT}.log")
-        recorder = Recorder(Database(config.storage.performance))
-    except (ConfigError, StorageError, OSError) as error:
+        recorder = Recorder(Database(config.storage.metrics))
+        news = News(config)
+    except (BusError, ConfigError, SecretError, StorageError, OSError) as error:
         sys.stderr.write(f"analytics_engine: {error}\n")
         return 2
-    return serve(lambda service: refresh(config, recorder, service))
+    return serve(lambda service: refresh(config, recorder, news, service))
 
 
 if __name__ == "__main__":

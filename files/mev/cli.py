@@ -19,15 +19,17 @@ from mev.chain.abi import checksum
 from mev.chain.errors import RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
 from mev.domain import State
-from mev.insight import report
+from mev.insight import doctor, report
+from mev.insight.explain import UnknownOpportunityError, explain
 from mev.runtime import obs
 from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
-from mev.runtime.storage import Database, StorageError
+from mev.runtime.storage import Database, StorageError, backup
+from mev.trading import switch
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Execution
 from mev.trading.execution.transaction import Signer
-from mev.trading.ledger import Ledger
+from mev.trading.ledger import Ledger, read_ledger
 from mev.trading.operator import Done, Operator, OperatorError
 from mev.trading.reconcile import open_books, reconcile
 
@@ -49,15 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load(options.config)
         document = options.run(config, options)
-    except (ConfigError, SecretError, UsageError) as error:
+    except (ConfigError, SecretError, UnknownOpportunityError, UsageError) as error:
         return _fail(error, WRONG_USAGE)
-    except (OperatorError, RpcError, RpcUnavailableError, StorageError, ExecutorMissingError) as error:
+    except (OperatorError, OSError, RpcError, RpcUnavailableError, StorageError, ExecutorMissingError) as error:
         return _fail(error, COULD_NOT)
     if options.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         options.show(Console(), document)
-    return 0
+    # What was asked is whether all is well: a script need not read the answer to know.
+    return 0 if document.get("well", True) and document.get("agrees", True) else COULD_NOT
 
 
 def _fail(error: Exception, code: int) -> int:
@@ -93,10 +96,22 @@ def command_line() -> argparse.ArgumentParser:
     listed.add_argument("--limit", type=_positive, default=20, help="how many (%(default)s)")
     earned = add(commands.add_parser, "pnl", "Profit and loss, from the ledger", _pnl, _show_pnl)
     earned.add_argument("--limit", type=_positive, default=10, help="how many of the newest fills (%(default)s)")
+    earned.add_argument("--days", type=_positive, default=7, help="how many UTC days, by token (%(default)s)")
     checked = add(
         commands.add_parser, "reconcile", "Hold the ledger against the chains' balances", _reconcile, _show_document
     )
     checked.add_argument("--chain", help="only this chain")
+
+    told = add(commands.add_parser, "explain", "Why an opportunity was taken or dropped", _explain, _show_document)
+    told.add_argument("opportunity", help="its id, or how it begins")
+    add(commands.add_parser, "doctor", "Look at all that the agents stand on", _doctor, _show_doctor)
+    halted = add(commands.add_parser, "halt", "Throw the kill switch: nothing is sent any more", _halt, _show_document)
+    halted.add_argument("--reason", default="", help="why, for whoever finds it")
+    resumed = add(commands.add_parser, "resume", "Take the kill switch back", _resume, _show_document)
+    for switched in (halted, resumed):
+        switched.add_argument("--chain", help="only this chain, where it has a switch of its own")
+    kept = add(commands.add_parser, "backup", "Copy the SQLite databases while the agents run", _backup, _show_document)
+    kept.add_argument("directory", type=Path, help="where the copies go; older ones of the same names are replaced")
 
     executor = commands.add_parser("executor", help="The contract that trades, and its capital")
     acts = executor.add_subparsers(required=True, metavar="ACT")
@@ -156,7 +171,7 @@ def _opportunities(config: Config, options: argparse.Namespace) -> Document:
 
 
 def _pnl(config: Config, options: argparse.Namespace) -> Document:
-    return report.pnl(_ledger(config), count=options.limit)
+    return report.pnl(_ledger(config), count=options.limit, days=options.days)
 
 
 def _reconcile(config: Config, options: argparse.Namespace) -> Document:
@@ -186,6 +201,36 @@ def _reconcile(config: Config, options: argparse.Namespace) -> Document:
     return asyncio.run(check())
 
 
+def _explain(config: Config, options: argparse.Namespace) -> Document:
+    return explain(_ledger(config), options.opportunity)
+
+
+def _doctor(config: Config, _: argparse.Namespace) -> Document:
+    return doctor.document(doctor.examine(config))
+
+
+def _halt(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    return switch.halt(config, options.chain, options.reason)
+
+
+def _resume(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    return switch.resume(config, options.chain)
+
+
+def _backup(config: Config, options: argparse.Namespace) -> Document:
+    if not options.directory.is_dir():
+        raise UsageError(f"{options.directory} is no directory; allowed: one that is there and may be written")
+    places = (config.storage.ledger, config.storage.metrics)
+    for place in places:
+        if not isinstance(place, Path):
+            raise UsageError(f"{place.url} is a PostgreSQL database: pg_dump or its server's own backups keep it")
+    return {"copies": [str(backup(place, options.directory)) for place in places if isinstance(place, Path)]}
+
+
 def _executor_address(config: Config, options: argparse.Namespace) -> Document:
     _require_chain(config, options.chain)
     accounts = accounts_of(options.chain, config.chains[options.chain], _signer(config))
@@ -213,7 +258,7 @@ def _executor_prepare(config: Config, options: argparse.Namespace) -> Document:
     names = options.chain or list(config.chains)
     for name in names:
         _require_chain(config, name)
-    ledger = Ledger(Database(config.storage.opportunities))
+    ledger = Ledger(Database(config.storage.ledger))
 
     async def prepare(operator: Operator) -> Done:
         deployed = await operator.deploy()
@@ -233,7 +278,7 @@ def _signer_address(config: Config, _: argparse.Namespace) -> Document:
 
 def _operate(config: Config, name: str, act: Callable[[Operator], Awaitable[Done]]) -> Document:
     _require_chain(config, name)
-    return asyncio.run(_act(config, name, Ledger(Database(config.storage.opportunities)), act))
+    return asyncio.run(_act(config, name, Ledger(Database(config.storage.ledger)), act))
 
 
 async def _act(config: Config, name: str, ledger: Ledger, act: Callable[[Operator], Awaitable[Done]]) -> Document:
@@ -267,8 +312,7 @@ def _signer(config: Config) -> Signer:
 
 
 def _ledger(config: Config) -> Database:
-    """Open the ledger as a reader: the engine makes it, and may write while we read."""
-    return Database(config.storage.opportunities, read_only=True)
+    return read_ledger(config.storage.ledger)
 
 
 def _show_status(console: Console, document: Document) -> None:
@@ -308,6 +352,13 @@ def _show_pnl(console: Console, document: Document) -> None:
         console.print("First arbitrage: none yet")
     else:
         console.print(f"First arbitrage: {first['net_wei']} wei net on {first['chain']}, {first['transaction']}")
+
+
+def _show_doctor(console: Console, document: Document) -> None:
+    table = Table("", "Check", "Seen")
+    for finding in document["findings"]:
+        table.add_row("well" if finding["well"] else "NOT WELL", finding["check"], finding["seen"])
+    console.print(table)
 
 
 def _show_document(console: Console, document: Document) -> None:

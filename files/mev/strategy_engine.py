@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from mev.chain.abi import AbiError
@@ -19,11 +20,13 @@ from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.market.discovery import DiscoveryError
 from mev.market.state import StateError
 from mev.runtime import obs
+from mev.runtime.bus import SETTLEMENTS, Bus, BusError, Outbox, connect
 from mev.runtime.config import Config, ConfigError, Mode, SecretError, load, signing_key
 from mev.runtime.service import Service, serve
 from mev.runtime.storage import Database, StorageError
 from mev.trading.desk import Desk
 from mev.trading.execution.contract import ExecutorMissingError
+from mev.trading.execution.execution import Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger
 
@@ -40,10 +43,11 @@ log = structlog.get_logger(__name__)
 class Engine:
     """All chains of one configuration, each in a task of its own."""
 
-    def __init__(self, config: Config, ledger: Ledger, signer: Signer | None) -> None:
+    def __init__(self, config: Config, ledger: Ledger, signer: Signer | None, bus: Bus) -> None:
         self._config = config
         self._ledger = ledger
         self._signer = signer
+        self._settlements = Outbox(bus, SETTLEMENTS)
         self._heads: dict[str, int] = {}
         self._problems: dict[str, str] = {}
         self._desks: dict[str, Desk] = {}
@@ -51,7 +55,7 @@ class Engine:
     async def run(self, service: Service) -> None:
         """Trade until the service is told to stop; each chain finishes the block at hand."""
         stopping = asyncio.create_task(service.stopping.wait())
-        tasks = [stopping, asyncio.create_task(self._tell(service))]
+        tasks = [stopping, asyncio.create_task(self._tell(service)), asyncio.create_task(self._settlements.run())]
         tasks += [asyncio.create_task(self._keep(name), name=name) for name in self._config.chains]
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.gather(*(desk.finish() for desk in self._desks.values()))
@@ -67,7 +71,9 @@ class Engine:
         chain = self._config.chains[name]
         while True:
             async with Rpc(chain.ws, chain_id=chain.id) as rpc:
-                desk = self._desks[name] = Desk(name, self._config, rpc, self._ledger, self._signer)
+                desk = self._desks[name] = Desk(
+                    name, self._config, rpc, self._ledger, self._signer, announce=self._announce
+                )
 
                 def progress(desk: Desk = desk) -> None:
                     self._problems.pop(name, None)
@@ -80,6 +86,16 @@ class Engine:
                     self._problems[name] = str(error)
                     log.warning("chain is tried again", chain=name, reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _announce(self, settled: Settled) -> None:
+        sent = settled.submission
+        document = {
+            "chain": sent.chain,
+            "opportunity": sent.opportunity,
+            "state": settled.state,
+            "reason": settled.reason,
+        }
+        self._settlements.put(f"{sent.chain}:0x{sent.hash.hex()}", msgspec.json.encode(document))
 
     async def _tell(self, service: Service) -> None:
         """Say when the engine is ready, and from then on how it stands."""
@@ -109,10 +125,11 @@ def main() -> int:
         obs.configure(config.logging.level, config.logging.directory / f"{AGENT}.log")
         # Observing needs no key, and so must not be stopped by one that is not there.
         signer = Signer(signing_key(config.signer.key)) if config.signer and config.mode is not Mode.OBSERVE else None
-        database = Database(config.storage.opportunities)
+        database = Database(config.storage.ledger)
         database.claim()
-        engine = Engine(config, Ledger(database), signer)
-    except (ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
+        bus = connect(config.bus.location, max_length=config.bus.max_length)
+        engine = Engine(config, Ledger(database), signer, bus)
+    except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
         sys.stderr.write(f"{AGENT}: {error}\n")
         return 2
     return serve(engine.run)

@@ -3,12 +3,15 @@
 Imports nothing of ours.
 """
 
-from mev.domain.ledger import Entry, EntryKind
+from mev.domain.ledger import EARNINGS, FEES, Account, Entry, EntryKind, gained
 from mev.domain.market import Block, Hop, Pool, Token, V2State
 from mev.domain.opportunity import LEGAL_NEXT, Cycle, Opportunity, State, Transition
 
 __all__ = [
+    "EARNINGS",
+    "FEES",
     "LEGAL_NEXT",
+    "Account",
     "Block",
     "Cycle",
     "Entry",
@@ -20,4 +23,5 @@ __all__ = [
     "Token",
     "Transition",
     "V2State",
+    "gained",
 ]

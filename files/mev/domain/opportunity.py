@@ -44,7 +44,8 @@ LEGAL_NEXT: dict[State, frozenset[State]] = {
 class Opportunity(msgspec.Struct, frozen=True):
     """A cycle, sized, at one block.
 
-    amount_in, expected_out and expected_profit are base units of the cycle's token; profit is before gas.
+    amount_in, expected_out and expected_profit are base units of the cycle's token; profit is before gas. `held` is what is put
+    in, then what the exact mathematics says is held after each hop, as (token, base units); empty where nothing pays.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Opportunity(msgspec.Struct, frozen=True):
     block_hash: Hash
     amount_in: int
     expected_out: int
+    held: tuple[tuple[Address, int], ...] = ()
 
     @property
     def expected_profit(self) -> int:

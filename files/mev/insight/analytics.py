@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import msgspec
 from sqlalchemy import case, func, select
 
-from mev.domain import EntryKind, State
+from mev.domain import FEES, EntryKind, State, gained
 from mev.runtime.storage import Database
 from mev.trading.ledger.tables import entries, opportunities, transitions
 
@@ -28,11 +28,12 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     success_rate: float | None
     profit_wei: int
     gas_wei: int
+    bribe_wei: int
 
     @property
     def net_wei(self) -> int:
-        """Profit after gas."""
-        return self.profit_wei - self.gas_wei
+        """Profit after gas (a rollup's data included) and bribes."""
+        return self.profit_wei - self.gas_wei - self.bribe_wei
 
 
 class Analytics:
@@ -66,7 +67,7 @@ class Analytics:
             ).all()
             strategy = case((opportunities.c.strategy.is_(None), OPERATOR), else_=opportunities.c.strategy)
             booked = connection.execute(
-                select(entries.c.seq, entries.c.chain, strategy, entries.c.kind, entries.c.amount)
+                select(entries, strategy.label("strategy"))
                 .outerjoin(opportunities, opportunities.c.id == entries.c.opportunity)
                 .where(entries.c.seq > self._last_entry, entries.c.kind != EntryKind.FUNDING)
                 .order_by(entries.c.seq)
@@ -79,9 +80,9 @@ class Analytics:
                 self._states[key][previous] -= count
             if reason:
                 self._reasons[key][reason] += count
-        for seq, chain, name, kind, amount in booked:
-            self._money[chain, name][kind] += int(amount)
-            self._last_entry = seq
+        for row in booked:
+            self._money[row.chain, row.strategy][row.kind] += gained(int(row.amount), row.credit, row.debit)
+            self._last_entry = row.seq
         self._last_transition = newest
         return [self._performance(key) for key in sorted(self._states.keys() | self._money.keys())]
 
@@ -97,5 +98,6 @@ class Analytics:
             submitted=submitted,
             success_rate=included / settled if settled else None,
             profit_wei=self._money[key][EntryKind.SWAP_PROFIT],
-            gas_wei=-self._money[key][EntryKind.GAS],
+            gas_wei=-sum(self._money[key][kind] for kind in FEES),
+            bribe_wei=-self._money[key][EntryKind.BRIBE],
         )

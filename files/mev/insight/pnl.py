@@ -6,13 +6,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row, select
 
-from mev.domain import EntryKind, State
+from mev.domain import FEES, EntryKind, State, gained
 from mev.runtime.storage import Database
-from mev.trading.ledger.tables import entries, opportunities, submissions, transitions
+from mev.trading.ledger.tables import entries, estimates, opportunities, submissions, transitions
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """An included opportunity; money is wei of the chain's native coin, whose wrapped form `token` is."""
+    """An included opportunity; money is wei of the chain's native coin, whose wrapped form `token` is.
+
+    `gas_wei` is all that the signer paid for it, `l1_fee_wei` of that for its data on a rollup's parent chain. `expected_net_wei`
+    is what its simulation promised after gas.
+    """
 
     chain: str
     strategy: str
@@ -24,11 +28,14 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     amount_in_wei: int
     profit_wei: int
     gas_wei: int
+    l1_fee_wei: int
+    bribe_wei: int
+    expected_net_wei: int
 
     @property
     def net_wei(self) -> int:
-        """Profit after gas."""
-        return self.profit_wei - self.gas_wei
+        """Profit after gas and bribes."""
+        return self.profit_wei - self.gas_wei - self.bribe_wei
 
 
 def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fill]:
@@ -50,6 +57,10 @@ def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fi
                 select(submissions.c.opportunity, submissions.c.transaction).where(submissions.c.opportunity.in_(names))
             )
         }
+        promised = {
+            row.opportunity: int(row.profit) - row.gas * int(row.gas_price_wei)
+            for row in connection.execute(select(estimates).where(estimates.c.opportunity.in_(names)))
+        }
         booked = connection.execute(select(entries).where(entries.c.opportunity.in_(names))).all()
     result = []
     for row in found:
@@ -66,7 +77,12 @@ def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fi
                 token=known[identity].token,
                 amount_in_wei=int(known[identity].amount_in),
                 profit_wei=_sum(own, EntryKind.SWAP_PROFIT),
-                gas_wei=-_sum(own, EntryKind.GAS),
+                gas_wei=-_sum(own, *FEES),
+                l1_fee_wei=-_sum(own, EntryKind.L1_FEE),
+                bribe_wei=-_sum(own, EntryKind.BRIBE),
+                expected_net_wei=promised.get(
+                    identity, int(known[identity].expected_out) - int(known[identity].amount_in)
+                ),
             )
         )
     return result
@@ -77,5 +93,5 @@ def first_fill(ledger: Database) -> Fill | None:
     return next(iter(fills(ledger, count=1, newest_first=False)), None)
 
 
-def _sum(booked: Sequence[Row[Any]], kind: EntryKind) -> int:
-    return sum(int(entry.amount) for entry in booked if entry.kind == kind)
+def _sum(booked: Sequence[Row[Any]], *kinds: EntryKind) -> int:
+    return sum(gained(int(entry.amount), entry.credit, entry.debit) for entry in booked if entry.kind in kinds)

@@ -2,20 +2,23 @@
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from sqlalchemy import Column, Float, Index, Integer, MetaData, Table, Text, insert
 
 from mev.domain import State
 from mev.insight.analytics import Performance
-from mev.runtime.storage import Database
+from mev.runtime.storage import BigNumber, Database, Schema
+
+SCHEMA = Schema("performance", Path(__file__).parent / "versions")
 
 metadata = MetaData()
 
 performance = Table(
     "performance",
     metadata,
-    Column("seq", Integer, primary_key=True),
-    Column("at_ns", Integer, nullable=False),
+    Column("seq", BigNumber, primary_key=True),
+    Column("at_ns", BigNumber, nullable=False),
     Column("chain", Text, nullable=False),
     Column("strategy", Text, nullable=False),
     *(Column(state.value, Integer, nullable=False, comment="opportunities that stand so") for state in State),
@@ -32,7 +35,7 @@ class Recorder:
     """Writes what changed since its last call; everything at its first."""
 
     def __init__(self, database: Database, now_ns: Callable[[], int] = time.time_ns) -> None:
-        database.create(metadata)
+        database.prepare(SCHEMA)
         self._database = database
         self._now_ns = now_ns
         self._last: dict[tuple[str, str], Performance] = {}

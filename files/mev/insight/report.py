@@ -15,6 +15,7 @@ from sqlalchemy import select
 from mev.chain.abi import checksum
 from mev.domain import State
 from mev.insight.analytics import Analytics, Performance
+from mev.insight.breakdown import DAY_NS, Line, by_day
 from mev.insight.pnl import Fill, fills, first_fill
 from mev.runtime.config import Config
 from mev.runtime.storage import Database
@@ -80,7 +81,7 @@ def recent(database: Database, *, count: int, chain: str | None = None, state: s
             "strategy": row.strategy,
             "state": row.state,
             "reason": row.reason,
-            "changed_at": _time(row.at_ns),
+            "changed_at": time_text(row.at_ns),
             "block_number": row.block_number,
             "token": _address(row.token),
             "pools": [_address(pool) for pool, _ in json.loads(row.hops)],
@@ -94,8 +95,10 @@ def recent(database: Database, *, count: int, chain: str | None = None, state: s
     ]
 
 
-def pnl(database: Database, *, count: int = 10) -> Document:
-    """Say what was earned: the first fill ever, the newest ones, and totals by chain and strategy."""
+def pnl(database: Database, *, count: int = 10, days: int = 7, now_ns: int | None = None) -> Document:
+    """Say what was earned: the first fill ever, the newest ones, totals by chain and strategy, and the last days by token too."""
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    since_ns = (now_ns // DAY_NS - (days - 1)) * DAY_NS
     first = first_fill(database)
     performances = Analytics(database).refresh()
     return {
@@ -104,6 +107,20 @@ def pnl(database: Database, *, count: int = 10) -> Document:
         "newest_included": [fill_document(fill) for fill in fills(database, count=count)],
         "totals": [performance_document(each) for each in performances],
         "chains": _chains(performances),
+        "days": [line_document(line) for line in by_day(database, since_ns=since_ns)],
+    }
+
+
+def line_document(line: Line) -> Document:
+    """Write one day's line; base units of its token, of which the native coin is zero."""
+    return {
+        "day": line.day,
+        "chain": line.chain,
+        "strategy": line.strategy,
+        "token": _address(line.token),
+        "realised": str(line.realised),
+        "expected": str(line.expected),
+        "difference": str(line.difference),
     }
 
 
@@ -114,6 +131,7 @@ def performance_document(each: Performance) -> Document:
         "strategy": each.strategy,
         "profit_wei": str(each.profit_wei),
         "gas_wei": str(each.gas_wei),
+        "bribe_wei": str(each.bribe_wei),
         "net_wei": str(each.net_wei),
         "submitted": each.submitted,
         "success_rate": each.success_rate,
@@ -130,12 +148,15 @@ def fill_document(fill: Fill) -> Document:
         "opportunity": fill.opportunity,
         "transaction": fill.transaction,
         "block_number": fill.block_number,
-        "included_at": _time(fill.at_ns),
+        "included_at": time_text(fill.at_ns),
         "token": _address(fill.token),
         "amount_in_wei": str(fill.amount_in_wei),
         "profit_wei": str(fill.profit_wei),
         "gas_wei": str(fill.gas_wei),
+        "l1_fee_wei": str(fill.l1_fee_wei),
+        "bribe_wei": str(fill.bribe_wei),
         "net_wei": str(fill.net_wei),
+        "expected_net_wei": str(fill.expected_net_wei),
     }
 
 
@@ -143,8 +164,10 @@ def _chains(performances: Sequence[Performance]) -> Document:
     chains: Document = {}
     for name in dict.fromkeys(each.chain for each in performances):
         own = [each for each in performances if each.chain == name]
-        profit, gas = sum(each.profit_wei for each in own), sum(each.gas_wei for each in own)
-        chains[name] = {"profit_wei": str(profit), "gas_wei": str(gas), "net_wei": str(profit - gas)}
+        sums = {
+            key: sum(getattr(each, key) for each in own) for key in ("profit_wei", "gas_wei", "bribe_wei", "net_wei")
+        }
+        chains[name] = {key: str(value) for key, value in sums.items()}
     return chains
 
 
@@ -152,5 +175,6 @@ def _address(text: str) -> str:
     return checksum(bytes.fromhex(text[2:]))
 
 
-def _time(at_ns: int) -> str:
+def time_text(at_ns: int) -> str:
+    """Write a time: UTC, ISO 8601, milliseconds."""
     return datetime.fromtimestamp(at_ns / SECOND_NS, UTC).isoformat(timespec="milliseconds")

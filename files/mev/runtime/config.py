@@ -3,9 +3,16 @@
     mode = "observe"                         # observe | paper | live
     strategies = ["atomic_arbitrage"]        # default
 
-    [storage]                                # absolute paths of SQLite files
+    [storage]                                # absolute paths of SQLite files, or postgresql:// URLs
     opportunities = "/data/blockchain/nodes/logs/mev_opportunities.db"
     performance = "/data/blockchain/nodes/logs/performance_metrics.db"
+    # opportunities = "postgresql://mev@db1:5432/mev?sslmode=verify-full&sslrootcert=/etc/mev/db.crt"
+    # password = "credential:postgres_password"   # of those URLs, which never hold it
+
+    [bus]                                    # optional: agents on several hosts; within one process without it
+    url = "redis://10.0.0.1:6379/0"
+    password = "credential:redis_password"   # optional
+    max_length = 10_000                      # default: how many messages a stream keeps
 
     [logging]
     directory = "/data/blockchain/nodes/logs"
@@ -21,7 +28,20 @@
     max_gas_price_wei = 200_000_000_000
     max_in_flight = 1
     deny_tokens = []
-    kill_switch = "/data/blockchain/nodes/mev_stop"   # while this file exists, nothing is sent; optional
+    kill_switch = "/data/blockchain/nodes/mev_stop"   # while this file exists, nothing is sent: `mev halt`, `mev resume`; optional
+    max_gas = 1_500_000                      # optional, as all below: units of one transaction
+    max_daily_gas_wei = 50_000_000_000_000_000   # a day is the last 24 hours
+    max_daily_reverts = 20
+    breaker_failures = 5                     # after so many that reverted or expired in a row (0: never) ...
+    breaker_seconds = 600.0                  # ... nothing is sent for so long; default
+
+    [risk.tokens.WETH]                       # of what begins in this token or passes through it
+    max_amount_in_wei = 500_000_000_000_000_000
+    max_daily_amount_in_wei = 50_000_000_000_000_000_000
+
+    [risk.strategies.atomic_arbitrage]
+    max_daily_loss_wei = 50_000_000_000_000_000
+    max_daily_trades = 5000
 
     [chains.ethereum]                        # the name is used in the ledger and on the command line
     id = 1
@@ -57,10 +77,13 @@ from msgspec import Meta
 
 from mev.domain import Token
 from mev.runtime.address import parse_address
-from mev.runtime.secret import SecretError, is_reference, secret, signing_key
+from mev.runtime.config_shared import SHARED_PARSERS, BusConfig, SecretReference, StorageConfig, shared_problems
+from mev.runtime.secret import SecretError, secret, signing_key
 from mev.runtime.structure import StructureError, build
 
 __all__ = [
+    "AllowanceConfig",
+    "BusConfig",
     "ChainConfig",
     "Config",
     "ConfigError",
@@ -122,13 +145,8 @@ class Url(str):
     __slots__ = ()
 
 
-class SecretReference(str):
-    """Where a secret is: "credential:NAME" or "file:/absolute/path" (see mev.runtime.secret)."""
-
-    __slots__ = ()
-
-
 _Wei = Annotated[int, Meta(ge=0, description="a whole number of wei, 0 or more")]
+_Count = Annotated[int, Meta(ge=0, le=10**9, description="a whole number from 0 to 1000000000")]
 _Address = Annotated[
     EvmAddress,
     Meta(description="0x and 40 hex digits, not all zero, with a valid EIP-55 checksum where their case is mixed"),
@@ -139,13 +157,6 @@ _FeePart = Annotated[
 ]
 _Seconds = Annotated[float, Meta(gt=0, le=86400, description="seconds, more than 0 and at most 86400")]
 _Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="1 to 32 of a-z, 0-9, _ and -")]
-
-
-class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """SQLite files: the ledger, and what analytics computes from it."""
-
-    opportunities: _Path
-    performance: _Path
 
 
 class LoggingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +174,15 @@ class SignerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ]
 
 
+class AllowanceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What one token or one strategy may use up on a chain, wei of its native coin; a day is the last 24 hours."""
+
+    max_amount_in_wei: _Wei | None = None
+    max_daily_amount_in_wei: _Wei | None = None
+    max_daily_loss_wei: _Wei | None = None
+    max_daily_trades: _Count | None = None
+
+
 class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A chain's limits, wei of its native coin."""
 
@@ -171,7 +191,14 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_daily_loss_wei: _Wei
     max_gas_price_wei: _Wei
     max_in_flight: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 1
+    max_gas: _Count | None = None
+    max_daily_gas_wei: _Wei | None = None
+    max_daily_reverts: _Count | None = None
+    breaker_failures: _Count = 0
+    breaker_seconds: _Seconds = 600.0
     deny_tokens: tuple[_Address, ...] = ()
+    tokens: dict[str, AllowanceConfig] = {}
+    strategies: dict[str, AllowanceConfig] = {}
     kill_switch: _Path | None = None
 
 
@@ -214,6 +241,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.OBSERVE
     strategies: tuple[StrategyName, ...] = (StrategyName.ATOMIC_ARBITRAGE,)
     storage: StorageConfig
+    bus: BusConfig = BusConfig()
     logging: LoggingConfig
     # What holds on a chain is that chain's `risk`, where these are merged in.
     common_risk: RiskConfig = msgspec.field(name="risk")
@@ -264,7 +292,15 @@ def _problems(config: Config) -> Iterable[str]:
         yield "chains has no chain; allowed: one table [chains.NAME] or more"
     if config.mode is Mode.LIVE and config.signer is None:
         yield 'signer is missing and mode is live; allowed: [signer] with key = "credential:NAME", or mode observe or paper'
+    yield from shared_problems(config.storage, config.bus)
     yield from _repeated("chains: id", ((chain.id, name) for name, chain in config.chains.items()))
+    symbols = {token.symbol for chain in config.chains.values() for token in chain.tokens}
+    for where, risk in (
+        ("risk", config.common_risk),
+        *((f"chains.{n}.risk", c.risk) for n, c in config.chains.items()),
+    ):
+        yield from _unknown(f"{where}.tokens", risk.tokens, symbols, "symbols of tokens in the configuration")
+        yield from _unknown(f"{where}.strategies", risk.strategies, {*StrategyName}, "strategies that there are")
     for name, chain in config.chains.items():
         where = f"chains.{name}"
         if _CHAIN_NAME.fullmatch(name) is None:
@@ -288,6 +324,12 @@ def _problems(config: Config) -> Iterable[str]:
                     f"{where}.v2_factories[{number}].fee_numerator is {factory.fee_numerator}; "
                     f"allowed: at most the fee_denominator, {factory.fee_denominator}"
                 )
+
+
+def _unknown(where: str, names: Iterable[str], known: set[str], what: str) -> Iterable[str]:
+    for name in names:
+        if name not in known:
+            yield f"{where}.{name} is not known; allowed: {', '.join(sorted(known))} ({what})"
 
 
 def _repeated(what: str, pairs: Iterable[tuple[Hashable, str]]) -> Iterable[str]:
@@ -318,17 +360,11 @@ def _url(text: str) -> Url:
     return Url(text)
 
 
-def _reference(text: str) -> SecretReference:
-    if not is_reference(text):
-        raise ValueError("it is no reference")
-    return SecretReference(text)
-
-
 _PARSERS: dict[object, Callable[[str], object]] = {
     EvmAddress: _address,
     Path: _path,
     Url: _url,
-    SecretReference: _reference,
+    **SHARED_PARSERS,
 }
 # URLs carry API keys, and whoever writes the key itself where its reference belongs must not find it in a log.
-_HIDDEN = frozenset({Url, SecretReference})
+_HIDDEN = frozenset({Url, *SHARED_PARSERS})

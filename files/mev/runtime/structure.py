@@ -88,6 +88,8 @@ def _allowed(kind: object) -> str:
         for extra in get_args(kind)[1:]:
             if isinstance(extra, msgspec.Meta) and extra.description:
                 return extra.description
+    if type(None) in get_args(kind) and len(get_args(kind)) == 2:
+        return _allowed(next(part for part in get_args(kind) if part is not type(None)))
     bare = _bare(kind)
     if isinstance(bare, type) and issubclass(bare, enum.Enum):
         return ", ".join(str(member.value) for member in bare)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from mev.chain.abi import SYNC
@@ -13,15 +14,15 @@ from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.discovery import discover
 from mev.market.state import MarketState
-from mev.runtime.config import Config
+from mev.runtime.config import AllowanceConfig, Config
 from mev.search.graph import CycleIndex
 from mev.trading.execution.accounts import accounts_of
-from mev.trading.execution.execution import Execution
+from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
-from mev.trading.risk import Limits
+from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
 # Without a head for so many block times the chain is asked whether there is one.
@@ -36,7 +37,17 @@ log = structlog.get_logger(__name__)
 class Desk:
     """Follows one chain for ever; `signer` is None where nothing may be sent."""
 
-    def __init__(self, name: str, config: Config, rpc: Rpc, ledger: Ledger, signer: Signer | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        rpc: Rpc,
+        ledger: Ledger,
+        signer: Signer | None,
+        *,
+        announce: Callable[[Settled], None] = lambda _: None,
+    ) -> None:
+        self._announce = announce
         self._name = name
         self._config = config
         self._chain = config.chains[name]
@@ -102,6 +113,7 @@ class Desk:
             AtomicArbitrage(self._name, index, self._market),
             self._ledger,
             self._execution,
+            announce=self._announce,
         )
         self._pipeline.recover()
         log.info("loaded", chain=self._name, block=block.number, pools=len(found), cycles=self._cycles)
@@ -133,6 +145,8 @@ class Desk:
             await self._reconcile(self._execution)
 
     async def _reconcile(self, execution: Execution) -> None:
+        # What a ledger of a release before did not follow opens its books here, once nothing is in flight.
+        await open_books(self._rpc, execution.accounts, self._ledger)
         for found in await reconcile(self._rpc, execution.accounts, self._ledger):
             if found.difference:
                 log.warning(
@@ -159,6 +173,22 @@ class Desk:
                 max_in_flight=risk.max_in_flight,
                 max_block_age_seconds=self._chain.allowed_lag_seconds,
                 deny_tokens=frozenset(risk.deny_tokens),
+                max_gas=risk.max_gas,
+                max_daily_gas_wei=risk.max_daily_gas_wei,
+                max_daily_reverts=risk.max_daily_reverts,
+                # By symbol only where a token is of this chain: the common table may name another's.
+                tokens={
+                    token.address: _allowance(risk.tokens[token.symbol])
+                    for token in self._chain.tokens
+                    if token.symbol in risk.tokens
+                },
+                strategies={name: _allowance(allowed) for name, allowed in risk.strategies.items()},
             ),
             kill_switch=risk.kill_switch,
+            breaker_failures=risk.breaker_failures,
+            breaker_seconds=risk.breaker_seconds,
         )
+
+
+def _allowance(allowed: AllowanceConfig) -> Allowance:
+    return Allowance(**msgspec.structs.asdict(allowed))

@@ -14,9 +14,9 @@ from mev.domain.market import Address
 from mev.market.state import MarketState
 from mev.trading import erc20
 from mev.trading.execution import contract, fees
-from mev.trading.execution.execution import Call, Execution
-from mev.trading.ledger import Ledger
-from mev.trading.risk import Limits, Proposal, Reason, Standing, refuse
+from mev.trading.execution.execution import Call, Execution, Settled
+from mev.trading.ledger import Ledger, NonceTakenError
+from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse
 from mev.trading.simulation import ExecutorAbsentError, SimulationRevertedError, simulate
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
@@ -48,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wrapped_native: Address
     limits: Limits
     kill_switch: Path | None
+    # After so many failures in a row nothing is sent for so long; 0 is never.
+    breaker_failures: int = 0
+    breaker_seconds: float = 0
 
 
 class Pipeline:
@@ -62,8 +65,10 @@ class Pipeline:
         ledger: Ledger,
         execution: Execution | None,
         *,
+        announce: Callable[[Settled], None] = lambda _: None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._announce = announce
         self._settings = settings
         self._rpc = rpc
         self._state = state
@@ -99,6 +104,7 @@ class Pipeline:
 
     async def _settle(self, execution: Execution, block: Block) -> None:
         for settled in await execution.settle(block, self._settings.limits.max_gas_price_wei):
+            self._announce(settled)
             pools = self._sent.pop(settled.submission.opportunity, frozenset())
             if settled.state is not State.INCLUDED:
                 self._again |= pools
@@ -192,16 +198,19 @@ class Pipeline:
         # The contract itself holds out for the gas and the minimum: reserves may move before the block that takes it.
         min_profit = proposal.gas * proposal.gas_price_wei + self._settings.limits.min_profit_wei
         in_contract = 0 if self._settings.chain_id in PARENT_NUMBERED else deadline
-        submission = await execution.submit(
-            opportunity.id,
-            Call(
-                to=execution.accounts.executor,
-                data=self._calldata(opportunity, min_profit, in_contract),
-                gas_limit=proposal.gas * GAS_MARGIN[0] // GAS_MARGIN[1] + ACCUMULATORS_GAS * len(pools),
-                deadline_block=deadline,
-            ),
-            offered,
+        call = Call(
+            to=execution.accounts.executor,
+            data=self._calldata(opportunity, min_profit, in_contract),
+            gas_limit=proposal.gas * GAS_MARGIN[0] // GAS_MARGIN[1] + ACCUMULATORS_GAS * len(pools),
+            deadline_block=deadline,
         )
+        try:
+            submission = await execution.submit(opportunity.id, call, offered)
+        except NonceTakenError as taken:
+            # An operator's command took it in the moment between.
+            log.info("nonce taken", chain=self._settings.chain, opportunity=opportunity.id, why=str(taken))
+            self._drop(opportunity, Reason.IN_FLIGHT)
+            return
         if submission is None:
             self._again |= pools
             return
@@ -221,12 +230,14 @@ class Pipeline:
 
     def _standing(self, block: Block) -> Standing:
         now_ns = self._now_ns()
-        chain, switch = self._settings.chain, self._settings.kill_switch
+        chain, settings = self._settings.chain, self._settings
+        failing_ns = self._ledger.failing_since(chain, settings.breaker_failures) if settings.breaker_failures else None
         return Standing(
-            killed=switch is not None and switch.exists(),
+            killed=killed(settings.kill_switch),
             block_age_seconds=now_ns / SECOND_NS - block.timestamp,
-            earned_today_wei=self._ledger.earned_since(chain, now_ns - DAY_NS),
             in_flight=len(self._ledger.in_flight(chain)),
+            circuit_open=failing_ns is not None and now_ns - failing_ns < settings.breaker_seconds * SECOND_NS,
+            today=self._ledger.today(chain, now_ns - DAY_NS),
         )
 
     def _drop(self, opportunity: Opportunity, reason: Reason) -> None:

@@ -6,7 +6,7 @@ import msgspec
 
 from mev.chain import wire
 from mev.chain.rpc import Rpc
-from mev.domain import Entry, EntryKind
+from mev.domain import Account, Entry, EntryKind
 from mev.domain.market import Address
 from mev.trading import erc20
 from mev.trading.execution.accounts import Accounts
@@ -31,10 +31,14 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def open_books(rpc: Rpc, accounts: Accounts, ledger: Ledger) -> None:
-    """Book what the accounts hold before the first transaction of ours; a chain's books open once."""
-    if ledger.opened(accounts.chain):
+    """Book what each account holds before the first transaction of ours; each account's books open once.
+
+    Nothing is booked while a transaction is in flight: whether its effect is in the balance is not known.
+    """
+    opened = ledger.opened(accounts.chain)
+    if opened >= {(account, token) for account, token in _followed(accounts)} or ledger.in_flight(accounts.chain):
         return
-    block_number, native, wrapped = await _balances(rpc, accounts)
+    block_number, held = await _balances(rpc, accounts)
     at_ns = time.time_ns()
     ledger.book(
         Entry(
@@ -43,34 +47,53 @@ async def open_books(rpc: Rpc, accounts: Accounts, ledger: Ledger) -> None:
             kind=EntryKind.FUNDING,
             token=token,
             amount=amount,
+            credit=Account.EQUITY,
+            debit=account,
             transaction=OPENING,
             block_number=block_number,
             at_ns=at_ns,
         )
-        for token, amount in ((NATIVE, native), (accounts.wrapped_native, wrapped))
+        for (account, token), amount in held.items()
+        if (account, token) not in opened
     )
 
 
 async def reconcile(rpc: Rpc, accounts: Accounts, ledger: Ledger) -> list[Difference]:
-    """Compare both balances; while a transaction is in flight they may differ by it."""
-    _, native, wrapped = await _balances(rpc, accounts)
-    held = ((accounts.signer, NATIVE, native), (accounts.executor, accounts.wrapped_native, wrapped))
+    """Compare all balances; while a transaction is in flight they may differ by it."""
+    _, held = await _balances(rpc, accounts)
     return [
         Difference(
             chain=accounts.chain,
-            account=account,
+            account=_address(accounts, account),
             token=token,
             on_chain=amount,
-            in_ledger=ledger.balance(accounts.chain, token),
+            in_ledger=ledger.balance(accounts.chain, account, token),
         )
-        for account, token, amount in held
+        for (account, token), amount in held.items()
     ]
 
 
-async def _balances(rpc: Rpc, accounts: Accounts) -> tuple[int, int, int]:
-    """Return a block's number, and at that block the signer's native coin and the executor's wrapped one, wei."""
+def _followed(accounts: Accounts) -> list[tuple[Account, Address]]:
+    return [
+        (Account.SIGNER, NATIVE),
+        (Account.EXECUTOR, accounts.wrapped_native),
+        (Account.SIGNER, accounts.wrapped_native),
+    ]
+
+
+def _address(accounts: Accounts, account: Account) -> Address:
+    return accounts.signer if account is Account.SIGNER else accounts.executor
+
+
+async def _balances(rpc: Rpc, accounts: Accounts) -> tuple[int, dict[tuple[Account, Address], int]]:
+    """Return a block's number, and at that block what each account holds of what is followed in it, base units."""
     at = await rpc.call("eth_blockNumber")
-    native = await rpc.call("eth_getBalance", [wire.encode(accounts.signer), at])
-    data = wire.encode(erc20.encode_balance_of(accounts.executor))
-    wrapped = await rpc.call("eth_call", [{"to": wire.encode(accounts.wrapped_native), "data": data}, at])
-    return wire.quantity(at), wire.quantity(native), erc20.decode_amount(wrapped)
+    held = {}
+    for account, token in _followed(accounts):
+        address = _address(accounts, account)
+        if token == NATIVE:
+            held[account, token] = wire.quantity(await rpc.call("eth_getBalance", [wire.encode(address), at]))
+        else:
+            call = {"to": wire.encode(token), "data": wire.encode(erc20.encode_balance_of(address))}
+            held[account, token] = erc20.decode_amount(await rpc.call("eth_call", [call, at]))
+    return wire.quantity(at), held

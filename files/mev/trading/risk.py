@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
 from mev.domain import Opportunity, Pool
 from mev.domain.market import Address
+from mev.trading.ledger import Today, Usage
 
 
 class Reason(StrEnum):
@@ -29,6 +31,12 @@ class Reason(StrEnum):
     PROFIT_UNDER_MINIMUM = "profit_under_minimum"
     DAILY_LOSS = "daily_loss"
     IN_FLIGHT = "in_flight"
+    GAS_OVER_CAP = "gas_over_cap"
+    DAILY_GAS = "daily_gas"
+    REVERT_BUDGET = "revert_budget"
+    CIRCUIT_OPEN = "circuit_open"
+    TOKEN_LIMIT = "token_limit"  # noqa: S105
+    STRATEGY_LIMIT = "strategy_limit"
     MODE_OBSERVE = "mode_observe"
     MODE_PAPER = "mode_paper"
     # After submission.
@@ -37,6 +45,29 @@ class Reason(StrEnum):
     NEVER_SEEN = "never_seen"
     NONCE_USED = "nonce_used"
     CANCELLED = "cancelled"
+
+
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """What one token or one strategy may use up; None is no limit of its own."""
+
+    max_amount_in_wei: int | None = None
+    max_daily_amount_in_wei: int | None = None
+    max_daily_loss_wei: int | None = None
+    max_daily_trades: int | None = None
+
+    def allows(self, proposal: "Proposal", used: Usage) -> bool:
+        """Whether a proposal stays within it, its whole gas counted as lost."""
+        amount_in = proposal.opportunity.amount_in
+        wanted = (
+            (self.max_amount_in_wei, amount_in),
+            (self.max_daily_amount_in_wei, used.amount_in_wei + amount_in),
+            (self.max_daily_loss_wei, proposal.cost_wei - used.earned_wei),
+            (self.max_daily_trades, used.trades + 1),
+        )
+        return all(limit is None or value <= limit for limit, value in wanted)
+
+
+NO_LIMIT = Allowance()
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +80,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int
     max_block_age_seconds: float
     deny_tokens: frozenset[Address] = frozenset()
+    max_gas: int | None = None
+    max_daily_gas_wei: int | None = None
+    max_daily_reverts: int | None = None
+    tokens: Mapping[Address, Allowance] = {}
+    strategies: Mapping[str, Allowance] = {}
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,18 +96,24 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     gas_price_wei: int
 
     @property
+    def cost_wei(self) -> int:
+        """What its gas may cost."""
+        return self.gas * self.gas_price_wei
+
+    @property
     def net_wei(self) -> int:
         """Profit after gas."""
-        return self.profit_wei - self.gas * self.gas_price_wei
+        return self.profit_wei - self.cost_wei
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a chain stands at the moment of the decision; earned_today_wei is negative after losses."""
+    """Where a chain stands at the moment of the decision; `today` is the last 24 hours."""
 
     killed: bool
     block_age_seconds: float
-    earned_today_wei: int
     in_flight: int
+    circuit_open: bool = False
+    today: Today = Today()
 
 
 def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mapping[Address, Pool]) -> Reason | None:
@@ -79,19 +121,52 @@ def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mappin
 
     The loss that counts is today's with this proposal's whole gas added: a revert may cost that much.
     """
-    opportunity = proposal.opportunity
-    cost_wei = proposal.gas * proposal.gas_price_wei
+    opportunity, today = proposal.opportunity, standing.today
+    used = tokens(opportunity, pools)
+    by_token = (
+        limits.tokens[token].allows(proposal, _used(token, today, pools)) for token in used & limits.tokens.keys()
+    )
+    of_strategy = limits.strategies.get(opportunity.strategy, NO_LIMIT)
     checks = (
         (Reason.KILL_SWITCH, standing.killed),
-        (Reason.DENIED_TOKEN, not limits.deny_tokens.isdisjoint(tokens(opportunity, pools))),
+        (Reason.CIRCUIT_OPEN, standing.circuit_open),
+        (Reason.DENIED_TOKEN, not limits.deny_tokens.isdisjoint(used)),
         (Reason.STALE_BLOCK, standing.block_age_seconds > limits.max_block_age_seconds),
         (Reason.AMOUNT_IN_OVER_LIMIT, opportunity.amount_in > limits.max_amount_in_wei),
         (Reason.GAS_PRICE_OVER_CAP, proposal.gas_price_wei > limits.max_gas_price_wei),
+        (Reason.GAS_OVER_CAP, _over(proposal.gas, limits.max_gas)),
         (Reason.PROFIT_UNDER_MINIMUM, proposal.net_wei < limits.min_profit_wei),
-        (Reason.DAILY_LOSS, cost_wei - standing.earned_today_wei > limits.max_daily_loss_wei),
+        (Reason.DAILY_LOSS, proposal.cost_wei - today.earned_wei > limits.max_daily_loss_wei),
+        (Reason.DAILY_GAS, _over(today.fees_wei + proposal.cost_wei, limits.max_daily_gas_wei)),
+        (Reason.REVERT_BUDGET, _over(today.reverts + 1, limits.max_daily_reverts)),
+        (Reason.TOKEN_LIMIT, not all(by_token)),
+        (Reason.STRATEGY_LIMIT, not of_strategy.allows(proposal, today.strategies.get(opportunity.strategy, Usage()))),
         (Reason.IN_FLIGHT, standing.in_flight >= limits.max_in_flight),
     )
     return next((reason for reason, refused in checks if refused), None)
+
+
+def killed(switch: Path | None) -> bool:
+    """Whether somebody has thrown the switch; one that cannot be looked at counts as thrown."""
+    if switch is None:
+        return False
+    try:
+        switch.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _used(token: Address, today: Today, pools: Mapping[Address, Pool]) -> Usage:
+    """Add up what went through a token today; a pool that is no longer watched is nobody's."""
+    through = frozenset(address for address, pool in pools.items() if token in (pool.token0, pool.token1))
+    return sum((use for path, use in today.paths.items() if not path.isdisjoint(through)), Usage())
+
+
+def _over(value: int, limit: int | None) -> bool:
+    return limit is not None and value > limit
 
 
 def tokens(opportunity: Opportunity, pools: Mapping[Address, Pool]) -> frozenset[Address]:

@@ -162,6 +162,8 @@ class Installation:
     ws: str
     mode: str = "live"
     risk: dict[str, str] = field(default_factory=dict)
+    # [storage], and what stands beside it; files of its own where empty.
+    storage: str = ""
 
     def __post_init__(self) -> None:
         key = self.directory / "signer.key"
@@ -197,12 +199,14 @@ class Installation:
             for factory in deployment.factories
             if factory.version == 2
         )
+        files = (
+            f'[storage]\nopportunities = "{self.directory}/mev_opportunities.db"\n'
+            f'performance = "{self.directory}/performance_metrics.db"'
+        )
         self.config.write_text(
             f"""
 mode = "{self.mode}"
-[storage]
-opportunities = "{self.directory}/mev_opportunities.db"
-performance = "{self.directory}/performance_metrics.db"
+{self.storage or files}
 [logging]
 directory = "{self.directory}"
 [signer]
@@ -257,7 +261,7 @@ v2_factories = [{factories}]
             finally:
                 if process.poll() is None:
                     process.terminate()
-                process.wait(timeout=20)
+                process.wait(timeout=60)
 
 
 @dataclass

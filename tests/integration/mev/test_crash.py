@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
+from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import Account, Agent, Installation, at_rest, filled, raw, text, wait_for
 
 if TYPE_CHECKING:
@@ -116,21 +117,38 @@ def state_of(installation: Installation, identity: str) -> tuple[str, str]:
     return next((each["state"], each["reason"]) for each in listed if each["opportunity"] == identity)
 
 
-def test_killed_before_sending_it_sends_nothing_and_trades_on(
-    evm: DevNode, owner: Account, wired: Installation, wire: Wire
+def test_killed_before_sending_it_sends_the_same_bytes_when_it_is_back(
+    evm: DevNode, wired: Installation, wire: Wire
 ) -> None:
-    nonce = evm.rpc.call("eth_getTransactionCount", text(owner.address), "latest")
     left = die_while_sending(wired, wire, node_gets_it=False)
     assert evm.rpc.call("eth_getTransactionByHash", left["transaction"]) is None
     with wired.agent("strategy_engine"):
-        assert evm.rpc.call("eth_getTransactionCount", text(owner.address), "latest") == nonce
-        evm.mine(10)
-        wait_for("its end", lambda: state_of(wired, left["opportunity"]) == ("expired", "never_seen"))
+        wait_for("its end", lambda: state_of(wired, left["opportunity"])[0] == "included", meanwhile=evm.mine)
+        at_rest(wired)
+    assert wired.mev("pnl")["first_included"]["transaction"] == left["transaction"]
+    # The relay kept the first from the node: the chain has it once.
+    assert wire.sent.count(wire.sent[0]) == 2
+    assert wired.mev("reconcile")["agrees"]
+
+
+def test_what_was_killed_before_sending_and_is_late_can_never_come_true(
+    evm: DevNode, owner: Account, wired: Installation, wire: Wire
+) -> None:
+    left = die_while_sending(wired, wire, node_gets_it=False)
+    nonce = int(evm.rpc.call("eth_getTransactionCount", text(owner.address), "latest"), 16)
+    evm.mine(10)
+    with wired.agent("strategy_engine"):
+        wait_for(
+            "its end", lambda: state_of(wired, left["opportunity"]) == ("expired", "cancelled"), meanwhile=evm.mine
+        )
         evm.trade()
         first = filled(wired)
         at_rest(wired)
     assert first["transaction"] != left["transaction"]
     assert len(set(wire.sent)) == len(wire.sent)
+    assert int(evm.rpc.call("eth_getTransactionCount", text(owner.address), "latest"), 16) > nonce
+    with pytest.raises(RpcError, match="nonce too low"):
+        evm.rpc.call("eth_sendRawTransaction", wire.sent[0])
     assert wired.mev("reconcile")["agrees"]
 
 

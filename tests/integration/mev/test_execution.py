@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from mev.chain.rpc import Rpc
 from mev.chain.wire import Head
@@ -12,7 +14,7 @@ from mev.domain import Block, Cycle, Hop, Opportunity, State
 from mev.runtime.storage import Database
 from mev.trading.execution import contract
 from mev.trading.execution.accounts import Accounts
-from mev.trading.execution.execution import Call, Execution, Settled
+from mev.trading.execution.execution import MOST_REPLACEMENTS, Call, Execution, Settled
 from mev.trading.execution.fees import Fees, quote
 from mev.trading.ledger import Ledger, Submission
 from mev.trading.reconcile import open_books, reconcile
@@ -162,5 +164,50 @@ def test_a_nonce_that_somebody_else_used_ends_it(bench: Callable[..., None], evm
         (settled,) = await bench.settle()
         assert (settled.state, settled.reason) == (State.EXPIRED, "nonce_used")
         assert not await bench.agrees(), "gas that the ledger did not see must show"
+
+    bench(story)
+
+
+def test_what_was_written_and_not_sent_keeps_its_nonce_and_is_sent(bench: Callable[..., None], evm: DevNode) -> None:
+    """As after a crash between the two: nobody else takes the nonce, and the next look sends the same bytes."""
+
+    async def story(bench: Bench) -> None:
+        offered, call = await bench.offer(), await bench.call()
+        nonce = int(evm.rpc.call("eth_getTransactionCount", text(bench.accounts.signer), "latest"), 16)
+        written = bench.execution._sign("a", nonce, call, offered.max_priority_fee_wei, offered.max_fee_wei)
+        bench.ledger.submit(written)
+        after = await bench.execution.submit("operator:test", call, offered)
+        assert after is not None
+        assert after.nonce == nonce + 1
+        # The first look sends it again, the second finds what became of it.
+        settled = {each.submission.opportunity: each.state for _ in range(2) for each in await bench.settle()}
+        assert settled == {"a": State.INCLUDED, "operator:test": State.INCLUDED}
+        assert await bench.agrees()
+
+    bench(story)
+
+
+def test_replacements_end(bench: Callable[..., None], evm: DevNode) -> None:
+    async def story(bench: Bench) -> None:
+        evm.rpc.call("evm_setAutomine", False)
+        sent = await bench.execution.submit("a", await bench.call(), await bench.offer())
+        assert sent is not None
+        head = await bench.head()
+        # The chain goes on, and takes none of ours.
+        for number in range(head.number, head.number + 4 * MOST_REPLACEMENTS):
+            later = msgspec.structs.replace(head, number=number)
+            assert await bench.execution.settle(later, CAP_WEI) == []
+        made = bench.ledger.replacements(sent)
+        assert len(made) == MOST_REPLACEMENTS
+        assert len({each.hash for each in made}) == MOST_REPLACEMENTS
+        assert {each.nonce for each in made} == {sent.nonce}
+        assert all(after.max_fee_wei > before.max_fee_wei * 11 // 10 for before, after in pairwise([sent, *made]))
+        assert bench.ledger.in_flight("ethereum") == [sent]
+        evm.mine()
+        (settled,) = await bench.settle()
+        assert settled.reason == "cancelled"
+        assert settled.receipt is not None
+        assert settled.receipt.transaction_hash == text(made[-1].hash)
+        assert await bench.agrees()
 
     bench(story)

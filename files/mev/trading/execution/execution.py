@@ -1,7 +1,7 @@
 """One chain's way out: a transaction is written, then sent, then followed until its fate is known."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -22,6 +22,8 @@ from mev.trading.risk import Reason
 GRACE_BLOCKS = 2
 # A replacement must pay a tenth more of both fees, or nodes refuse it; an eighth is on the safe side.
 BUMP = (9, 8)
+# Eight bumps are two and a half times the first offer: a node that takes none of them wants something else than fees.
+MOST_REPLACEMENTS = 8
 # A transfer to oneself; rollups count the parent chain's data as gas, and what is not used is not paid.
 CANCEL_GAS = 100_000
 
@@ -50,8 +52,10 @@ class Settled(msgspec.Struct, frozen=True):
 class Execution:
     """Signs, writes, sends and settles the transactions of one signer on one chain.
 
-    Nothing is sent twice: after a crash a written transaction is followed, never sent again; its nonce is free again
-    only when a receipt has it, or when its deadline has passed and the node does not know it.
+    What is sent is in the ledger first, to the byte. After a crash each such intent is resolved against the chain: a receipt ends it;
+    what the node knows is followed; what it does not know is sent again, the same bytes, while that still makes sense, and after
+    that its nonce is taken by a transaction that does nothing. No two transactions share a nonce but on purpose, and then the
+    ledger says which replaces which; a nonce that was ever sent is free again only when the chain has used it.
     """
 
     def __init__(
@@ -77,9 +81,7 @@ class Execution:
         Raises NonceTakenError, with nothing sent, where another transaction's fate must be known first. A node that
         does not answer leaves the submission in flight.
         """
-        nonce = wire.quantity(
-            await self._rpc.call("eth_getTransactionCount", [wire.encode(self._signer.address), "pending"])
-        )
+        nonce = await self._next_nonce()
         submission = self._sign(opportunity, nonce, call, fees.max_priority_fee_wei, fees.max_fee_wei)
         self._ledger.submit(submission)
         if await self._send(submission):
@@ -90,8 +92,8 @@ class Execution:
     async def settle(self, head: Block, cap_wei: int, *, operators_only: bool = False) -> list[Settled]:
         """Find out, after a block, what became of everything in flight; costs no request when nothing is.
 
-        A transaction that is still pending after its deadline is replaced by one that does nothing, for `cap_wei` a
-        unit of gas at most, so that it cannot block the nonces after it.
+        A transaction that is in no block after its deadline is replaced by one that does nothing, for `cap_wei` a unit of
+        gas at most, so that it can neither block the nonces after it nor come true later.
         """
         followed = [
             await self.follow(submission, head, cap_wei)
@@ -124,21 +126,39 @@ class Execution:
             answer = await self._rpc.call("eth_getTransactionReceipt", [wire.encode(candidate.hash)])
             if answer is not None:
                 return _by_receipt(submission, candidate, receipts.parse(answer))
-        if head.number <= submission.deadline_block + GRACE_BLOCKS:
-            return None
+        late = head.number > submission.deadline_block + GRACE_BLOCKS
         if used > submission.nonce:
-            return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None)
+            # Ours may have it, and its receipt be slow to show.
+            return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None) if late else None
         newest = replacements[-1] if replacements else submission
-        if await self._rpc.call("eth_getTransactionByHash", [wire.encode(newest.hash)]) is None:
-            return Settled(submission, State.EXPIRED, Reason.NEVER_SEEN, None)
+        known = await self._rpc.call("eth_getTransactionByHash", [wire.encode(newest.hash)]) is not None
+        if not known and (replacements or head.number < submission.deadline_block):
+            await self._send_again(newest)
         if head.number > submission.deadline_block + GRACE_BLOCKS * (len(replacements) + 1):
-            await self._cancel(submission, newest, head, cap_wei)
+            await self._cancel(submission, replacements, head, cap_wei)
         return None
 
-    async def _cancel(self, submission: Submission, newest: Submission, head: Block, cap_wei: int) -> None:
+    async def _next_nonce(self) -> int:
+        """The lowest nonce that neither the node nor the ledger knows a transaction for."""
+        sender = self._signer.address
+        nonce = wire.quantity(await self._rpc.call("eth_getTransactionCount", [wire.encode(sender), "pending"]))
+        # The node may not have what was written before a crash, or what went to a private relay.
+        taken = {each.nonce for each in self._ledger.in_flight(self.accounts.chain) if each.sender == sender}
+        while nonce in taken:
+            nonce += 1
+        return nonce
+
+    async def _send_again(self, submission: Submission) -> None:
+        log.info("sent again", chain=submission.chain, transaction=wire.encode(submission.hash), nonce=submission.nonce)
+        await self._send(submission)
+
+    async def _cancel(
+        self, submission: Submission, replacements: Sequence[Submission], head: Block, cap_wei: int
+    ) -> None:
+        newest = replacements[-1] if replacements else submission
         tip_wei = newest.max_priority_fee_wei * BUMP[0] // BUMP[1] + 1
         max_fee_wei = max(newest.max_fee_wei * BUMP[0] // BUMP[1] + 1, 2 * head.base_fee_wei + tip_wei)
-        if max_fee_wei > cap_wei:
+        if max_fee_wei > cap_wei or len(replacements) >= MOST_REPLACEMENTS:
             log.warning(
                 "stuck", chain=submission.chain, transaction=wire.encode(newest.hash), needs_wei=str(max_fee_wei)
             )

@@ -1,20 +1,25 @@
 """What a receipt says happened, in exact wei: the only source of the ledger's entries."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import msgspec
 
 from mev.chain import wire
 from mev.chain.abi import event_topic
 from mev.chain.errors import MalformedAnswerError
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES
-from mev.domain import Entry, EntryKind
-from mev.domain.market import Address
+from mev.domain import Account, Entry, EntryKind
+from mev.domain.market import Address, Hash
 from mev.trading.execution.accounts import Accounts
 
 TRANSFER = event_topic("Transfer(address,address,uint256)")
 NATIVE: Address = bytes(20)
 TOPICS_OF_TRANSFER = 3
-# WETH9's own events: it emits no Transfer where native coin becomes wrapped.
+# WETH9's own events: it emits no Transfer where native coin becomes wrapped or wrapped becomes native.
 DEPOSIT = event_topic("Deposit(address,uint256)")
+WITHDRAWAL = event_topic("Withdrawal(address,uint256)")
+TOPICS_OF_WRAPPING = 2
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -47,10 +52,13 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def gas_wei(self) -> int:
-        """What the sender paid for it, wei of the native coin."""
-        return wire.quantity(self.gas_used) * wire.quantity(self.effective_gas_price) + wire.quantity(
-            self.l1_fee or "0x0"
-        )
+        """What the sender paid the chain for it, wei of the native coin."""
+        return wire.quantity(self.gas_used) * wire.quantity(self.effective_gas_price)
+
+    @property
+    def l1_fee_wei(self) -> int:
+        """What the sender paid for its data on the parent chain, where that is charged apart."""
+        return wire.quantity(self.l1_fee or "0x0")
 
     def balance_change(self, token: Address, account: Address) -> int:
         """How much of a token an account has more afterwards, base units, by the token's Transfer events."""
@@ -69,11 +77,19 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel"):
 
     def wrapped(self, wrapped_native: Address, account: Address) -> int:
         """How much native coin an account turned into wrapped, wei, by WETH9's Deposit events."""
+        return self._said(DEPOSIT, wrapped_native, account)
+
+    def unwrapped(self, wrapped_native: Address, account: Address) -> int:
+        """How much wrapped coin an account turned into native, wei, by WETH9's Withdrawal events."""
+        return self._said(WITHDRAWAL, wrapped_native, account)
+
+    def _said(self, topic: Hash, wrapped_native: Address, account: Address) -> int:
         return sum(
             wire.quantity(log.data)
             for log in self.logs
             if wire.data(log.address) == wrapped_native
-            and [wire.data(topic) for topic in log.topics[:1]] == [DEPOSIT]
+            and len(log.topics) == TOPICS_OF_WRAPPING
+            and wire.data(log.topics[0]) == topic
             and _account(log.topics[1]) == account
         )
 
@@ -87,28 +103,60 @@ def parse(answer: object) -> Receipt:
 
 
 def entries(receipt: Receipt, accounts: Accounts, opportunity: str, at_ns: int, *, operators: bool) -> list[Entry]:
-    """Book a receipt: gas always; then an opportunity's profit, or what an operator's act put in or took out."""
-    moved: list[tuple[EntryKind, Address, int]] = [(EntryKind.GAS, NATIVE, -receipt.gas_wei)]
-    in_executor = receipt.balance_change(accounts.wrapped_native, accounts.executor)
-    if operators:
-        wrapped = receipt.wrapped(accounts.wrapped_native, accounts.signer)
-        moved += [(EntryKind.FUNDING, NATIVE, -wrapped)] if wrapped else []
-        moved += [(EntryKind.FUNDING, accounts.wrapped_native, in_executor)] if in_executor else []
-    elif receipt.succeeded:
-        moved.append((EntryKind.SWAP_PROFIT, accounts.wrapped_native, in_executor))
+    """Book a receipt: fees always; then an opportunity's profit, or what an operator's act put in or took out."""
+    paid = (
+        _Move(EntryKind.GAS, NATIVE, receipt.gas_wei, Account.SIGNER, Account.GAS),
+        _Move(EntryKind.L1_FEE, NATIVE, receipt.l1_fee_wei, Account.SIGNER, Account.L1_FEE),
+    )
+    moved = _funded(receipt, accounts) if operators else _traded(receipt, accounts)
     return [
         Entry(
             chain=accounts.chain,
             opportunity=opportunity,
-            kind=kind,
-            token=token,
-            amount=amount,
+            kind=move.kind,
+            token=move.token,
+            # A balance that fell went the other way.
+            amount=abs(move.amount),
+            credit=move.credit if move.amount >= 0 else move.debit,
+            debit=move.debit if move.amount >= 0 else move.credit,
             transaction=wire.fixed(receipt.transaction_hash, HASH_BYTES),
             block_number=wire.quantity(receipt.block_number),
             at_ns=at_ns,
         )
-        for kind, token, amount in moved
+        for move in (*paid, *moved)
+        if move.amount or move.kind is EntryKind.GAS
     ]
+
+
+class _Move(NamedTuple):
+    kind: EntryKind
+    token: Address
+    amount: int
+    credit: Account
+    debit: Account
+
+
+def _traded(receipt: Receipt, accounts: Accounts) -> Iterator[_Move]:
+    token = accounts.wrapped_native
+    profit = receipt.balance_change(token, accounts.executor)
+    yield _Move(EntryKind.SWAP_PROFIT, token, profit, Account.MARKET, Account.EXECUTOR)
+    # The executor keeps no native coin: what it unwraps while it trades, it pays to the block's producer.
+    bribe = receipt.unwrapped(token, accounts.executor)
+    yield _Move(EntryKind.BRIBE, token, bribe, Account.EXECUTOR, Account.BRIBE)
+    given = receipt.balance_change(token, accounts.signer)
+    yield _Move(EntryKind.FUNDING, token, given, Account.EQUITY, Account.SIGNER)
+
+
+def _funded(receipt: Receipt, accounts: Accounts) -> Iterator[_Move]:
+    token = accounts.wrapped_native
+    wrapped = receipt.wrapped(token, accounts.signer)
+    yield _Move(EntryKind.FUNDING, NATIVE, wrapped, Account.SIGNER, Account.WRAPPER)
+    yield _Move(EntryKind.FUNDING, token, wrapped, Account.WRAPPER, Account.SIGNER)
+    into_executor = receipt.balance_change(token, accounts.executor)
+    yield _Move(EntryKind.FUNDING, token, into_executor, Account.SIGNER, Account.EXECUTOR)
+    # What the signer got or gave beyond its transfers with the executor was somebody else's.
+    beyond = receipt.balance_change(token, accounts.signer) + into_executor
+    yield _Move(EntryKind.FUNDING, token, beyond, Account.EQUITY, Account.SIGNER)
 
 
 def _account(topic: str) -> Address:

@@ -7,6 +7,18 @@ from mev.trading.ledger.ledger import (
     Standpoint,
     Submission,
     is_operators,
+    read_ledger,
 )
+from mev.trading.ledger.today import Today, Usage
 
-__all__ = ["IllegalTransitionError", "Ledger", "NonceTakenError", "Standpoint", "Submission", "is_operators"]
+__all__ = [
+    "IllegalTransitionError",
+    "Ledger",
+    "NonceTakenError",
+    "Standpoint",
+    "Submission",
+    "Today",
+    "Usage",
+    "is_operators",
+    "read_ledger",
+]

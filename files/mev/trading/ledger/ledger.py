@@ -5,22 +5,22 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
-from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
+from mev.domain import LEGAL_NEXT, Account, Entry, Opportunity, State
 from mev.domain.market import Address, Hash
-from mev.runtime.storage import Database
+from mev.runtime.storage import Database, Location, upsert
 from mev.trading.ledger.tables import (
+    SCHEMA,
     chains,
     entries,
     estimates,
     in_flight,
-    metadata,
     opportunities,
     submissions,
     transitions,
 )
+from mev.trading.ledger.today import Today, read_failures, read_today
 
 NATIVE: Address = bytes(20)
 OPENING: Hash = bytes(32)
@@ -60,11 +60,25 @@ class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
     at_ns: int = 0
 
 
+def read_ledger(location: Location) -> Database:
+    """Open the ledger as a reader: its engine makes it, and may write meanwhile.
+
+    Raises NoDatabaseError where there is none of this version yet, StorageError where it cannot be read.
+    """
+    database = Database(location, read_only=True)
+    try:
+        database.prepare(SCHEMA)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
 class Ledger:
     """The one writer of opportunities, transitions, submissions and entries."""
 
     def __init__(self, database: Database, now_ns: Callable[[], int] = time.time_ns) -> None:
-        database.create(metadata)
+        database.prepare(SCHEMA)
         self._database = database
         self._now_ns = now_ns
 
@@ -82,10 +96,11 @@ class Ledger:
             "block_hash": _hex(opportunity.block_hash),
             "amount_in": str(opportunity.amount_in),
             "expected_out": str(opportunity.expected_out),
+            "held": msgspec.json.encode([[_hex(token), str(amount)] for token, amount in opportunity.held]).decode(),
         }
         with self._database.begin() as connection:
-            written = connection.execute(upsert(opportunities).values(row).on_conflict_do_nothing())
-            if not written.rowcount:
+            write = upsert(connection, opportunities).values(row).on_conflict_do_nothing()
+            if connection.execute(write.returning(opportunities.c.seq)).scalar_one_or_none() is None:
                 return False
             connection.execute(
                 insert(transitions).values(opportunity=opportunity.id, state=State.DETECTED, at_ns=self._now_ns())
@@ -139,11 +154,15 @@ class Ledger:
         ):
             raise ValueError(f"0x{replacement.hash.hex()} replaces another nonce than 0x{original.hash.hex()}")
         with self._database.begin() as connection:
-            self._write(connection, msgspec.structs.replace(replacement, opportunity=_replaces(original)))
+            self._write(connection, msgspec.structs.replace(replacement, opportunity=replaces(_hex(original.hash))))
 
     def replacements(self, original: Submission) -> list[Submission]:
         """Everything that was sent in place of a submission, oldest first."""
-        query = select(submissions).where(submissions.c.opportunity == _replaces(original)).order_by(submissions.c.seq)
+        query = (
+            select(submissions)
+            .where(submissions.c.opportunity == replaces(_hex(original.hash)))
+            .order_by(submissions.c.seq)
+        )
         with self._database.begin() as connection:
             return [_submission(row) for row in connection.execute(query)]
 
@@ -200,34 +219,42 @@ class Ledger:
         with self._database.begin() as connection:
             return list(connection.execute(query).scalars())
 
-    def balance(self, chain: str, token: Address) -> int:
-        """What the entries say is held of a token, base units; of the native coin (zero), by the signer."""
-        query = select(entries.c.amount).where(entries.c.chain == chain, entries.c.token == _hex(token))
-        with self._database.begin() as connection:
-            return sum(int(amount) for amount in connection.execute(query).scalars())
-
-    def opened(self, chain: str) -> bool:
-        """Whether the opening balances of a chain are booked."""
-        query = select(func.count()).where(entries.c.chain == chain, entries.c.transaction == _hex(OPENING))
-        with self._database.begin() as connection:
-            return bool(connection.execute(query).scalar_one())
-
-    def earned_since(self, chain: str, since_ns: int) -> int:
-        """Profit less gas on a chain since a time, wei of its native coin (wrapped counts one to one)."""
-        query = select(entries.c.amount).where(
+    def balance(self, chain: str, account: Account, token: Address) -> int:
+        """What the entries say that an account holds of a token (the native coin is zero), base units."""
+        query = select(entries.c.amount, entries.c.debit).where(
             entries.c.chain == chain,
-            entries.c.at_ns >= since_ns,
-            entries.c.kind.in_([EntryKind.SWAP_PROFIT, EntryKind.GAS]),
+            entries.c.token == _hex(token),
+            (entries.c.debit == account) | (entries.c.credit == account),
         )
         with self._database.begin() as connection:
-            return sum(int(amount) for amount in connection.execute(query).scalars())
+            return sum(
+                int(row.amount) if row.debit == account else -int(row.amount) for row in connection.execute(query)
+            )
+
+    def opened(self, chain: str) -> set[tuple[Account, Address]]:
+        """Of which accounts and tokens of a chain the opening balance is booked."""
+        query = select(entries.c.debit, entries.c.token).where(
+            entries.c.chain == chain, entries.c.transaction == _hex(OPENING)
+        )
+        with self._database.begin() as connection:
+            return {(Account(row.debit), _bytes(row.token)) for row in connection.execute(query)}
+
+    def today(self, chain: str, since_ns: int) -> Today:
+        """What was used up and earned on a chain since a time, wei of its native coin (wrapped counts one to one)."""
+        with self._database.begin() as connection:
+            return read_today(connection, chain, since_ns)
+
+    def failing_since(self, chain: str, count: int) -> int | None:
+        """When the last of `count` failures in a row was, ns: reverted or expired; None where there were not so many."""
+        with self._database.begin() as connection:
+            return read_failures(connection, chain, count)
 
     def stand(self, standpoint: Standpoint) -> None:
         """Write how far the engine is on a chain, over what it was."""
         row = {**msgspec.structs.asdict(standpoint), "at_ns": self._now_ns()}
         with self._database.begin() as connection:
             connection.execute(
-                upsert(chains).values(row).on_conflict_do_update(index_elements=[chains.c.chain], set_=row)
+                upsert(connection, chains).values(row).on_conflict_do_update(index_elements=[chains.c.chain], set_=row)
             )
 
     def standpoints(self) -> dict[str, Standpoint]:
@@ -267,13 +294,15 @@ class Ledger:
     def _book(self, connection: Connection, booked: Iterable[Entry]) -> None:
         for entry in booked:
             connection.execute(
-                upsert(entries)
+                upsert(connection, entries)
                 .values(
                     chain=entry.chain,
                     opportunity=entry.opportunity,
                     kind=entry.kind,
                     token=_hex(entry.token),
                     amount=str(entry.amount),
+                    credit=entry.credit,
+                    debit=entry.debit,
                     transaction=_hex(entry.transaction),
                     block_number=entry.block_number,
                     at_ns=entry.at_ns,
@@ -287,8 +316,9 @@ def is_operators(opportunity: str) -> bool:
     return opportunity.startswith("operator:")
 
 
-def _replaces(original: Submission) -> str:
-    return f"operator:replace:0x{original.hash.hex()}"
+def replaces(transaction: str) -> str:
+    """Under which name submissions are written that take the place of a transaction (0x…)."""
+    return f"operator:replace:{transaction}"
 
 
 def _state(connection: Connection, opportunity: str) -> State | None:

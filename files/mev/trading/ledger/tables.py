@@ -1,12 +1,15 @@
 """The ledger's tables. Everything that happened is append-only, and the database itself refuses the rest.
 
-Amounts are TEXT: base units pass 2**63. Addresses and hashes are lower-case 0x… TEXT, so that any SQLite shell can read them.
+Amounts are TEXT: base units pass 2**63. Addresses and hashes are lower-case 0x… TEXT, so that any SQL shell can read them.
+
+This is the newest version, for queries; `versions` makes it.
 """
+
+from pathlib import Path
 
 from sqlalchemy import (
     CheckConstraint,
     Column,
-    Connection,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -15,26 +18,29 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    event,
 )
 
 from mev.domain.opportunity import LEGAL_NEXT, State
+from mev.runtime.storage import BigNumber, Schema
+
+SCHEMA = Schema("ledger", Path(__file__).parent / "versions")
 
 metadata = MetaData()
 
 opportunities = Table(
     "opportunities",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", BigNumber, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
     Column("chain", Text, nullable=False),
     Column("strategy", Text, nullable=False),
     Column("token", Text, nullable=False),
     Column("hops", Text, nullable=False, comment="JSON: [[pool, zero_for_one], …]"),
-    Column("block_number", Integer, nullable=False),
+    Column("block_number", BigNumber, nullable=False),
     Column("block_hash", Text, nullable=False),
     Column("amount_in", Text, nullable=False),
     Column("expected_out", Text, nullable=False),
+    Column("held", Text, comment="JSON: [[token, amount], …]: what is put in, then what is held after each hop"),
 )
 
 _LEGAL_STEPS = [(before.value, after.value) for before, afters in LEGAL_NEXT.items() for after in sorted(afters)]
@@ -42,12 +48,12 @@ _LEGAL_STEPS = [(before.value, after.value) for before, afters in LEGAL_NEXT.ite
 transitions = Table(
     "transitions",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", BigNumber, primary_key=True),
     Column("opportunity", Text, ForeignKey("opportunities.id"), nullable=False),
     Column("previous", Text),
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False, default=""),
-    Column("at_ns", Integer, nullable=False),
+    Column("at_ns", BigNumber, nullable=False),
     # A step leads from a state that this opportunity is in: it was reached, and nothing has led away from it.
     UniqueConstraint("opportunity", "state"),
     UniqueConstraint("opportunity", "previous"),
@@ -65,46 +71,64 @@ transitions = Table(
 estimates = Table(
     "estimates",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", BigNumber, primary_key=True),
     Column("opportunity", Text, ForeignKey("opportunities.id"), nullable=False, unique=True),
     Column("profit", Text, nullable=False, comment="what the simulated call returned, base units, before gas"),
-    Column("gas", Integer, nullable=False, comment="units"),
+    Column("gas", BigNumber, nullable=False, comment="units"),
     Column("gas_price_wei", Text, nullable=False),
 )
 
 submissions = Table(
     "submissions",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", BigNumber, primary_key=True),
     Column("transaction", Text, nullable=False, unique=True),
     Column("opportunity", Text, nullable=False, comment="an opportunity's id, or what an operator did"),
     Column("chain", Text, nullable=False),
     Column("sender", Text, nullable=False),
-    Column("nonce", Integer, nullable=False),
-    Column("deadline_block", Integer, nullable=False),
+    Column("nonce", BigNumber, nullable=False),
+    Column("deadline_block", BigNumber, nullable=False),
     Column("max_priority_fee_wei", Text, nullable=False),
     Column("max_fee_wei", Text, nullable=False),
     Column("raw", Text, nullable=False),
-    Column("at_ns", Integer, nullable=False),
+    Column("at_ns", BigNumber, nullable=False),
     Index("submissions_by_opportunity", "opportunity"),
 )
 
+# Double entry: each row takes an amount out of one account and puts it into another, so that no event can be out of balance.
 entries = Table(
     "entries",
     metadata,
-    Column("seq", Integer, primary_key=True),
+    Column("seq", BigNumber, primary_key=True),
     Column("chain", Text, nullable=False),
     Column("opportunity", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("token", Text, nullable=False, comment="moved in the executor; the native coin, zero, in the signer"),
-    Column("amount", Text, nullable=False),
+    Column("token", Text, nullable=False, comment="the native coin is zero"),
+    Column("amount", Text, nullable=False, comment="0 or more"),
+    Column("credit", Text, nullable=False, comment="the account that it comes from"),
+    Column("debit", Text, nullable=False, comment="the account that it goes to"),
     Column("transaction", Text, nullable=False),
-    Column("block_number", Integer, nullable=False),
-    Column("at_ns", Integer, nullable=False),
+    Column("block_number", BigNumber, nullable=False),
+    Column("at_ns", BigNumber, nullable=False),
     # Reading a receipt twice, after a crash, books nothing twice.
-    UniqueConstraint("chain", "transaction", "kind", "token"),
-    Index("entries_by_opportunity", "opportunity"),
-    Index("entries_by_time", "chain", "at_ns"),
+    UniqueConstraint("chain", "transaction", "kind", "token", "credit", "debit", name="entries_once"),
+    CheckConstraint("substr(amount, 1, 1) <> '-'", name="entries_amount"),
+    CheckConstraint("credit <> debit", name="entries_accounts"),
+    Index("entries_of_opportunity", "opportunity"),
+    Index("entries_since", "chain", "at_ns"),
+)
+
+# Each entry as its two postings, whose signed amounts add up to nothing per event, chain and token.
+postings = Table(
+    "postings",
+    MetaData(),
+    Column("entry", BigNumber),
+    Column("chain", Text),
+    Column("transaction", Text),
+    Column("kind", Text),
+    Column("token", Text),
+    Column("account", Text),
+    Column("amount", Text),
 )
 
 # Forgets on purpose: which nonce is taken by which transaction until its fate is known.
@@ -113,7 +137,7 @@ in_flight = Table(
     metadata,
     Column("chain", Text, primary_key=True),
     Column("sender", Text, primary_key=True),
-    Column("nonce", Integer, primary_key=True),
+    Column("nonce", BigNumber, primary_key=True),
     Column("transaction", Text, ForeignKey("submissions.transaction"), nullable=False),
 )
 
@@ -122,23 +146,11 @@ chains = Table(
     "chains",
     metadata,
     Column("chain", Text, primary_key=True),
-    Column("block_number", Integer, nullable=False),
-    Column("block_timestamp", Integer, nullable=False, comment="seconds since 1970, by the chain"),
+    Column("block_number", BigNumber, nullable=False),
+    Column("block_timestamp", BigNumber, nullable=False, comment="seconds since 1970, by the chain"),
     Column("pools", Integer, nullable=False),
     Column("cycles", Integer, nullable=False),
-    Column("at_ns", Integer, nullable=False),
+    Column("at_ns", BigNumber, nullable=False),
 )
 
 APPEND_ONLY = (opportunities, transitions, estimates, submissions, entries)
-
-
-def _refuse_changes(table: Table, connection: Connection, **_: object) -> None:
-    for verb in ("UPDATE", "DELETE"):
-        connection.exec_driver_sql(
-            f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
-            f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only'); END"
-        )
-
-
-for _table in APPEND_ONLY:
-    event.listen(_table, "after_create", _refuse_changes)

@@ -7,7 +7,7 @@ from mev.domain import Block, Cycle, Opportunity
 from mev.domain.market import Address
 from mev.market.state import MarketState
 from mev.search.graph import CycleIndex
-from mev.search.sizing import screen, size_exact
+from mev.search.sizing import amounts, legs_of, screen, size_exact
 
 NAME = "atomic_arbitrage"
 
@@ -41,7 +41,14 @@ class AtomicArbitrage:
             block_hash=block.hash,
             amount_in=sized.amount_in,
             expected_out=sized.amount_out,
+            held=self._held(cycle, sized.amount_in) if sized.amount_in else (),
         )
+
+    def _held(self, cycle: Cycle, amount_in: int) -> tuple[tuple[Address, int], ...]:
+        """What is put in, then what is held after each hop."""
+        pools = self._state.pools()
+        after = [pools[hop.pool].token1 if hop.zero_for_one else pools[hop.pool].token0 for hop in cycle.hops]
+        return tuple(zip([cycle.token, *after], amounts(legs_of(cycle, self._state), amount_in), strict=True))
 
 
 def identity(chain: str, block: Block, cycle: Cycle) -> str:

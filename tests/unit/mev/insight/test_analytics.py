@@ -7,18 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
+from mev.insight import report
 from mev.insight.analytics import OPERATOR, Analytics, Performance
+from mev.insight.breakdown import DAY_NS, by_day
 from mev.insight.pnl import fills, first_fill
 from mev.insight.record import Recorder, performance
 from mev.runtime.storage import Database
 from mev.trading.ledger import Ledger
 from sqlalchemy import select
 
-from tests.unit.mev.trading.conftest import NATIVE, Clock, clock, database, ledger, opportunity, submission
+from tests.unit.mev.trading.conftest import NATIVE, Clock, clock, database, entry, ledger, opportunity, submission
 
 __all__ = ["clock", "database", "ledger", "opportunity"]
-
-ZERO = bytes(20)
 
 
 def take(
@@ -30,11 +30,13 @@ def take(
         ledger.move(opportunity.id, state)
     sent = submission(opportunity.id, mark=mark, nonce=mark, chain=opportunity.chain)
     ledger.submit(sent)
-    booked = [Entry(opportunity.chain, opportunity.id, EntryKind.GAS, ZERO, -gas, bytes([mark]) * 32, 9, 1)]
+
+    def moved(amount: int, kind: EntryKind) -> Entry:
+        return entry(amount, kind, opportunity=opportunity.id, chain=opportunity.chain, mark=mark, at_ns=1)
+
+    booked = [moved(gas, EntryKind.GAS)]
     if fate is State.INCLUDED:
-        booked.append(
-            Entry(opportunity.chain, opportunity.id, EntryKind.SWAP_PROFIT, NATIVE, profit, bytes([mark]) * 32, 9, 1)
-        )
+        booked.append(moved(profit, EntryKind.SWAP_PROFIT))
     ledger.settle(sent, fate, reason, booked)
 
 
@@ -45,8 +47,8 @@ def traded(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> Ledger:
     take(ledger, opportunity("c", chain="base"), State.INCLUDED, mark=3, profit=100, gas=1)
     ledger.detect(opportunity("d"))
     ledger.move("d", State.DROPPED, "no_profit")
-    ledger.book([Entry("base", "operator:deploy", EntryKind.GAS, ZERO, -5, b"\x09" * 32, 1, 1)])
-    ledger.book([Entry("base", "operator:fund", EntryKind.FUNDING, NATIVE, 10**20, b"\x0a" * 32, 1, 1)])
+    ledger.book([entry(5, EntryKind.GAS, opportunity="operator:deploy", chain="base", mark=9)])
+    ledger.book([entry(10**20, EntryKind.FUNDING, opportunity="operator:fund", chain="base", mark=10)])
     return ledger
 
 
@@ -110,6 +112,33 @@ def test_the_first_and_the_newest_fill(traded: Ledger, database: Database) -> No
     assert [fill.opportunity for fill in fills(database, count=1)] == ["c"]
 
 
+def test_days_hold_what_was_realised_against_what_was_expected(
+    ledger: Ledger, database: Database, opportunity: Callable[..., Opportunity], clock: Clock
+) -> None:
+    clock.now_ns = 2 * DAY_NS
+    for name, mark, day, profit in (("a", 1, 0, 90), ("b", 2, 1, None), ("c", 3, 1, 110)):
+        ledger.detect(opportunity(name))
+        ledger.move(name, State.SCREENED)
+        ledger.simulated(name, 100, 10, 2)
+        ledger.move(name, State.APPROVED)
+        ledger.submit(submission(name, mark=mark, nonce=mark))
+        booked = [entry(15, EntryKind.GAS, opportunity=name, mark=mark, at_ns=day * DAY_NS)]
+        booked.append(entry(1, EntryKind.L1_FEE, opportunity=name, mark=mark, at_ns=day * DAY_NS))
+        if profit:
+            booked.append(entry(profit, opportunity=name, mark=mark, at_ns=day * DAY_NS))
+        ledger.settle(submission(name, mark=mark), State.INCLUDED if profit else State.REVERTED, "", booked)
+    found = [(line.day, line.token, line.realised, line.expected, line.difference) for line in by_day(database)]
+    coin, wrapped = "0x" + "00" * 20, "0x" + NATIVE.hex()
+    assert found == [
+        ("1970-01-02", coin, -32, -40, 8),
+        ("1970-01-02", wrapped, 110, 200, -90),
+        ("1970-01-01", coin, -16, -20, 4),
+        ("1970-01-01", wrapped, 90, 100, -10),
+    ]
+    assert len(by_day(database, since_ns=DAY_NS)) == 2
+    assert len(report.pnl(database, days=1, now_ns=DAY_NS)["days"]) == 2
+
+
 def test_a_ledger_without_fills_has_no_first(ledger: Ledger, database: Database) -> None:
     assert ledger
     assert first_fill(database) is None
@@ -121,7 +150,7 @@ def test_what_changed_is_recorded_once(traded: Ledger, database: Database, tmp_p
     recorder, analytics = Recorder(metrics, clock), Analytics(database)
     assert len(recorder.record(analytics.refresh())) == 3
     assert recorder.record(analytics.refresh()) == []
-    traded.book([Entry("base", "operator:fund", EntryKind.GAS, ZERO, -3, b"\x0b" * 32, 1, 1)])
+    traded.book([entry(3, EntryKind.GAS, opportunity="operator:fund", chain="base", mark=11)])
     changed: list[Performance] = recorder.record(analytics.refresh())
     assert [(each.strategy, each.net_wei) for each in changed] == [(OPERATOR, -8)]
     with metrics.begin() as connection:

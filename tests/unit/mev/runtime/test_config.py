@@ -41,7 +41,7 @@ def test_the_documented_example_is_a_configuration(path: Path) -> None:
     assert isinstance(chain.tokens[1], Token)
     assert (chain.tokens[1].symbol, chain.tokens[1].decimals, len(chain.tokens[1].address)) == ("USDC", 6, 20)
     assert (chain.v2_factories[0].fee_numerator, chain.v2_factories[0].fee_denominator) == (997, 1000)
-    assert config.storage.opportunities == Path("/data/blockchain/nodes/logs/mev_opportunities.db")
+    assert config.storage.ledger == Path("/data/blockchain/nodes/logs/mev_opportunities.db")
 
 
 def test_a_chain_s_own_limits_go_over_the_common_ones(path: Path) -> None:
@@ -56,12 +56,49 @@ def test_amounts_are_not_bound_by_64_bits(path: Path) -> None:
     assert config.chains["ethereum"].risk.max_amount_in_wei == 10**24
 
 
+LEDGER = 'opportunities = "/data/blockchain/nodes/logs/mev_opportunities.db"'
+METRICS = 'performance = "/data/blockchain/nodes/logs/performance_metrics.db"'
 WRONG = [
     ('mode = "observe"', 'mode = "auto"', "mode is 'auto'", "allowed: observe, paper, live"),
     ('mode = "observe"', 'colour = "red"', "colour is not a known key", "allowed: mode, strategies"),
     ('["atomic_arbitrage"]', '["sandwich"]', "strategies is", "allowed: a list, each atomic_arbitrage"),
     ("[storage]", "[storage]\nbackup = 1", "storage.backup is not a known key", "allowed: opportunities, performance"),
-    ('opportunities = "/data', 'opportunities = "data', "storage.opportunities is 'data", "allowed: an absolute path"),
+    (
+        'opportunities = "/data',
+        'opportunities = "data',
+        "storage.opportunities is wrong (it is no postgresql:// URL)",
+        "allowed: an absolute path, or postgresql://",
+    ),
+    (
+        LEDGER,
+        'opportunities = "postgresql://mev:hunter2@db/mev"',
+        "is wrong (it holds a password)",
+        "without a password",
+    ),
+    (LEDGER, 'opportunities = "postgresql://db/mev?password=hunter2"', "is wrong (it says password=)", "sslmode="),
+    (LEDGER, 'opportunities = "postgresql://db"', "is wrong (it names no host or no database)", "allowed: an absolute"),
+    (
+        METRICS,
+        LEDGER.replace("opportunities =", "performance ="),
+        "storage.performance is the file of",
+        "a file of its own",
+    ),
+    (
+        "[storage]",
+        '[storage]\npassword = "file:/x"',
+        "storage.password is set, and no place is",
+        "only with such a URL",
+    ),
+    (
+        "[storage]",
+        '[storage]\npassword = "hunter2"',
+        "storage.password is wrong (it is no ref",
+        "never the secret itself",
+    ),
+    ("6379/0", "6379/zero", "bus.url is wrong (its database is no number)", "allowed: redis://"),
+    ("redis://", "redis://:hunter2@", "bus.url is wrong (it holds a password or parameters)", "without a password"),
+    ('url = "redis', '# url = "redis', "bus.password is set without bus.url", "allowed: only with bus.url"),
+    ("max_length = 10_000", "max_length = 0", "bus.max_length is 0", "allowed: a whole number from 1 to 10000000"),
     ("directory = ", "folder = ", "logging.folder is not a known key", "allowed: directory, level"),
     ('level = "info"', 'level = "loud"', "logging.level is 'loud'", "allowed: debug, info, warning, error"),
     ('"credential:signer_key"', '"0x1234"', "signer.key is wrong (it is no reference)", "never the key itself"),

@@ -1,22 +1,60 @@
-"""A real SQLite file: durable, checked, one version, read by others while it is written."""
+"""One suite for both kinds of database, SQLite and PostgreSQL, real ones: durable, checked, one version, read while written."""
+
+from __future__ import annotations
 
 import os
+import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
-from mev.runtime.storage import Database, NoDatabaseError, StorageError
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, select, text
+from mev.runtime.storage import Database, NoDatabaseError, PostgresLocation, Schema, StorageError, refuse_changes
+from mev.runtime.storage.sqlite import copy
+from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mev.runtime.storage import Location
+
+    from tests.servers import Postgres
 
 metadata = MetaData()
 notes = Table("notes", metadata, Column("id", Integer, primary_key=True), Column("text", Text, nullable=False))
 NOBODY = 65534
+
+FIRST = """
+from alembic import op
+import sqlalchemy as sa
+revision, down_revision = "0001", None
+def upgrade():
+    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True), sa.Column("text", sa.Text, nullable=False))
+"""
+SECOND = """
+from alembic import op
+import sqlalchemy as sa
+revision, down_revision = "0002", "0001"
+def upgrade():
+    op.add_column("notes", sa.Column("author", sa.Text))
+"""
+FAILS = SECOND + "    raise RuntimeError('half way')\n"
+
+
+def schema(directory: Path, *migrations: str) -> Schema:
+    """Notes, with these migrations."""
+    versions = directory / f"versions{len(migrations)}{abs(hash(migrations))}"
+    versions.mkdir(exist_ok=True)
+    for number, migration in enumerate(migrations, 1):
+        (versions / f"v{number:04d}_notes.py").write_text(migration)
+    return Schema("notes", versions)
 
 
 @pytest.fixture
@@ -25,9 +63,23 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
+def notes_schema(tmp_path: Path) -> Schema:
+    return schema(tmp_path, FIRST)
+
+
+@pytest.fixture
+def database(location: Location, notes_schema: Schema) -> Iterator[Database]:
+    made = Database(location)
+    made.prepare(notes_schema)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def file(path: Path, notes_schema: Schema) -> Iterator[Database]:
+    """A SQLite file."""
     made = Database(path)
-    made.create(metadata)
+    made.prepare(notes_schema)
     yield made
     made.close()
 
@@ -44,10 +96,10 @@ def read(database: Database) -> list[str]:
 
 
 @contextmanager
-def process(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def process(program: str, location: Location) -> Iterator[subprocess.Popen[str]]:
     """Run a program beside the test, up to its first line of output."""
-    head = "import sys\nfrom pathlib import Path\nfrom mev.runtime.storage import Database\n"
-    command = [sys.executable, "-c", head + textwrap.dedent(program), *map(str, arguments)]
+    head = "import pickle, sys\nfrom mev.runtime.storage import Database\nlocation = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(program), pickle.dumps(location).hex()]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
         try:
@@ -58,8 +110,8 @@ def process(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
             running.kill()
 
 
-def test_the_journal_survives_power_and_keeps_readers_going(database: Database) -> None:
-    with database.begin() as connection:
+def test_a_file_s_journal_survives_power_and_keeps_readers_going(file: Database) -> None:
+    with file.begin() as connection:
         settings = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
@@ -84,16 +136,16 @@ def test_constraints_stay_the_caller_s_matter(database: Database) -> None:
         write(database, None)  # type: ignore[arg-type]
 
 
-def test_what_is_committed_outlives_kill_9(path: Path, database: Database) -> None:
+def test_what_is_committed_outlives_kill_9(location: Location, database: Database) -> None:
     program = """
         from sqlalchemy import text
-        database = Database(Path(sys.argv[1]))
+        database = Database(location)
         for number in range(10**6):
             with database.begin() as connection:
                 connection.execute(text("INSERT INTO notes (id, text) VALUES (:id, 'x')"), {"id": number + 1})
             print(number + 1, flush=True)
     """
-    with process(program, path) as writer:
+    with process(program, location) as writer:
         assert writer.stdout is not None
         told = [int(writer.stdout.readline()) for _ in range(20)][-1]
         writer.send_signal(signal.SIGKILL)
@@ -102,33 +154,70 @@ def test_what_is_committed_outlives_kill_9(path: Path, database: Database) -> No
     assert len(read(database)) in {told, told + 1}
 
 
-def test_another_process_reads_while_this_one_writes(path: Path, database: Database) -> None:
+def test_a_reader_reads_while_another_writes(location: Location, database: Database) -> None:
     write(database, "first")
     with database.begin() as connection:
         connection.execute(insert(notes).values(text="not committed"))
-        reader = Database(path, read_only=True)
+        reader = Database(location, read_only=True)
         assert read(reader) == ["first"]
     assert read(reader) == ["first", "not committed"]
-    with pytest.raises(StorageError, match="readonly"):
+    with pytest.raises(StorageError, match=r"read-?only"):
         write(reader, "never")
     reader.close()
 
 
-def test_short_transactions_of_two_processes_wait_for_each_other(path: Path, database: Database) -> None:
+def test_short_transactions_of_two_processes_wait_for_each_other(location: Location, database: Database) -> None:
     program = """
         from sqlalchemy import text
-        database = Database(Path(sys.argv[1]))
+        database = Database(location)
         print("begun", flush=True)
         for number in range(50):
             with database.begin() as connection:
                 connection.execute(text("INSERT INTO notes (text) VALUES ('theirs')"))
         database.close()
     """
-    with process(program, path) as writer:
+    with process(program, location) as writer:
         for _ in range(50):
             write(database, "ours")
         assert writer.wait(timeout=30) == 0
     assert sorted(read(database)) == ["ours"] * 50 + ["theirs"] * 50
+
+
+def test_rows_are_numbered_in_the_order_of_their_commits(location: Location, database: Database) -> None:
+    """Who has seen row n and asks for what is newer misses none: no smaller number shows up later."""
+    program = """
+        from sqlalchemy import text
+        database = Database(location)
+        print("begun", flush=True)
+        for number in range(60):
+            with database.begin() as connection:
+                connection.execute(text("INSERT INTO notes (text) VALUES ('theirs')"))
+        database.close()
+    """
+    reader, last, seen = Database(location, read_only=True), 0, 0
+    with process(program, location) as writer:
+        for number in range(60):
+            write(database, str(number))
+            with reader.begin() as connection:
+                new = (
+                    connection.execute(select(notes.c.id).where(notes.c.id > last).order_by(notes.c.id)).scalars().all()
+                )
+            last, seen = max([last, *new]), seen + len(new)
+        assert writer.wait(timeout=30) == 0
+    with reader.begin() as connection:
+        seen += len(connection.execute(select(notes.c.id).where(notes.c.id > last)).all())
+    reader.close()
+    assert seen == 120
+
+
+def test_a_reader_sees_one_moment(location: Location, database: Database) -> None:
+    write(database, "first")
+    reader = Database(location, read_only=True)
+    with reader.begin() as connection:
+        before = connection.execute(select(notes.c.text)).scalars().all()
+        write(database, "second")
+        assert connection.execute(select(notes.c.text)).scalars().all() == before
+    reader.close()
 
 
 def test_a_reader_does_not_make_a_file(path: Path) -> None:
@@ -148,9 +237,9 @@ def test_a_file_of_another_kind(path: Path) -> None:
         Database(path)
 
 
-def test_a_damaged_file_is_not_used(path: Path) -> None:
+def test_a_damaged_file_is_not_used(path: Path, notes_schema: Schema) -> None:
     database = Database(path)
-    database.create(metadata)
+    database.prepare(notes_schema)
     write(database, *("x" * 1000 for _ in range(200)))
     database.close()
     content = bytearray(path.read_bytes())
@@ -160,7 +249,8 @@ def test_a_damaged_file_is_not_used(path: Path) -> None:
         Database(path)
 
 
-def test_a_full_disk_is_an_error_of_ours_and_undoes_all(database: Database) -> None:
+def test_a_full_disk_is_an_error_of_ours_and_undoes_all(file: Database) -> None:
+    database = file
     write(database, "kept")
 
     def fill() -> None:
@@ -174,70 +264,169 @@ def test_a_full_disk_is_an_error_of_ours_and_undoes_all(database: Database) -> N
     assert read(database) == ["kept"]
 
 
-def test_making_the_tables_twice_is_making_them_once(path: Path, database: Database) -> None:
+def test_making_the_tables_twice_is_making_them_once(
+    location: Location, database: Database, notes_schema: Schema
+) -> None:
     write(database, "kept")
-    database.create(metadata)
-    again = Database(path)
-    again.create(metadata)
+    database.prepare(notes_schema)
+    again = Database(location)
+    again.prepare(notes_schema)
     assert read(again) == ["kept"]
     again.close()
 
 
-def test_another_version_is_refused(path: Path, database: Database) -> None:
-    with database.begin() as connection:
-        connection.exec_driver_sql("PRAGMA user_version = 7")
-    for read_only in (False, True):
-        other = Database(path, read_only=read_only)
-        with pytest.raises(StorageError, match="schema version 7, this program reads version 1: run the release"):
-            other.create(metadata)
-        other.close()
-
-
-def test_tables_that_are_not_ours_are_refused(path: Path) -> None:
-    database = Database(path)
-    with database.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE stranger (id INTEGER)")
-    with pytest.raises(StorageError, match="schema version 0"):
-        database.create(metadata)
+def test_processes_that_start_together_migrate_once(location: Location, notes_schema: Schema) -> None:
+    program = f"""
+        from pathlib import Path
+        from mev.runtime.storage import Schema
+        database = Database(location)
+        print("opened", flush=True)
+        database.prepare(Schema("notes", Path({str(notes_schema.versions)!r})))
+        database.close()
+    """
+    with process(program, location) as one, process(program, location) as other:
+        assert (one.wait(60), other.wait(60)) == (0, 0)
+    database = Database(location)
+    assert database.revision(notes_schema) == "0001"
     database.close()
 
 
-def test_an_old_file_is_brought_to_the_new_version(path: Path, database: Database) -> None:
-    def add_author(connection: Connection) -> None:
-        connection.exec_driver_sql("ALTER TABLE notes ADD COLUMN author TEXT")
+def test_a_newer_database_is_refused(location: Location, database: Database, notes_schema: Schema) -> None:
+    with database.begin() as connection:
+        connection.execute(text("UPDATE notes_version SET version_num = '0007'"))
+    for read_only in (False, True):
+        other = Database(location, read_only=read_only)
+        with pytest.raises(StorageError, match="schema version 0007, newer than this program's, 0001: run the release"):
+            other.prepare(notes_schema)
+        other.close()
 
+
+def test_strangers_tables_in_a_file_are_refused(path: Path, notes_schema: Schema) -> None:
+    database = Database(path)
+    with database.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE stranger (id INTEGER)")
+    with pytest.raises(StorageError, match=r"another program's database: it has the table stranger"):
+        database.prepare(notes_schema)
+    database.close()
+
+
+def test_an_old_database_is_brought_to_the_new_version(location: Location, database: Database, tmp_path: Path) -> None:
+    newer = schema(tmp_path, FIRST, SECOND)
     write(database, "kept")
-    reader = Database(path, read_only=True)
-    with pytest.raises(StorageError, match="schema version 1, this program reads version 2"):
-        reader.create(metadata, [add_author])
-    database.create(metadata, [add_author])
-    database.create(metadata, [add_author])
-    reader.create(metadata, [add_author])
+    reader = Database(location, read_only=True)
+    with pytest.raises(
+        StorageError, match="schema version 0001, this program reads version 0002: the agent that writes"
+    ):
+        reader.prepare(newer)
+    database.prepare(newer)
+    database.prepare(newer)
+    reader.prepare(newer)
     reader.close()
     with database.begin() as connection:
         assert connection.execute(text("SELECT text, author FROM notes")).all() == [("kept", None)]
 
 
-def test_a_migration_that_fails_leaves_the_old_version(database: Database) -> None:
-    def fail(connection: Connection) -> None:
-        connection.exec_driver_sql("ALTER TABLE notes ADD COLUMN author TEXT")
-        raise RuntimeError("half way")
-
-    with pytest.raises(RuntimeError):
-        database.create(metadata, [fail])
-    database.create(metadata)
+def test_a_migration_that_fails_leaves_the_old_version(
+    database: Database, tmp_path: Path, notes_schema: Schema
+) -> None:
+    with pytest.raises(RuntimeError, match="half way"):
+        database.prepare(schema(tmp_path, FIRST, FAILS))
+    database.prepare(notes_schema)
     with database.begin() as connection:
-        assert [column[1] for column in connection.execute(text("PRAGMA table_info(notes)"))] == ["id", "text"]
+        assert [column["name"] for column in inspect(connection).get_columns("notes")] == ["id", "text"]
 
 
-def test_one_engine_a_database(path: Path, database: Database) -> None:
+def test_a_reader_says_that_nothing_is_there_yet(location: Location, notes_schema: Schema) -> None:
+    Database(location).close()
+    reader = Database(location, read_only=True)
+    with pytest.raises(StorageError, match="has schema version none, this program reads version 0001"):
+        reader.prepare(notes_schema)
+    reader.close()
+
+
+def test_what_may_not_change_does_not(database: Database) -> None:
+    write(database, "kept")
+    with database.begin() as connection:
+        refuse_changes(connection, "notes")
+    for statement in (update(notes).values(text="changed"), notes.delete()):
+        with pytest.raises(IntegrityError, match="notes is append-only"), database.begin() as connection:
+            connection.execute(statement)
+    write(database, "more")
+    assert read(database) == ["kept", "more"]
+
+
+def test_a_copy_is_of_one_moment_while_others_write(path: Path, file: Database, tmp_path: Path) -> None:
+    write(file, "kept")
+    target = tmp_path / "copy.db"
+    with file.begin() as connection:
+        connection.execute(insert(notes).values(text="not committed"))
+        copy(path, target)
+    other = Database(target, read_only=True)
+    assert read(other) == ["kept"]
+    other.close()
+    assert sorted(found.name for found in tmp_path.glob("copy*")) == ["copy.db"]
+
+
+def test_a_copy_that_fails_leaves_the_one_before(path: Path, file: Database, tmp_path: Path) -> None:
+    write(file, *("x" * 1000 for _ in range(200)))
+    target = tmp_path / "copy.db"
+    copy(path, target)
+    before = target.read_bytes()
+    file.close()
+    content = bytearray(path.read_bytes())
+    content[2 * 4096 : 6 * 4096] = b"\xff" * 4 * 4096
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=r"is damaged|cannot be copied"):
+        copy(path, target)
+    assert target.read_bytes() == before
+    with sqlite3.connect(target) as kept:
+        assert kept.execute("SELECT count(*) FROM notes").fetchone() == (200,)
+
+
+def test_the_password_is_read_from_its_file_and_never_told(postgres: Postgres, tmp_path: Path) -> None:
+    location = postgres.new()
+    wrong = tmp_path / "wrong"
+    wrong.touch(mode=0o600)
+    wrong.write_text("hunter2")
+    with pytest.raises(StorageError, match="password authentication failed") as refused:
+        Database(msgspec.structs.replace(location, password=f"file:{wrong}"))
+    assert "hunter2" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "swordfish" not in Database(location).name
+
+
+def test_a_server_that_is_down_is_one_sentence() -> None:
+    with pytest.raises(
+        StorageError, match=r"postgresql://mev@127\.0\.0\.1:9/mev cannot be opened: .*refused"
+    ) as refused:
+        Database(PostgresLocation("postgresql://mev@127.0.0.1:9/mev"))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_engine_whose_claim_is_gone_writes_nothing_more(postgres: Postgres, notes_schema: Schema) -> None:
+    database = Database(postgres.new())
+    database.prepare(notes_schema)
+    database.claim()
+    write(database, "kept")
+    with postgres.admin() as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND granted"
+            " AND database = (SELECT max(oid) FROM pg_database)"
+        )
+    with pytest.raises(StorageError, match="the connection that made this engine the only one is gone"):
+        write(database, "lost")
+    assert database.name.startswith("postgresql://")
+    database.close()
+
+
+def test_one_engine_a_database(location: Location, database: Database) -> None:
     program = """
-        database = Database(Path(sys.argv[1]))
+        database = Database(location)
         database.claim()
         print("claimed", flush=True)
         sys.stdin.read()
     """
-    with process(program, path) as engine:
+    with process(program, location) as engine:
         with pytest.raises(StorageError, match="has an engine already: stop it first"):
             database.claim()
         engine.kill()
@@ -246,12 +435,12 @@ def test_one_engine_a_database(path: Path, database: Database) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_makes_belongs_to_the_directory_s_owner(path: Path) -> None:
+def test_what_root_makes_belongs_to_the_directory_s_owner(path: Path, notes_schema: Schema) -> None:
     os.chown(path.parent, NOBODY, NOBODY)
     database = Database(path)
-    database.create(metadata)
+    database.prepare(notes_schema)
     database.claim()
     write(database, "x")
-    owners = {made.stat().st_uid for made in path.parent.iterdir()}
+    owners = {made.stat().st_uid for made in path.parent.glob("notes.db*")}
     database.close()
     assert owners == {NOBODY}

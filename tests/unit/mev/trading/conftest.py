@@ -1,11 +1,10 @@
-"""A ledger on a real SQLite file, and opportunities to put in it."""
+"""A ledger on a real database of each kind, and opportunities and entries to put in it."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
-from mev.domain import Cycle, Hop, Opportunity, Pool
-from mev.runtime.storage import Database
+from mev.domain import Account, Cycle, Entry, EntryKind, Hop, Opportunity, Pool
+from mev.runtime.storage import Database, Location
 from mev.trading.ledger import Ledger, Submission
 
 NATIVE = b"\xee" * 20
@@ -40,8 +39,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(tmp_path / "mev_opportunities.db")
+def database(location: Location) -> Iterator[Database]:
+    made = Database(location)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -78,4 +79,38 @@ def submission(opportunity: str = "a", *, nonce: int = 0, mark: int = 1, chain: 
         max_fee_wei=2,
         hash=bytes([mark]) * 32,
         raw=b"\x02\xc0",
+    )
+
+
+WAYS = {
+    EntryKind.SWAP_PROFIT: (Account.MARKET, Account.EXECUTOR),
+    EntryKind.GAS: (Account.SIGNER, Account.GAS),
+    EntryKind.L1_FEE: (Account.SIGNER, Account.L1_FEE),
+    EntryKind.BRIBE: (Account.EXECUTOR, Account.BRIBE),
+    EntryKind.FUNDING: (Account.EQUITY, Account.EXECUTOR),
+}
+
+
+def entry(
+    amount: int,
+    kind: EntryKind = EntryKind.SWAP_PROFIT,
+    *,
+    opportunity: str = "a",
+    chain: str = "ethereum",
+    mark: int = 1,
+    at_ns: int = 0,
+) -> Entry:
+    """An entry of a kind on its usual way; fees are in native coin."""
+    credit, debit = WAYS[kind]
+    return Entry(
+        chain=chain,
+        opportunity=opportunity,
+        kind=kind,
+        token=bytes(20) if credit is Account.SIGNER else NATIVE,
+        amount=amount,
+        credit=credit,
+        debit=debit,
+        transaction=bytes([mark]) * 32,
+        block_number=9,
+        at_ns=at_ns,
     )

@@ -1,9 +1,15 @@
 """The mev command's refusals: one sentence, a stable exit code, nothing half done."""
 
+import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mev import cli
+from mev.insight import record
+from mev.runtime.storage import Database
+from mev.trading.ledger import read_ledger, tables
 
 CONFIG = """
 mode = "observe"
@@ -44,6 +50,11 @@ def config(tmp_path: Path) -> Path:
         (["executor", "fund", "--chain", "base", "--amount-wei", "5"], 2, "--chain is 'base'; allowed: ethereum"),
         (["signer", "address"], 2, "signer.key is not set"),
         (["reconcile"], 2, "signer.key is not set"),
+        (["backup", "/nowhere"], 2, "/nowhere is no directory; allowed: one that is there"),
+        (["backup", "/"], 1, "mev_opportunities.db is not there"),
+        (["halt"], 2, "chains.ethereum.risk has no kill_switch, and neither has risk; allowed: an absolute path"),
+        (["resume", "--chain", "base"], 2, "--chain is 'base'; allowed: ethereum"),
+        (["explain", "abcdef"], 1, "mev_opportunities.db is not there"),
     ],
 )
 def test_a_refusal_is_one_sentence(
@@ -79,3 +90,89 @@ def test_a_node_that_is_down_is_one_sentence(config: Path, capsys: pytest.Captur
     said = capsys.readouterr().err
     assert "127.0.0.1:9" in said.splitlines()[-1]
     assert "11" * 32 not in said
+
+
+def test_a_backup_is_what_the_ledger_can_be_put_back_from(config: Path, tmp_path: Path) -> None:
+    directory = config.parent
+    for name, schema in (("mev_opportunities", tables.SCHEMA), ("performance_metrics", record.SCHEMA)):
+        Database(directory / f"{name}.db").prepare(schema)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    assert cli.main(["backup", str(copies), "--config", str(config)]) == 0
+    assert sorted(path.name for path in copies.iterdir()) == ["mev_opportunities.db", "performance_metrics.db"]
+    read_ledger(copies / "mev_opportunities.db").close()
+    assert cli.main(["backup", str(directory), "--config", str(config)]) == 1, "never onto itself"
+
+
+def switch(config: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert cli.main([*arguments, "--json", "--config", str(config)]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_halt_and_resume_are_idempotent_and_say_who(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = config.parent / "stop"
+    config.write_text(config.read_text().replace("[risk]", f'[risk]\nkill_switch = "{file}"'))
+    halted = switch(config, "halt", "--reason", "fees look odd", capsys=capsys)
+    assert halted == {"changed": True, "halted": ["ethereum"], "switches": [str(file)]}
+    assert file.read_text().endswith(": fees look odd\n")
+    assert not switch(config, "halt", capsys=capsys)["changed"]
+    assert file.read_text().endswith(": fees look odd\n"), "the first reason stays"
+    assert switch(config, "resume", capsys=capsys) == {"changed": True, "halted": [], "switches": [str(file)]}
+    assert not switch(config, "resume", capsys=capsys)["changed"]
+    assert not file.exists()
+
+
+def test_a_chain_is_halted_alone_only_by_a_switch_of_its_own(
+    config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    common, own = tmp_path / "stop", tmp_path / "stop_base"
+    text = config.read_text().replace("[risk]", f'[risk]\nkill_switch = "{common}"')
+    base = (
+        text[text.index("[chains.ethereum]") :]
+        .replace("[chains.ethereum]", "[chains.base]")
+        .replace("id = 1", "id = 8453")
+    )
+    config.write_text(text + base)
+    assert cli.main(["halt", "--chain", "base", "--config", str(config)]) == 2
+    assert "is the kill switch of ethereum, base; allowed: without --chain" in capsys.readouterr().err
+    assert not common.exists()
+    config.write_text(text + base + f'[chains.base.risk]\nkill_switch = "{own}"\n')
+    assert switch(config, "halt", "--chain", "base", capsys=capsys)["halted"] == ["base"]
+    assert not common.exists()
+    assert switch(config, "halt", capsys=capsys)["halted"] == ["base", "ethereum"]
+
+
+def test_doctor_names_each_thing_that_is_not_well(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(
+        config.read_text() + '[signer]\nkey = "file:/nowhere/key"\n[bus]\nurl = "redis://127.0.0.1:9/0"\n'
+    )
+    Database(config.parent / "mev_opportunities.db").prepare(tables.SCHEMA)
+    (config.parent / "performance_metrics.db").write_bytes(b"no database" * 400)
+    assert cli.main(["doctor", "--json", "--config", str(config)]) == 1
+    document = json.loads(capsys.readouterr().out)
+    seen = {finding["check"]: (finding["well"], finding["seen"]) for finding in document["findings"]}
+    assert not document["well"]
+    assert seen["database ledger"][0]
+    assert "schema 0002" in seen["database ledger"][1]
+    assert not seen["database performance"][0]
+    assert "cannot be opened as a database" in seen["database performance"][1]
+    # Observing needs no key: that there is none is said, and is not wrong.
+    assert seen["signing key"] == (True, "file:/nowhere/key: /nowhere/key cannot be read: No such file or directory")
+    assert not seen["node of ethereum"][0]
+    assert "127.0.0.1:9" in seen["node of ethereum"][1]
+    assert not seen["bus"][0]
+    assert cli.main(["doctor", "--config", str(config)]) == 1
+    assert "NOT WELL" in capsys.readouterr().out
+
+
+def test_doctor_finds_a_reference_that_leads_nowhere(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config.parent / "mev_opportunities.db"
+    Database(path).prepare(tables.SCHEMA)
+    with sqlite3.connect(path) as damaged:
+        damaged.execute("INSERT INTO in_flight VALUES ('ethereum', '0x00', 1, '0xgone')")
+    cli.main(["doctor", "--json", "--config", str(config)])
+    ledger = next(
+        each for each in json.loads(capsys.readouterr().out)["findings"] if each["check"] == "database ledger"
+    )
+    assert (ledger["well"], "a row of in_flight refers to nothing" in ledger["seen"]) == (False, True)

@@ -2,25 +2,20 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
-from mev.runtime.storage import Database
-from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, tables
+from mev.domain import LEGAL_NEXT, Account, EntryKind, Opportunity, State
+from mev.runtime.storage import Database, Location
+from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, Usage, tables
 from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tests.unit.mev.trading.conftest import NATIVE, Clock, submission
+from tests.unit.mev.trading.conftest import NATIVE, Clock, entry, submission
 
 ZERO = bytes(20)
 TO_SUBMITTED = [State.SCREENED, State.SIMULATED, State.APPROVED]
-
-
-def entry(amount: int, kind: EntryKind = EntryKind.SWAP_PROFIT, token: bytes = NATIVE, at_ns: int = 0) -> Entry:
-    return Entry("ethereum", "a", kind, token, amount, b"\x01" * 32, 8, at_ns)
 
 
 def reach(ledger: Ledger, opportunity: Opportunity, *states: State) -> None:
@@ -86,10 +81,11 @@ def test_what_is_written_stays(
         before = connection.execute(select(table)).all()
     row = before[0]._asdict()
     last = list(table.columns)[-1]
+    replace = insert(table).prefix_with("OR REPLACE") if database.name.startswith("/") else update(table)
     change = {
         "update": update(table).values({last: 9}),
         "delete": delete(table),
-        "replace": insert(table).prefix_with("OR REPLACE").values({**row, last.name: 9}),
+        "replace": replace.values({**row, last.name: 9}),
     }[verb]
     with pytest.raises(IntegrityError, match=f"{table.name} is append-only"), database.begin() as connection:
         connection.execute(change)
@@ -121,20 +117,94 @@ def test_two_chains_share_nonces(ledger: Ledger, opportunity: Callable[..., Oppo
 def test_a_receipt_read_twice_books_once(ledger: Ledger) -> None:
     for _ in range(2):
         ledger.settle(submission("operator:fund"), State.INCLUDED, booked=[entry(5, EntryKind.FUNDING)])
-    assert ledger.balance("ethereum", NATIVE) == 5
+    assert ledger.balance("ethereum", Account.EXECUTOR, NATIVE) == 5
 
 
 def test_sums_pass_64_bits(ledger: Ledger) -> None:
-    ledger.book([entry(2**200), entry(-(2**199), EntryKind.GAS)])
-    assert ledger.balance("ethereum", NATIVE) == 2**199
+    ledger.book([entry(2**200), entry(2**199, EntryKind.BRIBE)])
+    assert ledger.balance("ethereum", Account.EXECUTOR, NATIVE) == 2**199
+    assert ledger.balance("ethereum", Account.MARKET, NATIVE) == -(2**200)
 
 
-def test_earned_counts_profit_and_gas_since_a_time_and_no_funding(ledger: Ledger) -> None:
-    ledger.book([entry(7, EntryKind.FUNDING, at_ns=5), entry(5, at_ns=5), entry(-3, EntryKind.GAS, ZERO, at_ns=6)])
-    assert ledger.earned_since("ethereum", 5) == 2
-    assert ledger.earned_since("ethereum", 6) == -3
-    assert ledger.earned_since("ethereum", 7) == 0
-    assert ledger.earned_since("base", 0) == 0
+def test_earned_counts_profit_and_fees_since_a_time_and_no_funding(ledger: Ledger) -> None:
+    ledger.book(
+        [
+            entry(7, EntryKind.FUNDING, at_ns=5),
+            entry(9, at_ns=5),
+            entry(3, EntryKind.GAS, at_ns=6),
+            entry(1, EntryKind.L1_FEE, at_ns=6),
+            entry(2, EntryKind.BRIBE, at_ns=6),
+        ]
+    )
+    earned = {since: ledger.today("ethereum", since).earned_wei for since in (5, 6, 7)}
+    assert earned == {5: 3, 6: -6, 7: 0}
+    assert ledger.today("ethereum", 6).fees_wei == 4
+    assert ledger.today("base", 0).earned_wei == 0
+
+
+def test_today_is_what_was_submitted_reverted_earned_and_paid(
+    ledger: Ledger, opportunity: Callable[..., Opportunity], clock: Clock
+) -> None:
+    fates = (State.INCLUDED, State.REVERTED, State.INCLUDED)
+    for number, fate in enumerate(fates, 1):
+        clock.now_ns = number * 100
+        name = str(number)
+        reach(ledger, opportunity(name), *TO_SUBMITTED)
+        ledger.submit(submission(name, mark=number, nonce=number))
+        booked = [entry(2, EntryKind.GAS, opportunity=name, mark=number, at_ns=clock.now_ns)]
+        booked += [entry(7, opportunity=name, mark=number, at_ns=clock.now_ns)] if fate is State.INCLUDED else []
+        ledger.settle(submission(name, mark=number), fate, "", booked)
+    whole, later = ledger.today("ethereum", 0), ledger.today("ethereum", 300)
+    assert (whole.reverts, whole.fees_wei, whole.earned_wei) == (1, 6, 8)
+    used = Usage(trades=3, amount_in_wei=3 * 10**18, earned_wei=8)
+    assert whole.strategies == {"atomic_arbitrage": used}
+    assert whole.paths == {frozenset({b"\x01" * 20, b"\x02" * 20}): used}
+    assert (later.reverts, later.strategies["atomic_arbitrage"].trades) == (0, 1)
+
+
+def test_failures_in_a_row_are_those_since_the_last_inclusion(
+    ledger: Ledger, opportunity: Callable[..., Opportunity], clock: Clock
+) -> None:
+    fates = (State.REVERTED, State.INCLUDED, State.EXPIRED, State.REVERTED)
+    seen = []
+    for number, fate in enumerate(fates, 1):
+        clock.now_ns = number
+        name = str(number)
+        reach(ledger, opportunity(name), *TO_SUBMITTED)
+        ledger.submit(submission(name, mark=number, nonce=number))
+        ledger.settle(submission(name, mark=number), fate)
+        seen.append((ledger.failing_since("ethereum", 1), ledger.failing_since("ethereum", 2)))
+    assert seen == [(1, None), (None, None), (3, None), (4, 4)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(EntryKind), st.integers(0, 2**120)), max_size=20))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_event_s_postings_add_up_to_nothing(
+    ledger: Ledger, database: Database, moves: list[tuple[EntryKind, int]]
+) -> None:
+    ledger.book([entry(amount, kind, mark=number + 1) for number, (kind, amount) in enumerate(moves)])
+    with database.begin() as connection:
+        rows = connection.execute(select(tables.postings)).all()
+    events: dict[tuple[str, str, str], int] = {}
+    accounts: dict[tuple[str, str], int] = {}
+    for row in rows:
+        event, posted = (row.chain, row.transaction, row.token), (row.account, row.token)
+        events[event] = events.get(event, 0) + int(row.amount)
+        accounts[posted] = accounts.get(posted, 0) + int(row.amount)
+    assert set(events.values()) <= {0}
+    for (account, token), held in accounts.items():
+        assert ledger.balance("ethereum", Account(account), bytes.fromhex(token[2:])) == held
+
+
+@pytest.mark.parametrize("change", [{"amount": "-1"}, {"debit": "market"}])
+def test_the_database_itself_refuses_an_entry_that_is_none(
+    ledger: Ledger, database: Database, change: dict[str, str]
+) -> None:
+    ledger.book([entry(1)])
+    with database.begin() as connection:
+        row = connection.execute(select(tables.entries)).one()._asdict()
+    with pytest.raises(IntegrityError), database.begin() as connection:
+        connection.execute(insert(tables.entries).values({**row, "seq": 2, "transaction": "0x02", **change}))
 
 
 def test_what_a_crash_interrupted_is_found(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
@@ -147,11 +217,11 @@ def test_what_a_crash_interrupted_is_found(ledger: Ledger, opportunity: Callable
 
 
 def test_a_ledger_opened_again_goes_on(
-    tmp_path: Path, ledger: Ledger, clock: Clock, opportunity: Callable[..., Opportunity]
+    location: Location, ledger: Ledger, clock: Clock, opportunity: Callable[..., Opportunity]
 ) -> None:
     reach(ledger, opportunity(), *TO_SUBMITTED)
     ledger.submit(submission())
-    again = Ledger(Database(tmp_path / "mev_opportunities.db"), clock)
+    again = Ledger(Database(location), clock)
     assert again.in_flight("ethereum") == [submission()]
     assert not again.detect(opportunity())
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from mev.chain.abi import event_topic
 from mev.chain.errors import MalformedAnswerError
-from mev.domain import EntryKind
 from mev.trading.execution.accounts import Accounts
 from mev.trading.execution.fees import offer
 from mev.trading.execution.receipt import entries, parse
@@ -14,6 +13,7 @@ WRAPPED, SIGNER, EXECUTOR, PAIR = (bytes([number]) * 20 for number in (0xEE, 0x5
 ACCOUNTS = Accounts(chain="base", wrapped_native=WRAPPED, signer=SIGNER, executor=EXECUTOR)
 TRANSFER = event_topic("Transfer(address,address,uint256)")
 DEPOSIT = event_topic("Deposit(address,uint256)")
+WITHDRAWAL = event_topic("Withdrawal(address,uint256)")
 
 
 def text(content: bytes) -> str:
@@ -48,38 +48,60 @@ def receipt(*logs: dict[str, Any], status: int = 1, **more: str) -> Any:
     )
 
 
-def booked(read: Any, *, operators: bool = False) -> list[tuple[EntryKind, bytes, int]]:
-    return [(entry.kind, entry.token, entry.amount) for entry in entries(read, ACCOUNTS, "a", 5, operators=operators)]
+def booked(read: Any, *, operators: bool = False) -> list[tuple[str, bytes, int, str]]:
+    """Kind, token, amount, and the way it went."""
+    return [
+        (entry.kind.value, entry.token, entry.amount, f"{entry.credit}>{entry.debit}")
+        for entry in entries(read, ACCOUNTS, "a", 5, operators=operators)
+    ]
+
+
+COIN = bytes(20)
+GAS = ("gas", COIN, 700, "signer>gas")
 
 
 def test_profit_is_what_came_in_less_what_went_out() -> None:
     read = receipt(transfer(EXECUTOR, PAIR, 1000), transfer(PAIR, PAIR, 3), transfer(PAIR, EXECUTOR, 1017))
-    assert booked(read) == [(EntryKind.GAS, bytes(20), -700), (EntryKind.SWAP_PROFIT, WRAPPED, 17)]
+    assert booked(read) == [GAS, ("swap_profit", WRAPPED, 17, "market>executor")]
+    lost = receipt(transfer(EXECUTOR, PAIR, 1000), transfer(PAIR, EXECUTOR, 990))
+    assert booked(lost) == [GAS, ("swap_profit", WRAPPED, 10, "executor>market")]
 
 
-def test_a_rollup_s_data_fee_is_gas() -> None:
-    assert booked(receipt(l1Fee="0x3", status=0)) == [(EntryKind.GAS, bytes(20), -703)]
+def test_a_rollup_s_data_fee_is_booked_apart() -> None:
+    assert booked(receipt(l1Fee="0x3", status=0)) == [GAS, ("l1_fee", COIN, 3, "signer>l1_fee")]
+
+
+def test_what_the_executor_unwraps_is_a_bribe() -> None:
+    unwrap = {"address": text(WRAPPED), "topics": [text(WITHDRAWAL), topic(EXECUTOR)], "data": f"0x{5:064x}"}
+    assert booked(receipt(transfer(PAIR, EXECUTOR, 17), unwrap))[1:] == [
+        ("swap_profit", WRAPPED, 17, "market>executor"),
+        ("bribe", WRAPPED, 5, "executor>bribe"),
+    ]
 
 
 def test_a_revert_costs_gas_and_earns_nothing() -> None:
-    assert booked(receipt(status=0)) == [(EntryKind.GAS, bytes(20), -700)]
+    assert booked(receipt(status=0)) == [GAS]
 
 
 def test_other_tokens_and_foreign_events_count_for_nothing() -> None:
     short = {"address": text(WRAPPED), "topics": [text(TRANSFER)], "data": "0x"}
     anonymous = {"address": text(WRAPPED), "topics": [], "data": "0x01"}
     read = receipt(transfer(PAIR, EXECUTOR, 10**30, token=PAIR), short, anonymous, transfer(PAIR, EXECUTOR, 4))
-    assert booked(read)[1] == (EntryKind.SWAP_PROFIT, WRAPPED, 4)
+    assert booked(read)[1] == ("swap_profit", WRAPPED, 4, "market>executor")
 
 
 def test_an_operator_s_wrap_and_fund_move_capital_and_earn_nothing() -> None:
     wrap = {"address": text(WRAPPED), "topics": [text(DEPOSIT), topic(SIGNER)], "data": f"0x{50:064x}"}
     assert booked(receipt(wrap), operators=True) == [
-        (EntryKind.GAS, bytes(20), -700),
-        (EntryKind.FUNDING, bytes(20), -50),
+        GAS,
+        ("funding", COIN, 50, "signer>wrapper"),
+        ("funding", WRAPPED, 50, "wrapper>signer"),
     ]
-    assert booked(receipt(transfer(SIGNER, EXECUTOR, 50)), operators=True)[1] == (EntryKind.FUNDING, WRAPPED, 50)
-    assert booked(receipt(transfer(EXECUTOR, SIGNER, 50)), operators=True)[1] == (EntryKind.FUNDING, WRAPPED, -50)
+    fund, withdraw = transfer(SIGNER, EXECUTOR, 50), transfer(EXECUTOR, SIGNER, 50)
+    assert booked(receipt(fund), operators=True) == [GAS, ("funding", WRAPPED, 50, "signer>executor")]
+    assert booked(receipt(withdraw), operators=True) == [GAS, ("funding", WRAPPED, 50, "executor>signer")]
+    given = transfer(PAIR, SIGNER, 3)
+    assert booked(receipt(fund, given), operators=True)[2] == ("funding", WRAPPED, 3, "equity>signer")
 
 
 @pytest.mark.parametrize("answer", ["0x1", [], {}, {"status": "0x1"}, 7])

@@ -1,16 +1,38 @@
 """Every limit refuses what passes it and nothing that only reaches it, with its own code."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mev.domain import Opportunity
-from mev.trading.risk import Limits, Proposal, Reason, Standing, refuse, tokens
+from mev.trading.ledger import Today, Usage
+from mev.trading.risk import Allowance, Limits, Proposal, Reason, Standing, killed, refuse, tokens
 
 from tests.unit.mev.trading.conftest import NATIVE, POOLS, STABLE
 
+USED = Usage(trades=4, amount_in_wei=9 * 10**18, earned_wei=-10_000)
+STANDING = Standing(
+    killed=False,
+    block_age_seconds=30,
+    in_flight=0,
+    today=Today(
+        earned_wei=-10_000,
+        fees_wei=20_000,
+        reverts=2,
+        paths={frozenset({b"\x01" * 20}): USED, frozenset({b"\x09" * 20}): Usage(trades=1000)},
+        strategies={"atomic_arbitrage": USED},
+    ),
+)
+# Exactly used up by the proposal.
+ALLOWANCE = Allowance(
+    max_amount_in_wei=10**18, max_daily_amount_in_wei=10**19, max_daily_loss_wei=20_000, max_daily_trades=5
+)
+TIGHTER = [
+    msgspec.structs.replace(ALLOWANCE, **{key: value - 1}) for key, value in msgspec.structs.asdict(ALLOWANCE).items()
+]
 LIMITS = Limits(
     max_amount_in_wei=10**18,
     min_profit_wei=100,
@@ -18,8 +40,12 @@ LIMITS = Limits(
     max_daily_loss_wei=20_000,
     max_in_flight=1,
     max_block_age_seconds=30,
+    max_gas=200,
+    max_daily_gas_wei=30_000,
+    max_daily_reverts=3,
+    tokens={STABLE: ALLOWANCE},
+    strategies={"atomic_arbitrage": ALLOWANCE},
 )
-STANDING = Standing(killed=False, block_age_seconds=30, earned_today_wei=-10_000, in_flight=0)
 
 
 @pytest.fixture
@@ -42,7 +68,13 @@ def test_exactly_on_every_limit_is_allowed(proposal: Proposal) -> None:
         ({"opportunity": {"amount_in": 10**18 + 1}}, Reason.AMOUNT_IN_OVER_LIMIT),
         ({"proposal": {"gas_price_wei": 51}}, Reason.GAS_PRICE_OVER_CAP),
         ({"proposal": {"profit_wei": 10_099}}, Reason.PROFIT_UNDER_MINIMUM),
-        ({"standing": {"earned_today_wei": -10_001}}, Reason.DAILY_LOSS),
+        ({"today": {"earned_wei": -10_001}}, Reason.DAILY_LOSS),
+        ({"standing": {"circuit_open": True}}, Reason.CIRCUIT_OPEN),
+        ({"limits": {"max_gas": 199}}, Reason.GAS_OVER_CAP),
+        ({"today": {"fees_wei": 20_001}}, Reason.DAILY_GAS),
+        ({"today": {"reverts": 3}}, Reason.REVERT_BUDGET),
+        *(({"limits": {"tokens": {STABLE: tight}}}, Reason.TOKEN_LIMIT) for tight in TIGHTER),
+        *(({"limits": {"strategies": {"atomic_arbitrage": tight}}}, Reason.STRATEGY_LIMIT) for tight in TIGHTER),
         ({"standing": {"in_flight": 1}}, Reason.IN_FLIGHT),
     ],
 )
@@ -51,7 +83,8 @@ def test_one_past_a_limit_is_refused_with_its_code(
 ) -> None:
     opportunity = msgspec.structs.replace(proposal.opportunity, **change.get("opportunity", {}))
     changed = msgspec.structs.replace(proposal, opportunity=opportunity, **change.get("proposal", {}))
-    standing = msgspec.structs.replace(STANDING, **change.get("standing", {}))
+    today = msgspec.structs.replace(STANDING.today, **change.get("today", {}))
+    standing = msgspec.structs.replace(STANDING, today=today, **change.get("standing", {}))
     limits = msgspec.structs.replace(LIMITS, **change.get("limits", {}))
     assert refuse(changed, standing, limits, POOLS) is reason
 
@@ -60,8 +93,8 @@ def test_one_past_a_limit_is_refused_with_its_code(
 def test_what_is_allowed_keeps_the_minimum_and_the_day_s_loss(profit: int, gas: int, price: int, earned: int) -> None:
     opportunity = Opportunity("a", "ethereum", "s", None, 1, b"", 1, 1)  # type: ignore[arg-type]
     proposal = Proposal(opportunity=opportunity, profit_wei=profit, gas=gas, gas_price_wei=price)
-    standing = msgspec.structs.replace(STANDING, earned_today_wei=earned)
-    limits = msgspec.structs.replace(LIMITS, max_gas_price_wei=10**12)
+    standing = msgspec.structs.replace(STANDING, today=Today(earned_wei=earned))
+    limits = msgspec.structs.replace(LIMITS, max_gas_price_wei=10**12, max_gas=None, max_daily_gas_wei=None)
     cycle = type("Cycle", (), {"hops": ()})()
     allowed = msgspec.structs.replace(proposal, opportunity=msgspec.structs.replace(opportunity, cycle=cycle))
     if refuse(allowed, standing, limits, {}) is None:
@@ -86,6 +119,12 @@ def test_the_codes_never_change() -> None:
         "profit_under_minimum",
         "daily_loss",
         "in_flight",
+        "gas_over_cap",
+        "daily_gas",
+        "revert_budget",
+        "circuit_open",
+        "token_limit",
+        "strategy_limit",
         "mode_observe",
         "mode_paper",
         "node_refused",
@@ -98,3 +137,12 @@ def test_the_codes_never_change() -> None:
 
 def test_a_cycle_s_tokens(opportunity: Callable[..., Opportunity]) -> None:
     assert tokens(opportunity(), POOLS) == {NATIVE, STABLE}
+
+
+def test_a_switch_that_cannot_be_looked_at_is_thrown(tmp_path: Path) -> None:
+    switch = tmp_path / "kill"
+    assert not killed(None)
+    assert not killed(switch)
+    switch.symlink_to("nowhere")
+    assert killed(switch)
+    assert killed(tmp_path / ("x" * 300))

@@ -1,0 +1,135 @@
+"""Whether everything that the agents stand on is as it should be: databases, key, bus, nodes, clock."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mev.chain import wire
+from mev.chain.errors import RpcError, RpcUnavailableError
+from mev.chain.rpc import Rpc
+from mev.insight import record
+from mev.runtime.bus import BusError, connect
+from mev.runtime.config import ChainConfig, Config, Mode, SecretError, signing_key
+from mev.runtime.storage import Database, Location, Schema, StorageError
+from mev.trading.ledger import tables
+from mev.trading.risk import killed
+
+# A head that claims to be from so far ahead means that one of the two clocks is wrong.
+AHEAD_SECONDS = 5.0
+NODE_SECONDS = 10.0
+PING = "mev:doctor"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at: whether it is well, and what was seen."""
+
+    check: str
+    well: bool
+    seen: str
+
+
+def examine(config: Config, now: Callable[[], float] = time.time) -> list[Finding]:
+    """Look at everything; changes nothing."""
+    found = list(_local(config))
+    return found + asyncio.run(_remote(config, now))
+
+
+def _local(config: Config) -> Iterator[Finding]:
+    yield Finding(check="configuration", well=True, seen=f"{config.mode}; {len(config.chains)} chains")
+    yield _database("ledger", config.storage.ledger, tables.SCHEMA)
+    yield _database("performance", config.storage.metrics, record.SCHEMA)
+    yield _key(config)
+    for name, chain in config.chains.items():
+        if killed(chain.risk.kill_switch):
+            seen = f"{chain.risk.kill_switch} is there: nothing is sent until `mev resume`"
+            yield Finding(check=f"kill switch of {name}", well=False, seen=seen)
+
+
+def _database(name: str, location: Location, schema: Schema) -> Finding:
+    check = f"database {name}"
+    try:
+        database = Database(location, read_only=True)
+        try:
+            database.check_thoroughly()
+            database.prepare(schema)
+            version = database.revision(schema)
+        finally:
+            database.close()
+    except StorageError as error:
+        return Finding(check=check, well=False, seen=str(error))
+    except SecretError as error:
+        return Finding(check=check, well=False, seen=str(error))
+    kind = "SQLite, every page whole" if isinstance(location, Path) else "PostgreSQL"
+    return Finding(check=check, well=True, seen=f"{database.name}: {kind}, schema {version}")
+
+
+def _key(config: Config) -> Finding:
+    check = "signing key"
+    if config.signer is None:
+        return Finding(check=check, well=config.mode is not Mode.LIVE, seen="none is configured: nothing can be signed")
+    try:
+        signing_key(config.signer.key)
+    except SecretError as error:
+        return Finding(check=check, well=config.mode is Mode.OBSERVE, seen=str(error))
+    return Finding(check=check, well=True, seen=f"{config.signer.key} can be read, and is one")
+
+
+async def _remote(config: Config, now: Callable[[], float]) -> list[Finding]:
+    nodes = (_node(name, chain, now) for name, chain in config.chains.items())
+    findings = [each for found in await asyncio.gather(*nodes) for each in found]
+    return [*findings, *await _bus(config)]
+
+
+async def _node(name: str, chain: ChainConfig, now: Callable[[], float]) -> list[Finding]:
+    check = f"node of {name}"
+    try:
+        # Rpc asks for the chain's id first, and asks a node of another chain nothing more.
+        async with asyncio.timeout(NODE_SECONDS), Rpc(chain.ws, chain_id=chain.id) as rpc:
+            head = await rpc.call_as(wire.Head, "eth_getBlockByNumber", ["latest", False])
+    except (RpcError, RpcUnavailableError) as error:
+        return [Finding(check=check, well=False, seen=str(error))]
+    except TimeoutError:
+        return [Finding(check=check, well=False, seen=f"no answer within {NODE_SECONDS:.0f} s")]
+    if head is None:
+        return [Finding(check=check, well=False, seen="it has no latest block")]
+    block = head.block()
+    age = now() - block.timestamp
+    ahead = f"block {block.number} is of {-age:.1f} s from now: this host's clock or the chain's is wrong"
+    return [
+        Finding(check=check, well=True, seen=f"chain {chain.id}, block {block.number}"),
+        Finding(
+            check=f"clock against {name}",
+            well=-AHEAD_SECONDS <= age <= chain.allowed_lag_seconds,
+            seen=ahead
+            if age < -AHEAD_SECONDS
+            else f"its newest block is {age:.1f} s old, {chain.allowed_lag_seconds} allowed",
+        ),
+    ]
+
+
+async def _bus(config: Config) -> list[Finding]:
+    location = config.bus.location
+    if location is None:
+        return []
+    try:
+        bus = connect(location, max_length=config.bus.max_length)
+        try:
+            # A stream of its own, so that no agent hears of it; the second time it is there already.
+            await bus.publish(PING, PING, b"")
+        finally:
+            await bus.close()
+    except (BusError, SecretError) as error:
+        return [Finding(check="bus", well=False, seen=str(error))]
+    return [Finding(check="bus", well=True, seen=f"{location.url} answers")]
+
+
+def document(findings: list[Finding]) -> dict[str, Any]:
+    """Write findings for programs."""
+    return {
+        "well": all(each.well for each in findings),
+        "findings": [msgspec.structs.asdict(each) for each in findings],
+    }

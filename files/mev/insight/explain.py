@@ -1,0 +1,171 @@
+"""One opportunity's whole story from the ledger: why it was taken or dropped, leg by leg, and what came of it."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from mev.chain.abi import checksum
+from mev.domain import State
+from mev.insight.report import time_text
+from mev.runtime.storage import Database
+from mev.trading.ledger.ledger import replaces
+from mev.trading.ledger.tables import entries, estimates, opportunities, postings, submissions, transitions
+from mev.trading.risk import Reason
+
+Document = dict[str, Any]
+
+SHORTEST_PREFIX = 6
+
+WHY: dict[str, str] = {
+    Reason.NO_PROFIT: "in exact integers the cycle leaves nothing",
+    Reason.NOT_BEST: "the same block had better opportunities, and only the best few are simulated",
+    Reason.EXECUTOR_MISSING: "no executor contract stands at its address (mev executor deploy)",
+    Reason.CAPITAL_MISSING: "the executor holds no capital (mev executor fund)",
+    Reason.SIMULATION_REVERTED: "on the state after its block the call reverts",
+    Reason.SIMULATION_BELOW_EXPECTED: "the simulation returned less than the mathematics: the model is wrong about one of its pools",
+    Reason.INTERRUPTED: "the engine was stopped, or its node failed, before it was decided",
+    Reason.KILL_SWITCH: "the kill switch is thrown (mev resume takes it back)",
+    Reason.DENIED_TOKEN: "it passes through a token of risk.deny_tokens",
+    Reason.STALE_BLOCK: "its block was older than allowed_lag_seconds",
+    Reason.AMOUNT_IN_OVER_LIMIT: "it puts in more than risk.max_amount_in_wei",
+    Reason.GAS_PRICE_OVER_CAP: "gas could cost more than risk.max_gas_price_wei",
+    Reason.GAS_OVER_CAP: "it takes more gas than risk.max_gas",
+    Reason.PROFIT_UNDER_MINIMUM: "after gas it leaves less than risk.min_profit_wei",
+    Reason.DAILY_LOSS: "with its gas lost, the last 24 hours would have lost more than risk.max_daily_loss_wei",
+    Reason.DAILY_GAS: "with its gas, the last 24 hours would have paid more than risk.max_daily_gas_wei",
+    Reason.REVERT_BUDGET: "one more revert would pass risk.max_daily_reverts",
+    Reason.CIRCUIT_OPEN: "too many failed in a row (risk.breaker_failures), and risk.breaker_seconds are not over",
+    Reason.TOKEN_LIMIT: "it would pass a limit of risk.tokens for a token on its way",
+    Reason.STRATEGY_LIMIT: "it would pass a limit of risk.strategies for its strategy",
+    Reason.IN_FLIGHT: "as many transactions were in flight as risk.max_in_flight allows",
+    Reason.MODE_OBSERVE: "the mode is observe: nothing is simulated or sent",
+    Reason.MODE_PAPER: "the mode is paper: nothing is sent",
+    Reason.NODE_REFUSED: "the node refused the transaction",
+    Reason.REVERTED: "the transaction is in a block and reverted: its gas is lost",
+    Reason.NEVER_SEEN: "its deadline passed and the node never knew it",
+    Reason.NONCE_USED: "another transaction used its nonce",
+    Reason.CANCELLED: "it was in no block in time, and a transaction that does nothing took its nonce",
+}
+# What a state means where it has no reason of its own.
+STATES: dict[str, str] = {
+    State.DETECTED: "a block left its pools out of line",
+    State.SCREENED: "in exact integers it leaves a profit",
+    State.SIMULATED: "the chain itself, asked on its block, agrees",
+    State.APPROVED: "no limit refuses it",
+    State.SUBMITTED: "it was written, signed, and sent",
+    State.INCLUDED: "it is in a block and did what it should",
+}
+
+
+class UnknownOpportunityError(Exception):
+    """There is no such opportunity, or more than one; one sentence."""
+
+
+def explain(database: Database, identity: str) -> Document:
+    """Return an opportunity's story; `identity` may be its beginning. Raises UnknownOpportunityError."""
+    with database.begin() as connection:
+        row = _find(connection, identity)
+        own = row.id
+        steps = connection.execute(
+            select(transitions).where(transitions.c.opportunity == own).order_by(transitions.c.seq)
+        ).all()
+        estimate = connection.execute(select(estimates).where(estimates.c.opportunity == own)).one_or_none()
+        sent = connection.execute(select(submissions).where(submissions.c.opportunity == own)).all()
+        for each in sent:
+            query = select(submissions).where(submissions.c.opportunity == replaces(each.transaction))
+            sent = [*sent, *connection.execute(query.order_by(submissions.c.seq)).all()]
+        moved = connection.execute(
+            select(postings)
+            .join(entries, entries.c.seq == postings.c.entry)
+            .where(entries.c.opportunity == own)
+            .order_by(postings.c.entry)
+        ).all()
+    last = steps[-1]
+    return {
+        "opportunity": own,
+        "chain": row.chain,
+        "strategy": row.strategy,
+        "state": last.state,
+        "reason": last.reason,
+        "why": _why(last),
+        "block_number": row.block_number,
+        "block_hash": row.block_hash,
+        "expected_profit_wei": str(int(row.expected_out) - int(row.amount_in)),
+        "legs": _legs(row),
+        "simulation": None if estimate is None else _simulation(estimate),
+        "steps": [
+            {"state": step.state, "reason": step.reason, "at": time_text(step.at_ns), "why": _why(step)}
+            for step in steps
+        ],
+        "transactions": [
+            {
+                "transaction": each.transaction,
+                "nonce": each.nonce,
+                "deadline_block": each.deadline_block,
+                "max_fee_wei": each.max_fee_wei,
+                "max_priority_fee_wei": each.max_priority_fee_wei,
+                "replaces": None if each.opportunity == own else each.opportunity.rpartition(":")[2],
+            }
+            for each in sent
+        ],
+        "postings": [
+            {"account": each.account, "token": _address(each.token), "amount": each.amount, "kind": each.kind}
+            for each in moved
+        ],
+    }
+
+
+def _find(connection: Connection, identity: str) -> Row[Any]:
+    exact = connection.execute(select(opportunities).where(opportunities.c.id == identity)).one_or_none()
+    if exact is not None:
+        return exact
+    if len(identity) < SHORTEST_PREFIX:
+        raise UnknownOpportunityError(
+            f"there is no opportunity {identity!r}; allowed: an id as `mev opportunities` shows it, or its first "
+            f"{SHORTEST_PREFIX} characters or more"
+        )
+    beginning = opportunities.c.id.startswith(identity, autoescape=True)
+    found = connection.execute(select(opportunities).where(beginning).limit(2)).all()
+    if len(found) != 1:
+        many = "several opportunities begin" if found else "no opportunity begins"
+        raise UnknownOpportunityError(f"{many} with {identity!r}; allowed: an id as `mev opportunities` shows it")
+    return found[0]
+
+
+def _legs(row: Row[Any]) -> list[Document]:
+    """Each hop's pool, direction, and, where it was kept, what goes in and comes out."""
+    hops = json.loads(row.hops)
+    held = json.loads(row.held) if row.held else []
+    amounts = list(pairwise(held)) or [((None, None), (None, None))] * len(hops)
+    return [
+        {
+            "pool": _address(pool),
+            "zero_for_one": zero_for_one,
+            "token_in": into[0] and _address(into[0]),
+            "amount_in": into[1],
+            "token_out": out[0] and _address(out[0]),
+            "amount_out": out[1],
+        }
+        for (pool, zero_for_one), (into, out) in zip(hops, amounts, strict=True)
+    ]
+
+
+def _simulation(estimate: Row[Any]) -> Document:
+    cost = estimate.gas * int(estimate.gas_price_wei)
+    return {
+        "profit_wei": estimate.profit,
+        "gas": estimate.gas,
+        "gas_price_wei": estimate.gas_price_wei,
+        "gas_wei": str(cost),
+        "net_wei": str(int(estimate.profit) - cost),
+    }
+
+
+def _why(step: Row[Any]) -> str:
+    return WHY.get(step.reason) or STATES.get(step.state, "")
+
+
+def _address(text: str) -> str:
+    return checksum(bytes.fromhex(text[2:]))

@@ -1,0 +1,1 @@
+"""The migrations of performance_metrics.db, each as it was when it was released: never changed again."""

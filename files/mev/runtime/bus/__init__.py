@@ -1,0 +1,26 @@
+"""What agents tell each other: in one process by default, across hosts through Redis Streams.
+
+    bus = connect(config.bus)
+    await bus.publish("settlements", transaction, data)         # once for each id, however often it is called
+    await bus.join("settlements", "analytics")                  # a group gets every message once among its consumers
+    for message in await bus.take("settlements", "analytics", "host1", wait_seconds=3):
+        ...
+        await bus.done(message)
+
+A message that was taken and not done with, because its consumer died, is delivered again: to the same consumer when it is back, to
+another of the group after `claim_seconds`. A stream keeps its newest `max_length` messages: what must not be lost is in the ledger.
+"""
+
+from mev.runtime.bus.memory import MemoryBus
+from mev.runtime.bus.message import SETTLEMENTS, Bus, BusError, Message
+from mev.runtime.bus.outbox import Outbox
+from mev.runtime.bus.streams import RedisBus, RedisLocation
+
+__all__ = ["SETTLEMENTS", "Bus", "BusError", "MemoryBus", "Message", "Outbox", "RedisBus", "RedisLocation", "connect"]
+
+
+def connect(location: RedisLocation | None, *, max_length: int) -> Bus:
+    """Return the bus of a configuration: through Redis where a location is given, else within this process."""
+    if location is None:
+        return MemoryBus(max_length=max_length)
+    return RedisBus(location, max_length=max_length)

@@ -1,0 +1,121 @@
+"""What the configuration says of databases and of the bus: on one host files, for several hosts servers that they share."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from mev.runtime.bus import RedisLocation
+from mev.runtime.secret import is_reference
+from mev.runtime.storage import Location, PostgresLocation
+
+
+class BusUrl(str):
+    """A Redis URL, which holds no password either."""
+
+    __slots__ = ()
+
+
+class Place(str):
+    """Where a database is: an absolute path, or a postgresql:// URL; whoever writes a password there must not find it in a log."""
+
+    __slots__ = ()
+
+
+class SecretReference(str):
+    """Where a secret is: "credential:NAME" or "file:/absolute/path" (see mev.runtime.secret)."""
+
+    __slots__ = ()
+
+
+_Place = Annotated[
+    Place,
+    Meta(
+        description="an absolute path, or postgresql://USER@HOST:PORT/DATABASE without a password, with sslmode=, sslrootcert= "
+        "and host= (a socket's directory) at most"
+    ),
+]
+_RedisUrl = Annotated[
+    BusUrl, Meta(description="redis://HOST:PORT/NUMBER or rediss:// (TLS), without a password and without parameters")
+]
+_Reference = Annotated[
+    SecretReference, Meta(description='"credential:NAME" or "file:/absolute/path", never the secret itself')
+]
+
+
+class StorageConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Databases: the ledger's, and that of what analytics computes from it."""
+
+    opportunities: _Place
+    performance: _Place
+    password: _Reference | None = None
+
+    @property
+    def ledger(self) -> Location:
+        """Where the ledger is."""
+        return self._location(self.opportunities)
+
+    @property
+    def metrics(self) -> Location:
+        """Where analytics writes."""
+        return self._location(self.performance)
+
+    def _location(self, place: str) -> Location:
+        return Path(place) if place.startswith("/") else PostgresLocation(place, self.password)
+
+
+class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Redis, where agents on several hosts tell each other what happens; without it each process tells itself."""
+
+    url: _RedisUrl | None = None
+    password: _Reference | None = None
+    max_length: Annotated[int, Meta(ge=1, le=10**7, description="a whole number from 1 to 10000000")] = 10_000
+
+    @property
+    def location(self) -> RedisLocation | None:
+        """Where Redis is; None where there is none."""
+        return None if self.url is None else RedisLocation(self.url, self.password)
+
+
+def shared_problems(storage: StorageConfig, bus: BusConfig) -> Iterable[str]:
+    """Yield what no single value of the two shows."""
+    places = (storage.opportunities, storage.performance)
+    if storage.opportunities == storage.performance and isinstance(storage.ledger, Path):
+        yield "storage.performance is the file of storage.opportunities too; allowed: a file of its own"
+    if storage.password is not None and all(place.startswith("/") for place in places):
+        yield "storage.password is set, and no place is a postgresql:// URL; allowed: only with such a URL"
+    if bus.password is not None and bus.url is None:
+        yield "bus.password is set without bus.url; allowed: only with bus.url"
+
+
+def _place(text: str) -> Place:
+    if not text.startswith("/"):
+        PostgresLocation(text).parameters()
+    return Place(text)
+
+
+def _bus_url(text: str) -> BusUrl:
+    parts = urlsplit(text)
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        raise ValueError("it is no redis:// URL")
+    if parts.password is not None or parts.query:
+        raise ValueError("it holds a password or parameters")
+    if not parts.path.removeprefix("/").isdigit() and parts.path.removeprefix("/"):
+        raise ValueError("its database is no number")
+    return BusUrl(text)
+
+
+def _reference(text: str) -> SecretReference:
+    if not is_reference(text):
+        raise ValueError("it is no reference")
+    return SecretReference(text)
+
+
+SHARED_PARSERS: dict[object, Callable[[str], object]] = {
+    Place: _place,
+    BusUrl: _bus_url,
+    SecretReference: _reference,
+}

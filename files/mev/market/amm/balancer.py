@@ -111,7 +111,7 @@ class StablePool(NamedTuple):
 
     def _rounded_up(self, balances: Sequence[int], total: int, found: int) -> int:
         coins = len(balances)
-        leverage = self.amplification * coins
+        leverage = self._leverage()
         product = balances[0] * coins
         for balance in balances[1:]:
             product = -(-_fits(product * balance * coins) // found)
@@ -122,33 +122,44 @@ class StablePool(NamedTuple):
 
     def _rounded_down(self, balances: Sequence[int], total: int, found: int) -> int:
         coins = len(balances)
-        leverage = self.amplification * coins
+        leverage = self._leverage()
         product = found
         for balance in balances:
             product = _fits(product * found) // (balance * coins)
-        return _fits((leverage * total // AMPLIFICATION_PRECISION + product * coins) * found) // (
-            (leverage - AMPLIFICATION_PRECISION) * found // AMPLIFICATION_PRECISION + (coins + 1) * product
-        )
+        below = (leverage - AMPLIFICATION_PRECISION) * found // AMPLIFICATION_PRECISION + (coins + 1) * product
+        if not below:
+            raise AmmError("ZERO_DIVISION")
+        return _fits((leverage * total // AMPLIFICATION_PRECISION + product * coins) * found) // below
 
     def _balance_at(self, balances: Sequence[int], i: int, invariant: int) -> int:
         """Return token i's balance at which the others, as given, have this invariant; rounded up."""
         if not all(balances) or not invariant:
             raise AmmError("ZERO_DIVISION")
         coins = len(balances)
-        leverage = self.amplification * coins
+        leverage = self._leverage()
         product = balances[0] * coins
         for balance in balances[1:]:
             product = _fits(product * balance * coins) // invariant
+        if not product:
+            raise AmmError("ZERO_DIVISION")
         squared = _fits(invariant * invariant)
         c = _fits(-(-squared // _fits(leverage * product)) * AMPLIFICATION_PRECISION * balances[i])
         b = sum(balances) - balances[i] + invariant // leverage * AMPLIFICATION_PRECISION
         found = -(-_fits(squared + c) // (invariant + b))
         for _ in range(ITERATIONS):
-            before = found
-            found = -(-_fits(found * found + c) // (2 * found + b - invariant))
+            before, slope = found, 2 * found + b - invariant
+            if slope <= 0:
+                raise AmmError("SUB_OVERFLOW")
+            found = -(-_fits(found * found + c) // slope)
             if abs(found - before) <= 1:
                 return found
         raise AmmError("STABLE_GET_BALANCE_DIDNT_CONVERGE")
+
+    def _leverage(self) -> int:
+        leverage = self.amplification * len(self.balances)
+        if leverage < AMPLIFICATION_PRECISION:
+            raise AmmError("MIN_AMP")
+        return leverage
 
     def _scaled(self) -> list[int]:
         return [mul_down(balance, factor) for balance, factor in zip(self.balances, self.scaling, strict=True)]

@@ -144,7 +144,7 @@ class CurvePool(NamedTuple):
         if not all(scaled):
             raise AmmError("a balance is zero")
         coins, precision = len(scaled), self._precision
-        leverage = self.amplification * coins
+        leverage = self._leverage()
         found = total
         for _ in range(ITERATIONS):
             product = found
@@ -152,10 +152,11 @@ class CurvePool(NamedTuple):
                 product = _checked(product * found) // (balance if self.version is Version.NG else balance * coins)
             if self.version is Version.NG:
                 product //= coins**coins
+            below = (leverage - precision) * found // precision + (coins + 1) * product
+            if not below:
+                raise AmmError("division by zero")
             before = found
-            found = _checked((leverage * total // precision + product * coins) * found) // (
-                (leverage - precision) * found // precision + (coins + 1) * product
-            )
+            found = _checked((leverage * total // precision + product * coins) * found) // below
             if abs(found - before) <= 1:
                 return found
         raise AmmError("the invariant does not converge")
@@ -193,9 +194,7 @@ class CurvePool(NamedTuple):
     def _balance_at(self, scaled: Sequence[int], i: int, invariant: int) -> int:
         """Return coin i's balance at which the others, as given, have this invariant."""
         coins, precision = len(scaled), self._precision
-        leverage = self.amplification * coins
-        if not leverage:
-            raise AmmError("A is zero")
+        leverage = self._leverage()
         c, others = invariant, 0
         for position, balance in enumerate(scaled):
             if position != i:
@@ -208,10 +207,19 @@ class CurvePool(NamedTuple):
         found = invariant
         for _ in range(ITERATIONS):
             before = found
-            found = _checked(found * found + c) // (2 * found + b - invariant)
+            slope = 2 * found + b - invariant
+            if slope <= 0:
+                raise AmmError("underflow")
+            found = _checked(found * found + c) // slope
             if abs(found - before) <= 1:
                 return found
         raise AmmError("the balance does not converge")
+
+    def _leverage(self) -> int:
+        leverage = self.amplification * len(self.balances)
+        if leverage < self._precision:
+            raise AmmError("A is less than one")
+        return leverage
 
     def _supply(self) -> int:
         if not self.supply:

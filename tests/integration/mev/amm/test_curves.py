@@ -8,6 +8,7 @@ is a second implementation of the published formulas by us, not Curve's contract
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,7 +75,7 @@ def test_solidly(bench: Bench, published: Modules, decimals: tuple[int, int], st
             for zero_for_one, amount in asked
         ]
         quotes = [None if answer is None else answer[0] for answer in bench.ask_each(["uint256"], calls)]
-        mine = [or_none(lambda z=z, a=a: ours.amount_out(a, zero_for_one=z)) for z, a in asked]  # type: ignore[misc]
+        mine = [or_none(partial(ours.amount_out, a, zero_for_one=z)) for z, a in asked]
         assert mine == quotes, (ours, asked)
         answered += sum(bool(quote) for quote in quotes)
         swaps = [
@@ -166,7 +167,7 @@ def test_balancer_weighted(bench: Bench, published: Modules, seed: int) -> None:
         given_in = draw.random() < 0.5
         amount = int(balances[i if given_in else 1 - i] * 10 ** draw.uniform(-12, -0.4))
         quote = ours.amount_out if given_in else ours.amount_in
-        mine.append(or_none(lambda q=quote, i=i, a=amount: q(i, 1 - i, a)))  # type: ignore[misc]
+        mine.append(or_none(partial(quote, i, 1 - i, amount)))
         request = (0 if given_in else 1, tokens[i], tokens[1 - i], amount, bytes(32), 0, NOBODY, NOBODY, b"")
         calls.append((pool, f"onSwap({REQUEST},uint256,uint256)", (request, balances[i], balances[1 - i])))
     answers = bench.ask_each(["uint256"], calls, sender=vault)
@@ -199,7 +200,7 @@ def test_balancer_stable(bench: Bench, published: Modules, seed: int) -> None:
         given_in = draw.random() < 0.5
         amount = int(balances[i if given_in else j] * 10 ** draw.uniform(-12, 0.3))
         quote = ours.amount_out if given_in else ours.amount_in
-        mine.append(or_none(lambda q=quote, i=i, j=j, a=amount: q(i, j, a)))  # type: ignore[misc]
+        mine.append(or_none(partial(quote, i, j, amount)))
         request = (0 if given_in else 1, tokens[i], tokens[j], amount, bytes(32), 0, NOBODY, NOBODY, b"")
         calls.append((pool, f"onSwap({REQUEST},uint256[],uint256,uint256)", (request, balances, i, j)))
     answers = bench.ask_each(["uint256"], calls, sender=vault)

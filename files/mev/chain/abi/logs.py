@@ -42,8 +42,11 @@ from mev.domain.market import Hash
 # More coins than any pool of these has.
 MAX_COINS = 64
 
-_WORD_BITS = 256
 _PADDING = bytes(12)
+_PADDING_112 = bytes(18)
+_PADDING_128 = bytes(16)
+_INT24 = 2**23
+_number = int.from_bytes
 _UNSIGNED, _SIGNED, _ADDRESS, _HASH, _FLAG, _ARRAY = range(6)
 
 
@@ -70,6 +73,11 @@ def decode_log(topics: Sequence[Hash], data: bytes) -> PoolEvent | UnknownLog | 
     if not topics:
         return UnknownLog(b"")
     topic = topics[0]
+    hot = _HOT.get(topic)
+    if hot is not None:
+        event = hot(topics, data)
+        if event is not None:
+            return event
     layout = _FIXED.get(topic)
     if layout is None:
         dynamic = _DYNAMIC.get(topic)
@@ -97,6 +105,48 @@ def decode_log(topics: Sequence[Hash], data: bytes) -> PoolEvent | UnknownLog | 
             return MalformedLog(name, "a number does not fit its type")
         values.append(value == 1 if kind == _FLAG else value)
     return make(*values)
+
+
+def _sync(topics: Sequence[Hash], data: bytes) -> Sync | None:
+    if len(topics) != 1 or len(data) != 2 * WORD_BYTES or data[:18] != _PADDING_112 or data[32:50] != _PADDING_112:
+        return None
+    return Sync(_number(data[18:32], "big"), _number(data[50:64], "big"))
+
+
+def _pair_swap(topics: Sequence[Hash], data: bytes) -> PairSwap | None:
+    if len(topics) != 3 or len(data) != 4 * WORD_BYTES:
+        return None
+    _, sender, receiver = topics
+    if not len(sender) == len(receiver) == WORD_BYTES or not sender[:12] == receiver[:12] == _PADDING:
+        return None
+    return PairSwap(
+        sender[12:],
+        _number(data[:32], "big"),
+        _number(data[32:64], "big"),
+        _number(data[64:96], "big"),
+        _number(data[96:], "big"),
+        receiver[12:],
+    )
+
+
+def _pool_swap(topics: Sequence[Hash], data: bytes) -> PoolSwap | None:
+    if len(topics) != 3 or len(data) != 5 * WORD_BYTES or data[64:76] != _PADDING or data[96:112] != _PADDING_128:
+        return None
+    _, sender, recipient = topics
+    if not len(sender) == len(recipient) == WORD_BYTES or not sender[:12] == recipient[:12] == _PADDING:
+        return None
+    tick = _number(data[128:], "big", signed=True)
+    if not -_INT24 <= tick < _INT24:
+        return None
+    return PoolSwap(
+        sender[12:],
+        recipient[12:],
+        _number(data[:32], "big", signed=True),
+        _number(data[32:64], "big", signed=True),
+        _number(data[76:96], "big"),
+        _number(data[112:128], "big"),
+        tick,
+    )
 
 
 def known_topics() -> frozenset[Hash]:
@@ -266,6 +316,12 @@ _FIXED: dict[Hash, _Layout] = dict(
         *_curve_layouts(),
     ]
 )
+# What most logs are, written out; where one of these gives up, the layout above says what is wrong.
+_HOT: dict[Hash, Callable[[Sequence[Hash], bytes], PoolEvent | None]] = {
+    event_topic("Sync(uint112,uint112)"): _sync,
+    event_topic("Swap(address,uint256,uint256,uint256,uint256,address)"): _pair_swap,
+    event_topic(f"Swap({_CONCENTRATED_SWAP})"): _pool_swap,
+}
 _DYNAMIC: dict[Hash, tuple[str, Callable[[Sequence[Hash], bytes], PoolEvent]]] = {
     event_topic("PoolBalanceChanged(bytes32,address,address[],int256[],uint256[])"): (
         "PoolBalanceChanged",

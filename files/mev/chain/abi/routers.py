@@ -130,16 +130,17 @@ def _multicall(name: str, *, before: int) -> _Decoder:
     def decode(data: bytes, value_wei: int, budget: Budget) -> RouterCall:
         swaps: list[RouterSwap] = []
         others = 0
-        with budget.deeper():
-            for call in reader.text_array(data, 0, before, MAX_COMMANDS, MAX_BYTES):
-                budget.spend()
-                known = _FUNCTIONS.get(call[:SELECTOR_BYTES])
-                if known is None:
-                    others += 1
-                    continue
-                inner = known[1](call[SELECTOR_BYTES:], value_wei, budget)
-                swaps += inner.swaps
-                others += inner.others
+        budget.deeper()
+        for call in reader.text_array(data, 0, before, MAX_COMMANDS, MAX_BYTES):
+            budget.spend()
+            known = _FUNCTIONS.get(call[:SELECTOR_BYTES])
+            if known is None:
+                others += 1
+                continue
+            inner = known[1](call[SELECTOR_BYTES:], value_wei, budget)
+            swaps += inner.swaps
+            others += inner.others
+        budget.higher()
         return RouterCall(name, tuple(swaps), others)
 
     return decode

@@ -4,8 +4,7 @@ A command that is no swap is counted and passed over; so is one that this does n
 v4-periphery 1.0.3 (Actions, IV4Router, PathKey).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from mev.chain.abi import reader
 from mev.chain.abi.paths import MAX_HOPS, packed_path
@@ -38,13 +37,14 @@ class Budget:
         if self._calls < 0:
             raise AbiError(f"there are more than {MAX_CALLS} commands")
 
-    @contextmanager
-    def deeper(self) -> Iterator[None]:
+    def deeper(self) -> None:
         """Go one level down; raises AbiError where that is too deep."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise AbiError(f"calls are nested deeper than {MAX_DEPTH}")
-        yield
+
+    def higher(self) -> None:
+        """Come back from it; what raised ends the whole call, so there is no need to come back from that."""
         self._depth -= 1
 
 
@@ -56,22 +56,23 @@ def commands(data: bytes, budget: Budget, deadline: int | None) -> tuple[list[Ro
         raise AbiError(f"{len(codes)} commands have {len(inputs)} inputs")
     swaps: list[RouterSwap] = []
     others = 0
-    with budget.deeper():
-        for code, given in zip(codes, inputs, strict=True):
-            budget.spend()
-            command = code & _COMMAND_MASK
-            found: list[RouterSwap] = []
-            more = 0
-            if command in {_V3_EXACT_IN, _V3_EXACT_OUT, _V2_EXACT_IN, _V2_EXACT_OUT}:
-                found = [_swap(command, given, deadline)]
-            elif command == _V4_SWAP:
-                found, more = _actions(given, budget, deadline)
-            elif command == _SUB_PLAN:
-                found, more = commands(given, budget, deadline)
-            else:
-                more = 1
-            swaps += found
-            others += more
+    budget.deeper()
+    for code, given in zip(codes, inputs, strict=True):
+        budget.spend()
+        command = code & _COMMAND_MASK
+        found: list[RouterSwap] = []
+        more = 0
+        if command in {_V3_EXACT_IN, _V3_EXACT_OUT, _V2_EXACT_IN, _V2_EXACT_OUT}:
+            found = [_swap(command, given, deadline)]
+        elif command == _V4_SWAP:
+            found, more = _actions(given, budget, deadline)
+        elif command == _SUB_PLAN:
+            found, more = commands(given, budget, deadline)
+        else:
+            more = 1
+        swaps += found
+        others += more
+    budget.higher()
     return swaps, others
 
 

@@ -121,18 +121,28 @@ class ConcentratedPool:
     def amount_out(self, amount_in: int, *, zero_for_one: bool) -> int:
         """Return what comes out for `amount_in` with no limit to the price; as `swap_exact_in`, without the state afterwards."""
         start = self._starts[zero_for_one] or self._start(zero_for_one=zero_for_one)
+        ladder = start.ladder
+        price, liquidity, before, left = self.sqrt_price_x96, self.liquidity, 0, amount_in
         if not 0 < amount_in < start.gross:
-            return self.swap_exact_in(amount_in, zero_for_one=zero_for_one).amount_out
-        liquidity, price = self.liquidity, self.sqrt_price_x96
-        net = amount_in * (FEE_DENOMINATOR - start.ladder.fee) // FEE_DENOMINATOR
+            offset = start.gross - ladder.gross[start.position]
+            last = bisect_left(ladder.gross, amount_in - offset, lo=start.position) - 1
+            # Where the ladder has not been climbed yet, or ends, all has to be looked at.
+            if amount_in <= 0 or last < start.position or last + 1 == len(ladder) or not ladder.liquidity[last]:
+                return self.swap_exact_in(amount_in, zero_for_one=zero_for_one).amount_out
+            price, liquidity = ladder.prices[last], ladder.liquidity[last]
+            before = start.out + ladder.out[last] - ladder.out[start.position]
+            left = amount_in - offset - ladder.gross[last]
+            if amount_in - offset == ladder.gross[last + 1]:
+                return before + ladder.out[last + 1] - ladder.out[last]
+        net = left * (FEE_DENOMINATOR - ladder.fee) // FEE_DENOMINATOR
+        shifted = liquidity << Q96
         if not zero_for_one:
             after = price + (net << Q96) // liquidity
-            return (liquidity << Q96) * (after - price) // after // price
-        shifted = liquidity << Q96
+            return before + shifted * (after - price) // after // price
         denominator = shifted + net * price
         if denominator > UINT256_MAX:
             return self.swap_exact_in(amount_in, zero_for_one=zero_for_one).amount_out
-        return liquidity * (price + (-shifted * price // denominator)) >> Q96
+        return before + (liquidity * (price + (-shifted * price // denominator)) >> Q96)
 
     def swap_exact_in(self, amount_in: int, *, zero_for_one: bool, sqrt_price_limit_x96: int | None = None) -> Moved:
         """Return the swap of `amount_in`, or of as much as brings the price to its limit.

@@ -50,6 +50,23 @@ def test_concentrated_pools(state: dict[str, Any], quotes: list[list[Any]]) -> N
             assert pool.amount_out(amount, zero_for_one=coin_in == 0) == moved.amount_out
 
 
+def test_the_quotes_that_lie_beside_the_checkout() -> None:
+    """Their file names no price, and the ticks beside it are another block's: the state of their block is in recorded/."""
+    shared = Path(__file__).parents[5] / "shared" / "recorded" / "quotes" / "uniswap_v3_wbtc_weth.quotes.json"
+    if not shared.is_file():
+        pytest.skip("the recorded quotes (../shared/recorded/quotes) are not beside this checkout")
+    [state] = [case["pool"] for case in json.loads((RECORDED / "concentrated.json").read_text())[:1]]
+    recorded = json.loads(shared.read_text())
+    assert recorded["block_number"] == state["block"]
+    quotes = []
+    for key, answer in recorded["entries"].items():
+        _, function, way, amount = key.split("|")
+        kind = "in" if function == "quoteExactInputSingle" else "out"
+        quotes.append([kind, 0 if way == "WBTC->WETH" else 1, int(amount), answer["value"]])
+    assert len(quotes) == 80
+    test_concentrated_pools(state, quotes)
+
+
 @pytest.mark.parametrize(("state", "quotes"), cases("solidly"))
 def test_solidly_pools(state: dict[str, Any], quotes: list[list[Any]]) -> None:
     unit0, unit1 = (10**decimals for decimals in state["decimals"])

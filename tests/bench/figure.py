@@ -18,11 +18,14 @@ class Figure(NamedTuple):
     runs: int
     peer: str | None = None
     peer_value: float | None = None
+    more_is_better: bool = False
 
     @property
     def ratio(self) -> float | None:
-        """How much better than the peer, for figures of which less is better."""
-        return round(self.peer_value / self.value, 3) if self.peer_value is not None and self.value else None
+        """How much better than the peer."""
+        if not self.peer_value or not self.value:
+            return None
+        return round(self.value / self.peer_value if self.more_is_better else self.peer_value / self.value, 3)
 
     def json(self) -> str:
         """One line of JSON."""

@@ -16,6 +16,7 @@ HASH_BYTES = 32
 MAX_TOPICS = 4
 SHOWN_CHARACTERS = 80
 
+_from_hex = bytes.fromhex
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
 
@@ -66,13 +67,32 @@ class WireLog(msgspec.Struct, frozen=True, rename="camel"):
             raise MalformedAnswerError(f"eth_getLogs of block {block.number} answered with another block's log")
         if len(self.topics) > MAX_TOPICS:
             raise MalformedAnswerError(f"a log has {len(self.topics)} topics: at most {MAX_TOPICS} are possible")
+        topics, content = self.content()
         return Log(
             address=fixed(self.address, ADDRESS_BYTES),
-            topics=tuple(fixed(topic, HASH_BYTES) for topic in self.topics),
-            data=data(self.data),
+            topics=topics,
+            data=content,
             index=quantity(self.log_index),
             transaction=fixed(self.transaction_hash, HASH_BYTES),
         )
+
+    def content(self) -> tuple[tuple[Hash, ...], bytes]:
+        """Return topics and data; raises MalformedAnswerError where they are no hex of the right size."""
+        try:
+            topics = tuple([_from_hex(topic[2:]) for topic in self.topics])
+            content = _from_hex(self.data[2:])
+        except ValueError:
+            topics, content = (), b""
+        # fromhex passes over spaces, and what stands before it was not looked at: the slow way says what is wrong.
+        if (
+            len(topics) != len(self.topics)
+            or 2 * len(content) + 2 != len(self.data)
+            or self.data[:2] != "0x"
+            or any(len(topic) != HASH_BYTES for topic in topics)
+            or any(len(topic) != 2 + 2 * HASH_BYTES or topic[:2] != "0x" for topic in self.topics)
+        ):
+            return tuple(fixed(topic, HASH_BYTES) for topic in self.topics), data(self.data)
+        return topics, content
 
 
 def quantity(answer: object) -> int:

@@ -88,3 +88,18 @@ def test_a_head_before_eip_1559_has_no_base_fee() -> None:
     head = {"number": "0x7", "hash": encode(BLOCK.hash), "parentHash": encode(BLOCK.parent_hash), "timestamp": "0x1"}
     assert msgspec.convert(head, Head).block() == BLOCK
     assert msgspec.convert({**head, "baseFeePerGas": "0x5"}, Head).block().base_fee_wei == 5
+
+
+@given(
+    st.lists(st.one_of(st.binary(min_size=32, max_size=32).map(encode), st.text("0x1aF g", max_size=68)), max_size=4),
+    st.one_of(st.binary(max_size=70).map(encode), st.text("0x1aF g", max_size=8)),
+)
+def test_a_log_s_content_is_its_topics_and_its_data_or_malformed(topics: list[str], content: str) -> None:
+    log = WireLog("0x", topics, content, "0x", "0x", "0x")
+    try:
+        expected = tuple(fixed(topic, 32) for topic in topics), data(content)
+    except MalformedAnswerError:
+        with pytest.raises(MalformedAnswerError):
+            log.content()
+    else:
+        assert log.content() == expected

@@ -6,11 +6,9 @@ paid in, fee_numerator / fee_denominator takes part in the swap: 997/1000 for Un
 
 from typing import NamedTuple
 
+from mev.market.amm.errors import AmmError
+
 UINT112_MAX = 2**112 - 1
-
-
-class AmmError(Exception):
-    """The pool would refuse this swap, and says why in the contracts' words."""
 
 
 class Swapped(NamedTuple):

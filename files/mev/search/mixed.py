@@ -1,0 +1,65 @@
+"""How much to put into a path of any pools: V2 and V3 mixed, stable ones too.
+
+What a path gives is concave in what is put in, but for the pools' rounding. The best amount is closed in on by golden sections over the integers,
+each tried with the pools' own exact quotes, and then looked for among its neighbours. Source: Kiefer, Sequential minimax search for a maximum
+(1953), on integers.
+"""
+
+from collections.abc import Callable, Sequence
+
+from mev.market.amm import AmmError
+from mev.search.sizing import MOVES, NEIGHBOURS, Sized
+
+# What a pool gives for an amount in base units; an AmmError where it refuses.
+Quote = Callable[[int], int]
+
+# 1 / golden ratio squared, as a fraction of integers.
+_NEARER = (381_966, 1_000_000)
+
+
+def size_path(quotes: Sequence[Quote], max_amount_in: int) -> Sized:
+    """Return the amount of at most `max_amount_in` base units that leaves most, and what it gives; (0, 0) where none leaves a profit.
+
+    No amount within NEIGHBOURS of it leaves more, and none at all by more than what rounding takes on the way, carried to the path's end.
+    It asks each pool about three times a bit of `max_amount_in`.
+    """
+    if max_amount_in < 1:
+        return Sized(0, 0)
+    best = _closed_in(quotes, max_amount_in)
+    for _ in range(MOVES):
+        around = range(max(best.amount_in - NEIGHBOURS, 1), min(best.amount_in + NEIGHBOURS, max_amount_in) + 1)
+        better = max((Sized(amount, given(quotes, amount)) for amount in around), key=_profit)
+        if _profit(better) <= _profit(best):
+            break
+        best = better
+    return best if _profit(best) > 0 else Sized(0, 0)
+
+
+def given(quotes: Sequence[Quote], amount_in: int) -> int:
+    """Return what comes out of the path; 0 where a pool on it refuses."""
+    held = amount_in
+    try:
+        for quote in quotes:
+            held = quote(held)
+    except AmmError:
+        return 0
+    return held
+
+
+def _closed_in(quotes: Sequence[Quote], largest: int) -> Sized:
+    low, high = 1, largest
+    best = max((Sized(amount, given(quotes, amount)) for amount in (low, high)), key=_profit)
+    while high - low > NEIGHBOURS:
+        inward = max((high - low) * _NEARER[0] // _NEARER[1], 1)
+        one, two = (Sized(amount, given(quotes, amount)) for amount in (low + inward, high - inward))
+        best = max(best, one, two, key=_profit)
+        # Where a pool refuses both, it is for too much: the smaller amounts are left.
+        if _profit(one) >= _profit(two):
+            high = two.amount_in
+        else:
+            low = one.amount_in
+    return best
+
+
+def _profit(sized: Sized) -> int:
+    return sized.amount_out - sized.amount_in

@@ -62,6 +62,15 @@ class Subscription:
             raise item
         return item
 
+    def next_now(self) -> msgspec.Raw | Gap | None:
+        """Return the next item if it is there already; raises as `next` does."""
+        if self._items.empty():
+            return None
+        item = self._items.get_nowait()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
     async def newest(self) -> msgspec.Raw | Gap:
         """Wait for an item and return the last of those that are there by then; raises as `next` does."""
         item = await self.next()

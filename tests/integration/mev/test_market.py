@@ -14,6 +14,7 @@ from mev.chain.rpc import Gap, Rpc, RpcError, WrongChainError
 from mev.chain.wire import Head, data, encode
 from mev.market.amm import AmmError, amount_in, amount_out
 from mev.market.discovery import DiscoveryError, discover
+from mev.market.factory_events import created
 from mev.market.state import MarketState
 from mev.runtime.config import EvmAddress, FactoryConfig
 from mev.search.graph import CycleIndex
@@ -166,6 +167,21 @@ def test_discovery_finds_the_seeded_pools_and_what_they_hold(evm: DevNode) -> No
             assert all(pool.token0 < pool.token1 for pool in states)
             # Where nothing is vouched for, nothing is found.
             assert await discover(rpc, factories(evm), tokens(evm)[:1], await head_of(rpc)) == {}
+
+    asyncio.run(story())
+
+
+def test_a_factory_s_events_tell_of_every_pool_that_it_made(evm: DevNode) -> None:
+    async def story() -> None:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            last = (await head_of(rpc)).number
+            told = {
+                pool
+                for factory in factories(evm)
+                async for found_here in created(rpc, factory, 0, last)
+                for pool in found_here.pools
+            }
+            assert told == set(await found(evm, rpc))
 
     asyncio.run(story())
 

@@ -7,6 +7,7 @@
 `last_block` ought to be final: events of blocks that are turned back are not taken back here.
 """
 
+import itertools
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -154,7 +155,7 @@ class DiscoveryLog:
                 f"{path} is of chain {found.chain_id} and factory {found.factory[:42]}, "
                 f"not of chain {chain_id} and {head.factory}"
             )
-        if any(after.through <= before.through for before, after in zip(ranges, ranges[1:], strict=False)):
+        if any(after.through <= before.through for before, after in itertools.pairwise(ranges)):
             raise FactoryEventsError(f"{path} has ranges that go back; without it, discovery begins anew")
         next_block = ranges[-1].through + 1 if ranges else None
         return cls(path, factory, pools, next_block)

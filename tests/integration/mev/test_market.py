@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mev.chain.abi import SYNC, decode_uint, encode_call, selector
 from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
+from mev.chain.collectors.pending import PendingCollector
 from mev.chain.rpc import Gap, Rpc, RpcError, WrongChainError
 from mev.chain.wire import Head, data, encode
 from mev.market.amm import AmmError, amount_in, amount_out
@@ -289,6 +290,62 @@ def test_a_cut_connection_loses_no_block(evm: DevNode) -> None:
                 await follower.until_head(rpc)
                 assert follower.reserves() == held(await found(evm, rpc))
             assert follower.kinds == [Reset] + 9 * [NewBlock]
+
+    asyncio.run(story())
+
+
+def test_a_change_of_end_point_loses_and_repeats_no_block(evm: DevNode) -> None:
+    async def story() -> None:
+        port = int(evm.ws.rpartition(":")[2].strip("/"))
+        async with (
+            Rpc(evm.ws, chain_id=evm.chain_id) as rpc,
+            proxy(port) as first,
+            proxy(port) as second,
+            Rpc(
+                [f"ws://127.0.0.1:{first.port}", f"ws://127.0.0.1:{second.port}", evm.http],
+                chain_id=evm.chain_id,
+                watch_seconds=0.1,
+            ) as several,
+            following(evm, several) as follower,
+        ):
+            await follower.until_head(rpc)
+            for wire in (first, second, first, second):
+                wire.cut()
+                for _ in range(2):
+                    await asyncio.to_thread(evm.trade)
+                await follower.until_head(rpc)
+                assert follower.reserves() == held(await found(evm, rpc))
+            first.cut()
+            second.cut()
+            await asyncio.to_thread(evm.trade)
+            await follower.until_head(rpc)
+            assert follower.kinds == [Reset] + 9 * [NewBlock]
+            assert sum(each.calls for each in several.health()) > 0
+
+    asyncio.run(story())
+
+
+def test_pending_transactions_are_told_before_they_are_mined(evm: DevNode) -> None:
+    async def story() -> None:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            collector = PendingCollector(rpc)
+            following_pool = asyncio.ensure_future(anext(collector.events()))
+            await asyncio.to_thread(evm.rpc.call, "evm_setAutomine", False)
+            try:
+                bank, sent = evm.deployment.bank, None
+                await asyncio.to_thread(evm.rpc.call, "anvil_impersonateAccount", bank)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    # The subscription may come after the first of them.
+                    while not following_pool.done():
+                        call = {"from": bank, "to": bank, "value": "0x7"}
+                        sent = await asyncio.to_thread(evm.rpc.call, "eth_sendTransaction", call)
+                        await asyncio.sleep(0.1)
+                told = following_pool.result()
+                assert (encode(told.sender), told.value_wei, told.to) == (bank.lower(), 7, raw(bank))
+                assert sent is not None
+            finally:
+                await asyncio.to_thread(evm.rpc.call, "evm_setAutomine", True)
+                await asyncio.to_thread(evm.mine)
 
     asyncio.run(story())
 

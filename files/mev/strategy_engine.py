@@ -70,7 +70,7 @@ class Engine:
         """Keep one chain's desk running, whatever its node does."""
         chain = self._config.chains[name]
         while True:
-            async with Rpc(chain.ws, chain_id=chain.id) as rpc:
+            async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
                 desk = self._desks[name] = Desk(
                     name, self._config, rpc, self._ledger, self._signer, announce=self._announce
                 )

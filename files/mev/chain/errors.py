@@ -1,5 +1,18 @@
 """What can go wrong between us and a node: it says no, or it says nothing that can be used."""
 
+from enum import StrEnum
+
+
+class Offence(StrEnum):
+    """What no honest node does; each is counted by this name, and the end point is left alone for a while."""
+
+    NOT_JSON_RPC = "not_json_rpc"
+    TOO_DEEP = "too_deep"
+    TOO_LARGE = "too_large"
+    WRONG_ID = "wrong_id"
+    WRONG_CHAIN = "wrong_chain"
+    HEAD_JUMP = "head_jump"
+
 
 class RpcError(Exception):
     """The node answered, and its answer is an error; the message is the node's."""
@@ -17,6 +30,10 @@ class RpcUnavailableError(Exception):
     """
 
 
+class RpcNotSentError(RpcUnavailableError):
+    """Nothing was sent: another end point may be asked whatever it was."""
+
+
 class RpcTimeoutError(RpcUnavailableError):
     """The node did not answer in time."""
 
@@ -25,5 +42,13 @@ class MalformedAnswerError(RpcUnavailableError):
     """The node sent what is no answer to what was asked."""
 
 
-class WrongChainError(RpcUnavailableError):
+class HostileAnswerError(MalformedAnswerError):
+    """The node sent what no honest node sends; `offence` says what."""
+
+    def __init__(self, message: str, offence: Offence = Offence.NOT_JSON_RPC) -> None:
+        super().__init__(message)
+        self.offence = offence
+
+
+class WrongChainError(RpcNotSentError):
     """The node speaks for another chain than the configuration says; nothing is asked of it."""

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mev.chain.errors import MalformedAnswerError, RpcError
+from mev.chain.errors import HostileAnswerError, MalformedAnswerError, Offence, RpcError
 
 # What a node said: not to be trusted before mev.chain.wire or msgspec has looked at it.
 Json = Any
@@ -62,11 +62,13 @@ _MESSAGES = msgspec.json.Decoder(Message | list[Message])
 
 
 def read(received: bytes) -> list[Message]:
-    """Return a frame's messages; raises MalformedAnswerError where it is no JSON-RPC."""
+    """Return a frame's messages; raises HostileAnswerError where it is no JSON-RPC."""
     try:
         decoded = _MESSAGES.decode(received)
+    except RecursionError:
+        raise HostileAnswerError("no JSON-RPC: it is nested too deeply", Offence.TOO_DEEP) from None
     except _UNREADABLE as error:
-        raise MalformedAnswerError(f"no JSON-RPC: {reason_of(error)}") from None
+        raise HostileAnswerError(f"no JSON-RPC: {reason_of(error)}") from None
     return decoded if isinstance(decoded, list) else [decoded]
 
 

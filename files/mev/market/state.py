@@ -48,6 +48,10 @@ class MarketState:
         """Return a pool's reserves; raises KeyError where the pool is not known."""
         return self._reserves[pool]
 
+    def v2_states(self) -> dict[Pool, V2State]:
+        """Return every pool with its reserves, as a snapshot holds them; a copy."""
+        return {pool: self._reserves[address] for address, pool in self._pools.items()}
+
     def apply_block(self, block: Block, logs: Iterable[Log]) -> frozenset[Address]:
         """Take in the next block's logs, in their order, and return the pools whose reserves it changed.
 

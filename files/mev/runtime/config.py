@@ -45,7 +45,10 @@
 
     [chains.ethereum]                        # the name is used in the ledger and on the command line
     id = 1
-    ws = "ws://127.0.0.1:8546"               # everything goes over this one connection
+    ws = "ws://127.0.0.1:8546"               # the node that is heard and asked
+    more_end_points = [                      # optional: further nodes of the chain, or other ways to one
+      "ws://10.0.0.2:8546", "ipc:///run/erigon/erigon.ipc", "https://rpc.example/key",
+    ]                                        # the best of all is asked, the next one where it is slow, late or away
     http = "http://127.0.0.1:8545"           # optional: the same node, for other programs that read this file
     block_seconds = 12.0
     allowed_lag_seconds = 30.0               # default; nothing is sent on a block that is older
@@ -103,6 +106,9 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 4 * 2**20
+# With `ws`, what mev.chain.rpc takes.
+MAX_MORE_END_POINTS = 15
+_END_POINT_SCHEMES = frozenset({"ws", "wss", "http", "https", "ipc"})
 _CHAIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
@@ -226,6 +232,9 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Annotated[int, Meta(ge=1, le=2**53, description="a chain id of 1 or more")]
     ws: Annotated[Url, Meta(description="a ws:// or wss:// URL")]
+    more_end_points: tuple[
+        Annotated[Url, Meta(description="a ws://, wss://, http:// or https:// URL, or ipc:///absolute/path")], ...
+    ] = ()
     http: Annotated[Url, Meta(description="an http:// or https:// URL")] | None = None
     block_seconds: _Seconds
     allowed_lag_seconds: _Seconds = 30.0
@@ -233,6 +242,11 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[TokenConfig, ...]
     v2_factories: tuple[FactoryConfig, ...]
     risk: RiskConfig
+
+    @property
+    def end_points(self) -> tuple[str, ...]:
+        """Every way to the chain's nodes, the first one first."""
+        return (self.ws, *self.more_end_points)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,6 +321,7 @@ def _problems(config: Config) -> Iterable[str]:
             yield f"{where} is no chain's name; allowed: 1 to 32 of a-z, 0-9, _ and -"
         if urlsplit(chain.ws).scheme not in {"ws", "wss"}:
             yield f"{where}.ws is no WebSocket URL; allowed: a ws:// or wss:// URL"
+        yield from _end_point_problems(where, chain)
         if chain.http is not None and urlsplit(chain.http).scheme not in {"http", "https"}:
             yield f"{where}.http is no HTTP URL; allowed: an http:// or https:// URL"
         yield from _repeated(
@@ -332,6 +347,20 @@ def _unknown(where: str, names: Iterable[str], known: set[str], what: str) -> It
             yield f"{where}.{name} is not known; allowed: {', '.join(sorted(known))} ({what})"
 
 
+def _end_point_problems(where: str, chain: ChainConfig) -> Iterable[str]:
+    if len(chain.more_end_points) > MAX_MORE_END_POINTS:
+        yield f"{where}.more_end_points has {len(chain.more_end_points)}; allowed: at most {MAX_MORE_END_POINTS}"
+    for number, url in enumerate(chain.more_end_points):
+        if urlsplit(url).scheme not in _END_POINT_SCHEMES:
+            yield (
+                f"{where}.more_end_points[{number}] is no end point; "
+                "allowed: a ws://, wss://, http:// or https:// URL, or ipc:///absolute/path"
+            )
+        # Not the URL itself: it may hold a key.
+        if url in chain.end_points[: number + 1]:
+            yield f"{where}.more_end_points[{number}] stands there twice; allowed: each once"
+
+
 def _repeated(what: str, pairs: Iterable[tuple[Hashable, str]]) -> Iterable[str]:
     seen: dict[Hashable, str] = {}
     for value, owner in pairs:
@@ -355,6 +384,10 @@ def _path(text: str) -> Path:
 
 def _url(text: str) -> Url:
     parts = urlsplit(text)
+    if parts.scheme == "ipc":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise ValueError("ipc:// takes an absolute path and no host")
+        return Url(text)
     if not parts.hostname or parts.port == 0:
         raise ValueError("it names no host")
     return Url(text)

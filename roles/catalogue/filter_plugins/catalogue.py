@@ -111,20 +111,31 @@ def endpoint(
 
     Empty where nothing in the inventory offers it.
     """
+    return next(iter(endpoints(chain, listener, services, chains, hosts, this_host, external, scheme)), "")
+
+
+def endpoints(
+    chain: str,
+    listener: str,
+    services: Facts,
+    chains: Facts,
+    hosts: Facts,
+    this_host: str,
+    external: Facts | None = None,
+    scheme: str = "http",
+) -> list[str]:
+    """Every way of a host to a chain's listener, its own node first, then neighbours over the VPN; one that is stated is the only one."""
     stated = (external or {}).get(chain, {}).get(listener, "")
     if stated:
-        return str(stated)
-    own_first = sorted(hosts, key=lambda host: host != this_host)
-    for host in own_first:
-        facts = hosts[host]
-        if chain not in facts.get("node_chains", []):
-            continue
-        if host != this_host and not facts.get("private_address"):
-            continue
-        service = service_of(services, chain)
-        resolved = listeners({service: services[service]}, chains, facts.get("private_address", ""))
-        return url(resolved[service][listener], scheme)
-    return ""
+        return [str(stated)]
+    found = []
+    for host in sorted(hosts, key=lambda host: host != this_host):
+        private = hosts[host].get("private_address", "")
+        if chain in hosts[host].get("node_chains", []) and (host == this_host or private):
+            service = service_of(services, chain)
+            resolved = listeners({service: services[service]}, chains, private)
+            found.append(url(resolved[service][listener], scheme))
+    return found
 
 
 def pool(
@@ -411,6 +422,7 @@ class FilterModule:
         return {
             "catalogue_components": components_of,
             "catalogue_endpoint": endpoint,
+            "catalogue_endpoints": endpoints,
             "catalogue_family": of_family,
             "catalogue_flat": flat,
             "catalogue_hosts": hosts_of,

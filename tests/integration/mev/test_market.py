@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from mev.chain.abi import SYNC, decode_uint, encode_call, selector
 from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
+from mev.chain.collectors.pending import PendingCollector
 from mev.chain.rpc import Gap, Rpc, RpcError, WrongChainError
 from mev.chain.wire import Head, data, encode
 from mev.market.amm import AmmError, amount_in, amount_out
 from mev.market.discovery import DiscoveryError, discover
+from mev.market.factory_events import created
 from mev.market.state import MarketState
 from mev.runtime.config import EvmAddress, FactoryConfig
 from mev.search.graph import CycleIndex
@@ -170,6 +172,21 @@ def test_discovery_finds_the_seeded_pools_and_what_they_hold(evm: DevNode) -> No
     asyncio.run(story())
 
 
+def test_a_factory_s_events_tell_of_every_pool_that_it_made(evm: DevNode) -> None:
+    async def story() -> None:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            last = (await head_of(rpc)).number
+            told = {
+                pool
+                for factory in factories(evm)
+                async for found_here in created(rpc, factory, 0, last)
+                for pool in found_here.pools
+            }
+            assert told == set(await found(evm, rpc))
+
+    asyncio.run(story())
+
+
 def test_what_is_no_factory_is_named(evm: DevNode) -> None:
     async def story() -> None:
         weth = EvmAddress(raw(evm.deployment.wrapped_native))
@@ -273,6 +290,62 @@ def test_a_cut_connection_loses_no_block(evm: DevNode) -> None:
                 await follower.until_head(rpc)
                 assert follower.reserves() == held(await found(evm, rpc))
             assert follower.kinds == [Reset] + 9 * [NewBlock]
+
+    asyncio.run(story())
+
+
+def test_a_change_of_end_point_loses_and_repeats_no_block(evm: DevNode) -> None:
+    async def story() -> None:
+        port = int(evm.ws.rpartition(":")[2].strip("/"))
+        async with (
+            Rpc(evm.ws, chain_id=evm.chain_id) as rpc,
+            proxy(port) as first,
+            proxy(port) as second,
+            Rpc(
+                [f"ws://127.0.0.1:{first.port}", f"ws://127.0.0.1:{second.port}", evm.http],
+                chain_id=evm.chain_id,
+                watch_seconds=0.1,
+            ) as several,
+            following(evm, several) as follower,
+        ):
+            await follower.until_head(rpc)
+            for wire in (first, second, first, second):
+                wire.cut()
+                for _ in range(2):
+                    await asyncio.to_thread(evm.trade)
+                await follower.until_head(rpc)
+                assert follower.reserves() == held(await found(evm, rpc))
+            first.cut()
+            second.cut()
+            await asyncio.to_thread(evm.trade)
+            await follower.until_head(rpc)
+            assert follower.kinds == [Reset] + 9 * [NewBlock]
+            assert sum(each.calls for each in several.health()) > 0
+
+    asyncio.run(story())
+
+
+def test_pending_transactions_are_told_before_they_are_mined(evm: DevNode) -> None:
+    async def story() -> None:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            collector = PendingCollector(rpc)
+            following_pool = asyncio.ensure_future(anext(collector.events()))
+            await asyncio.to_thread(evm.rpc.call, "evm_setAutomine", False)
+            try:
+                bank, sent = evm.deployment.bank, None
+                await asyncio.to_thread(evm.rpc.call, "anvil_impersonateAccount", bank)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    # The subscription may come after the first of them.
+                    while not following_pool.done():
+                        call = {"from": bank, "to": bank, "value": "0x7"}
+                        sent = await asyncio.to_thread(evm.rpc.call, "eth_sendTransaction", call)
+                        await asyncio.sleep(0.1)
+                told = following_pool.result()
+                assert (encode(told.sender), told.value_wei, told.to) == (bank.lower(), 7, raw(bank))
+                assert sent is not None
+            finally:
+                await asyncio.to_thread(evm.rpc.call, "evm_setAutomine", True)
+                await asyncio.to_thread(evm.mine)
 
     asyncio.run(story())
 

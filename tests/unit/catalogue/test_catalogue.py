@@ -160,6 +160,22 @@ def test_a_host_asks_its_own_node_before_its_neighbours(facts: dict[str, Any]) -
     assert found == "http://10.0.0.2:8545"
 
 
+def test_every_node_that_a_host_reaches_is_an_end_point_its_own_first(facts: dict[str, Any]) -> None:
+    hosts = {
+        "a": host("ethereum", private_address="10.0.0.1"),
+        "b": host("ethereum", private_address="10.0.0.2"),
+        "c": host("ethereum"),
+        "d": host("base", private_address="10.0.0.4"),
+    }
+    found = catalogue.endpoints("ethereum", "ws", facts["services"], facts["chains"], hosts, "b", {}, "ws")
+    assert found == ["ws://10.0.0.2:8546", "ws://10.0.0.1:8546"]
+    stated = {"ethereum": {"ws": "wss://rpc.example"}}
+    assert catalogue.endpoints("ethereum", "ws", facts["services"], facts["chains"], hosts, "b", stated, "ws") == [
+        "wss://rpc.example"
+    ]
+    assert catalogue.endpoints("polygon", "ws", facts["services"], facts["chains"], hosts, "b") == []
+
+
 def test_a_chain_needs_each_of_its_facts(facts: dict[str, Any]) -> None:
     for name in ("id", "title", "family", "network", "components", "loopback", "parent", "public_name", "data_path"):
         broken = copy.deepcopy(facts)

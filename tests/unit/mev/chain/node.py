@@ -1,11 +1,13 @@
-"""A node that does as the test says, misbehaviour included, over a real WebSocket."""
+"""A node that does as the test says, misbehaviour included, over a real WebSocket, unix socket or HTTP server."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from aiohttp import web
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -82,18 +84,21 @@ class Node:
             self.connections.remove(connection)
 
     async def _reply(self, connection: ServerConnection, message: bytes) -> None:
+        answer = await self.reply(message)
+        if answer is not None:
+            await connection.send(answer)
+
+    async def reply(self, message: bytes) -> bytes | str | None:
+        """What a message is answered with; None for nothing."""
         asked = json.loads(message)
         if self.raw is not None and b"eth_chainId" not in message:
-            answer = self.raw(message)
-            if answer is not None:
-                await connection.send(answer)
-            return
+            return self.raw(message)
         if isinstance(asked, list):
             # Answers of a batch may come in any order.
             answers = [await self._answer(one) for one in reversed(asked)]
-            await connection.send(json.dumps([one for one in answers if one is not None]))
-        elif (one := await self._answer(asked)) is not None:
-            await connection.send(json.dumps(one))
+            return json.dumps([one for one in answers if one is not None])
+        one = await self._answer(asked)
+        return None if one is None else json.dumps(one)
 
     async def _answer(self, asked: dict[str, Any]) -> dict[str, Any] | None:
         method, params = asked["method"], asked["params"]
@@ -112,9 +117,85 @@ class Node:
         return {**head, "result": answer}
 
 
+class HttpNode(Node):
+    """The same over HTTP; `status` is what it answers with, and what it has no answer for it never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = 200
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://user:hidden@127.0.0.1:{self._port}/secret-path"
+
+    async def start(self) -> None:
+        application = web.Application(client_max_size=2**26)
+        application.router.add_post("/secret-path", self._post)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _post(self, request: web.Request) -> web.Response:
+        answer = await self.reply(await request.read())
+        if answer is None:
+            await asyncio.sleep(3600)
+        return web.Response(body=answer, status=self.status)
+
+
+class IpcNode(Node):
+    """The same over a unix socket."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._path = directory / "node.ipc"
+        self._listener: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def url(self) -> str:
+        return f"ipc://{self._path}"
+
+    async def start(self) -> None:
+        self._listener = await asyncio.start_unix_server(self._talk, self._path, limit=2**26)
+
+    async def stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        await self.drop()
+
+    async def drop(self) -> None:
+        for writer in self._writers[:]:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def send(self, message: bytes | str) -> None:
+        for writer in self._writers[:]:
+            writer.write(message.encode() if isinstance(message, str) else message)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self.connected += 1
+        try:
+            while line := await reader.readline():
+                answer = await self.reply(line)
+                if answer is not None:
+                    await self.send(answer)
+        except ConnectionError:
+            return
+        finally:
+            self._writers.remove(writer)
+
+
 @asynccontextmanager
-async def running() -> AsyncIterator[Node]:
-    node = Node()
+async def running(node: Node | None = None) -> AsyncIterator[Node]:
+    node = node or Node()
     await node.start()
     try:
         yield node

@@ -43,10 +43,16 @@ class Chain:
 
     def serve(self, node: Node) -> None:
         node.answers |= {
-            "eth_getBlockByNumber": lambda _number, _full: header(self.head),
+            "eth_getBlockByNumber": lambda number, _full: self.numbered(number),
             "eth_getBlockByHash": lambda name, _full: header(self.everything[bytes.fromhex(name[2:])]),
             "eth_getLogs": self.logs,
         }
+
+    def numbered(self, number: str) -> object:
+        if number == "latest":
+            return header(self.head)
+        place = int(number, 16) - self.blocks[0].number
+        return header(self.blocks[place]) if 0 <= place < len(self.blocks) else None
 
     def logs(self, wanted: dict[str, Any]) -> object:
         assert wanted["topics"] == [[encode(SYNC)]]
@@ -151,6 +157,8 @@ def test_a_gap_is_filled() -> None:
                 chain.mine(5)
                 await follower.until(chain.head)
             assert [type(event) for event in follower.events] == [Reset] + 5 * [NewBlock]
+            # By their range, not one by one.
+            assert "eth_getBlockByHash" not in {method for method, _ in node.calls}
 
     asyncio.run(story())
 
@@ -262,6 +270,11 @@ def test_a_node_that_lies_for_a_while_stops_nothing(method: str, lie: object) ->
             chain.serve(node)
             async with following(node, stall_seconds=0.1) as follower:
                 await follower.until(chain.head)
+                if method == "eth_getBlockByHash":
+                    # A range that is not there leaves the way from child to parent.
+                    node.answers["eth_getBlockByNumber"] = lambda number, _full: (
+                        header(chain.head) if number == "latest" else None
+                    )
                 truth = node.answers[method]
                 node.answers[method] = lie
                 chain.mine(3)

@@ -260,7 +260,7 @@ NOT_JSON_RPC: list[bytes | str] = [
 @pytest.mark.parametrize("answer", NOT_JSON_RPC)
 def test_what_is_no_json_rpc_ends_the_connection(answer: bytes | str) -> None:
     async def story() -> None:
-        async with running() as node, Rpc(node.url) as rpc:
+        async with running() as node, Rpc(node.url, quarantine_seconds=0.02) as rpc:
             node.answers = {"soon": 1}
             node.raw = lambda _: answer
             with pytest.raises(RpcUnavailableError):
@@ -310,7 +310,11 @@ def test_a_bent_answer_fails_its_own_call(answer: dict[str, Any], kind: type[Exc
 @settings(max_examples=25)
 def test_hostile_bytes_raise_nothing_but_our_own(messages: list[bytes | str]) -> None:
     async def story() -> None:
-        async with running() as node, Rpc(node.url, timeout_seconds=1) as rpc, rpc.subscribe("newHeads"):
+        async with (
+            running() as node,
+            Rpc(node.url, timeout_seconds=1, quarantine_seconds=0.02) as rpc,
+            rpc.subscribe("newHeads"),
+        ):
             await node.until_subscribed()
             for message in messages:
                 await node.send(message)

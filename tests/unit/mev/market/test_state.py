@@ -1,5 +1,7 @@
 """State follows the chain, and finds back exactly when the chain turns round."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,3 +114,54 @@ def test_the_journal_ends_somewhere() -> None:
 def test_pools_cannot_be_changed_from_outside() -> None:
     with pytest.raises(TypeError):
         fresh().pools()[STRANGER] = POOLS[0]  # type: ignore[index]
+
+
+class Model:
+    """Every block's reserves, kept whole: what the journal has to give back."""
+
+    def __init__(self, state: MarketState) -> None:
+        self.blocks = [state.block]
+        self.reserves = [seen(state)]
+
+    def apply(self, made: Block, changes: list[tuple[bytes, int, int]]) -> None:
+        after = dict(self.reserves[-1])
+        for address, reserve0, reserve1 in changes:
+            if address in after:
+                after[address] = V2State(reserve0, reserve1, made.number)
+        self.blocks.append(made)
+        self.reserves.append(after)
+
+    def undo(self, count: int) -> Block:
+        del self.blocks[len(self.blocks) - count :]
+        del self.reserves[len(self.reserves) - count :]
+        return self.blocks[-1]
+
+
+@given(st.lists(st.tuples(st.integers(0, UNDO_BLOCKS), st.integers(1, UNDO_BLOCKS), st.randoms()), max_size=6))
+@settings(max_examples=60)
+def test_random_reorgs_up_to_64_deep_restore_exact_reserves(history: list[tuple[int, int, random.Random]]) -> None:
+    state, made = fresh(), 0
+    model = Model(state)
+    for deep, mined, draw in history:
+        depth = min(deep, len(model.blocks) - 1)
+        before = seen(state)
+        touched = state.undo_to(model.undo(depth))
+        assert seen(state) == model.reserves[-1]
+        assert touched == {
+            address
+            for address, held in seen(state).items()
+            if (held.reserve0, held.reserve1) != (before[address].reserve0, before[address].reserve1)
+        }
+        for _ in range(mined):
+            made += 1
+            parent = model.blocks[-1]
+            child = Block(parent.number + 1, made.to_bytes(31, "big") + b"r", parent.hash, 0, 0)
+            addresses = [*(pool.address for pool in POOLS), STRANGER]
+            changes = [
+                (draw.choice(addresses), draw.getrandbits(112), draw.getrandbits(112))
+                for _ in range(draw.randint(0, 3))
+            ]
+            state.apply_block(child, [sync(*change, index) for index, change in enumerate(changes)])
+            model.apply(child, changes)
+            assert seen(state) == model.reserves[-1]
+        assert state.block == model.blocks[-1]

@@ -58,7 +58,21 @@ def test_amounts_are_not_bound_by_64_bits(path: Path) -> None:
 
 LEDGER = 'opportunities = "/data/blockchain/nodes/logs/mev_opportunities.db"'
 METRICS = 'performance = "/data/blockchain/nodes/logs/performance_metrics.db"'
+
+
+def test_one_end_point_is_enough_and_several_come_in_order(path: Path) -> None:
+    path.write_text(example(), encoding="utf-8")
+    ws, *others = load(path).chains["ethereum"].end_points
+    assert ws == "ws://127.0.0.1:8546"
+    assert others == ["ws://10.0.0.2:8546", "ipc:///run/erigon/erigon.ipc", "https://rpc.example/key"]
+    block = example()[example().index("more_end_points") : example().index("http = ")]
+    assert load(changed(path, block, "")).chains["ethereum"].end_points == ("ws://127.0.0.1:8546",)
+
+
 WRONG = [
+    ('"ipc:///run/erigon/erigon.ipc"', '"ipc://erigon.ipc"', "more_end_points is wrong", "absolute path"),
+    ('"https://rpc.example/key"', '"ftp://rpc.example/key"', "more_end_points[2] is no end point", "ws://, wss://"),
+    ('"ws://10.0.0.2:8546"', '"ws://127.0.0.1:8546"', "more_end_points[0] stands there twice", "each once"),
     ('mode = "observe"', 'mode = "auto"', "mode is 'auto'", "allowed: observe, paper, live"),
     ('mode = "observe"', 'colour = "red"', "colour is not a known key", "allowed: mode, strategies"),
     ('["atomic_arbitrage"]', '["sandwich"]', "strategies is", "allowed: a list, each atomic_arbitrage"),

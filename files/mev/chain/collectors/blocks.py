@@ -27,6 +27,8 @@ __all__ = ["BlockCollector", "Event", "Log", "NewBlock", "Reorg", "Reset"]
 # A gap or a reorganisation of more blocks is answered with Reset: reading all anew is cheaper, and state cannot undo more.
 REMEMBERED_BLOCKS = 64
 RETRY_SECONDS = 0.5
+# Blocks whose logs are asked for in one message: more would make it too large for its bound.
+LOGS_AT_ONCE = 8
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +60,7 @@ class BlockCollector:
     """Follows newHeads of one node; a head is only a hint, the truth is read by hash."""
 
     def __init__(self, rpc: Rpc, topics: Sequence[Hash], *, stall_seconds: float) -> None:
-        """Collect logs whose first topic is one of `topics`; after `stall_seconds` without a head, ask for the latest."""
+        """Collect logs whose first topic is one of `topics`, only heads where there is none; after `stall_seconds` without a head, ask for the latest."""
         self._rpc = rpc
         self._topics = [encode(topic) for topic in topics]
         self._stall_seconds = stall_seconds
@@ -115,7 +117,7 @@ class BlockCollector:
                 yield event
 
     async def _catch_up(self, last: Block, head: Block) -> AsyncIterator[Event]:
-        branch = [head]
+        branch = [head, *await self._between(last, head)]
         while branch[-1].parent_hash not in self._known:
             if len(branch) == REMEMBERED_BLOCKS or branch[-1].number == 0:
                 yield self._begin(head)
@@ -124,12 +126,33 @@ class BlockCollector:
         ancestor = self._known[branch[-1].parent_hash]
         if ancestor.hash != last.hash:
             yield self._turn_back(ancestor)
-        for block in reversed(branch):
-            logs = await self._logs(block)
-            self._known[block.hash] = block
-            if len(self._known) > REMEMBERED_BLOCKS:
-                self._known.popitem(last=False)
-            yield NewBlock(block, logs, block is not head)
+        branch.reverse()
+        for start in range(0, len(branch), LOGS_AT_ONCE):
+            chunk = branch[start : start + LOGS_AT_ONCE]
+            for block, logs in zip(chunk, await self._logs(chunk), strict=True):
+                self._known[block.hash] = block
+                if len(self._known) > REMEMBERED_BLOCKS:
+                    self._known.popitem(last=False)
+                yield NewBlock(block, logs, block is not head)
+
+    async def _between(self, last: Block, head: Block) -> list[Block]:
+        """Return the blocks between two, newest first, in one question; less where the chain is another one by then."""
+        numbers = range(head.number - 1, last.number, -1)
+        if not 0 < len(numbers) < REMEMBERED_BLOCKS:
+            return []
+        found: list[Block] = []
+        child = head
+        for answer in await self._rpc.batch_as(
+            Head, [("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
+        ):
+            if answer is None:
+                break
+            block = answer.block()
+            if block.hash != child.parent_hash or block.number != child.number - 1:
+                break
+            found.append(block)
+            child = block
+        return found
 
     def _last(self) -> Block | None:
         return next(reversed(self._known.values()), None)
@@ -145,7 +168,7 @@ class BlockCollector:
         return Reorg(ancestor)
 
     async def _latest(self) -> Block:
-        return await self._block("eth_getBlockByNumber", "latest")
+        return (await self._rpc.latest()).block()
 
     async def _parent(self, child: Block) -> Block:
         parent = await self._block("eth_getBlockByHash", encode(child.parent_hash))
@@ -159,10 +182,15 @@ class BlockCollector:
             raise RpcUnavailableError(f"{self._rpc.node}: has no block {which}")
         return head.block()
 
-    async def _logs(self, block: Block) -> tuple[Log, ...]:
+    async def _logs(self, blocks: Sequence[Block]) -> list[tuple[Log, ...]]:
+        if not self._topics:
+            return [() for _ in blocks]
         # By hash (EIP-234): a number may mean another block by now.
-        wanted = {"blockHash": encode(block.hash), "topics": [self._topics]}
-        found = await self._rpc.call_as(list[WireLog], "eth_getLogs", [wanted])
+        wanted = [{"blockHash": encode(block.hash), "topics": [self._topics]} for block in blocks]
+        answers = await self._rpc.batch_as(list[WireLog], [("eth_getLogs", (each,)) for each in wanted])
+        return [self._checked(block, found) for block, found in zip(blocks, answers, strict=True)]
+
+    def _checked(self, block: Block, found: Sequence[WireLog] | None) -> tuple[Log, ...]:
         if found is None:
             raise RpcUnavailableError(f"{self._rpc.node}: has no logs of block {block.number} yet")
         logs = sorted((item.log(block) for item in found), key=lambda item: item.index)

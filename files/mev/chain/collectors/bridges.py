@@ -1,0 +1,69 @@
+"""What a bridge does on one chain, in one form for all bridges; each bridge's adapter reads its own contracts' events.
+
+There is no adapter yet: this is what they will be held to.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from mev.chain.collectors.blocks import BlockCollector, NewBlock, Reorg, Reset
+from mev.chain.wire import Log
+from mev.domain import Block
+from mev.domain.market import Address, Hash
+
+
+class BridgeEventKind(StrEnum):
+    """deposited: taken in on the chain it leaves. filled: paid out on the chain it reaches. refunded: given back where it left."""
+
+    DEPOSITED = "deposited"
+    FILLED = "filled"
+    REFUNDED = "refunded"
+
+
+class BridgeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of one transfer; `amount` is base units of `token` on the chain of `block`, after fees where they are known."""
+
+    bridge: str
+    kind: BridgeEventKind
+    # The same on both chains.
+    transfer: bytes
+    origin_chain_id: int
+    destination_chain_id: int
+    token: Address
+    amount: int
+    sender: Address | None
+    recipient: Address
+    block: Block
+    transaction: Hash
+    log_index: int
+
+
+class BridgeAdapter(Protocol):
+    """One bridge on one chain."""
+
+    def decode(self, block: Block, log: Log) -> BridgeEvent | None:
+        """Return what a log says; None for another contract's; raises AbiError, and nothing else, for a malformed one."""
+
+
+class BridgeCollector:
+    """The bridges' events of one chain; a Reset or Reorg says, as for blocks, that later events are void."""
+
+    def __init__(self, blocks: BlockCollector, adapters: Sequence[BridgeAdapter]) -> None:
+        """Read a collector of blocks whose topics are the adapters'."""
+        self._blocks = blocks
+        self._adapters = adapters
+
+    async def events(self) -> AsyncIterator[BridgeEvent | Reset | Reorg]:
+        """Tell of each step in the chain's order."""
+        async for event in self._blocks.events():
+            if not isinstance(event, NewBlock):
+                yield event
+                continue
+            for log in event.logs:
+                for adapter in self._adapters:
+                    step = adapter.decode(event.block, log)
+                    if step is not None:
+                        yield step

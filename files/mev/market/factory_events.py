@@ -1,0 +1,176 @@
+"""Every pool that a V2 factory ever made, read from its PairCreated events range by range, to be gone on with where it was left.
+
+    log = DiscoveryLog.open(path, chain_id, factory)          # what was found before, and from which block to go on
+    async for found in created(rpc, factory, log.next_block or first_block, last_block):
+        log.append(found)                                     # flushed: a killed process begins at most one range anew
+
+`last_block` ought to be final: events of blocks that are turned back are not taken back here.
+"""
+
+import itertools
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import structlog
+
+from mev.chain.abi import PAIR_CREATED, AbiError, decode_uint
+from mev.chain.errors import MalformedAnswerError, RpcError
+from mev.chain.rpc import Rpc
+from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, data, encode, fixed, quantity
+from mev.domain import Pool
+from mev.domain.market import Address
+from mev.runtime.config import FactoryConfig
+
+FIRST_SPAN = 2_000
+LONGEST_SPAN = 100_000
+# Half of what providers commonly allow in one answer: above it the next range is shorter.
+MANY_EVENTS = 5_000
+CREATED_TOPICS = 3
+
+log = structlog.get_logger(__name__)
+
+
+class FactoryEventsError(Exception):
+    """A log of a discovery is of another chain or factory, or cannot be read; the message names the file."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The pools whose events stand in blocks up to `through`, after the range before."""
+
+    through: int
+    pools: tuple[Pool, ...]
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    address: str
+    topics: list[str]
+    data: str
+    block_number: str
+    removed: bool = False
+
+
+async def created(rpc: Rpc, factory: FactoryConfig, first_block: int, last_block: int) -> AsyncIterator[Found]:
+    """Yield what each range of blocks holds, in order; both ends are included.
+
+    A range that the node refuses is halved until it is one block: raises RpcError where that is refused as well. Raises
+    RpcUnavailableError where there is no answer, or one that is no factory's: what was yielded stands, and one goes on after it.
+    """
+    begin, span = first_block, FIRST_SPAN
+    while begin <= last_block:
+        end = min(begin + span - 1, last_block)
+        wanted = {
+            "address": encode(factory.address),
+            "topics": [encode(PAIR_CREATED)],
+            "fromBlock": hex(begin),
+            "toBlock": hex(end),
+        }
+        try:
+            events = await rpc.call_as(list[_Event], "eth_getLogs", [wanted])
+        except RpcError as refusal:
+            if begin == end:
+                raise
+            span = (end - begin + 1) // 2
+            log.info("range is halved", factory=factory.name, first=begin, last=end, reason=str(refusal))
+            continue
+        pools = tuple(_pool(rpc, factory, event, begin, end) for event in events or ())
+        yield Found(end, pools)
+        begin = end + 1
+        span = max(1, span // 2) if len(pools) > MANY_EVENTS else min(2 * span, LONGEST_SPAN)
+
+
+def _pool(rpc: Rpc, factory: FactoryConfig, event: _Event, begin: int, end: int) -> Pool:
+    try:
+        return _read(factory, event, begin, end)
+    except AbiError as error:
+        raise MalformedAnswerError(f"{rpc.node}: an event of {factory.name} cannot be read: {error}") from None
+
+
+def _read(factory: FactoryConfig, event: _Event, begin: int, end: int) -> Pool:
+    topics = [fixed(topic, HASH_BYTES) for topic in event.topics]
+    if fixed(event.address, ADDRESS_BYTES) != factory.address or event.removed:
+        raise AbiError("it is not this factory's")
+    if not begin <= quantity(event.block_number) <= end:
+        raise AbiError("it is of another block")
+    if len(topics) != CREATED_TOPICS or topics[0] != PAIR_CREATED:
+        raise AbiError("it is no PairCreated")
+    token0, token1 = (_address(int.from_bytes(topic, "big")) for topic in topics[1:])
+    if token0 >= token1:
+        raise AbiError("its tokens are not in order")
+    pair = _address(decode_uint(data(event.data), 0, words=2))
+    return Pool(pair, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator)
+
+
+def _address(word: int) -> Address:
+    if not 0 < word < 2 ** (8 * ADDRESS_BYTES):
+        raise AbiError("an address does not fit")
+    return word.to_bytes(ADDRESS_BYTES, "big")
+
+
+class _Head(msgspec.Struct, forbid_unknown_fields=True):
+    version: int
+    chain_id: int
+    factory: str
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    through: int
+    # Pair, token0, token1.
+    pools: list[tuple[str, str, str]]
+
+
+class DiscoveryLog:
+    """What was found so far, a line a range, appended and flushed. A last line that was cut off is dropped."""
+
+    def __init__(self, path: Path, factory: FactoryConfig, pools: list[Pool], next_block: int | None) -> None:
+        """Made by `open`."""
+        self.pools = pools
+        # None before the first range.
+        self.next_block = next_block
+        self._path = path
+        self._factory = factory
+
+    @classmethod
+    def open(cls, path: Path, chain_id: int, factory: FactoryConfig) -> Self:
+        """Read what is there, or begin; raises FactoryEventsError, and OSError where the file cannot be used."""
+        head = _Head(1, chain_id, encode(factory.address))
+        if not path.exists() or b"\n" not in path.read_bytes():
+            path.write_bytes(msgspec.json.encode(head) + b"\n")
+            return cls(path, factory, [], None)
+        content = path.read_bytes()
+        whole, _, cut_off = content.rpartition(b"\n")
+        if cut_off:
+            os.truncate(path, len(whole) + 1)
+        first, *lines = whole.split(b"\n")
+        try:
+            found = msgspec.json.decode(first, type=_Head)
+            ranges = [msgspec.json.decode(line, type=_Line) for line in lines]
+            pools = [_stored(factory, each) for line in ranges for each in line.pools]
+        except (msgspec.DecodeError, MalformedAnswerError) as error:
+            raise FactoryEventsError(f"{path} cannot be read: {error}; without it, discovery begins anew") from None
+        if found != head:
+            raise FactoryEventsError(
+                f"{path} is of chain {found.chain_id} and factory {found.factory[:42]}, "
+                f"not of chain {chain_id} and {head.factory}"
+            )
+        if any(after.through <= before.through for before, after in itertools.pairwise(ranges)):
+            raise FactoryEventsError(f"{path} has ranges that go back; without it, discovery begins anew")
+        next_block = ranges[-1].through + 1 if ranges else None
+        return cls(path, factory, pools, next_block)
+
+    def append(self, found: Found) -> None:
+        """Write one range down; raises OSError where that cannot be."""
+        pools = [(encode(pool.address), encode(pool.token0), encode(pool.token1)) for pool in found.pools]
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(_Line(found.through, pools)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.pools += found.pools
+        self.next_block = found.through + 1
+
+
+def _stored(factory: FactoryConfig, each: tuple[str, str, str]) -> Pool:
+    address, token0, token1 = (fixed(text, ADDRESS_BYTES) for text in each)
+    return Pool(address, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator)

@@ -1,0 +1,206 @@
+"""A chain's market on disk, for a fast start: every pool and what it held after one block.
+
+    save(path, chain_id, state.block, state.v2_states())
+    block, states = load(path, chain_id)
+
+One file: magic with the format's version, the header's length, the header (JSON: chain, block, factories, how many tokens and
+pools), the tokens, one record of fixed size a pool, and the BLAKE2b digest of all of it. It is written beside the old one, flushed, and
+renamed over it: whatever ends the process, there is one whole snapshot or the other. Nothing that is read is believed before
+its digest is right. A digest is no signature: whoever may write the file may write another.
+"""
+
+import gc
+import hashlib
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from mev.domain import Block, Pool, V2State
+
+VERSION = 1
+MAGIC = b"mevstate"
+MAX_FILE_BYTES = 2 * 2**30
+DIGEST_BYTES = 32
+ADDRESS_BYTES = 20
+RESERVE_BYTES = 14
+
+_PREFIX = struct.Struct(">8sII")
+# Address, token0 and token1 and factory by their place, reserve0, reserve1, the block that they are of.
+_RECORD = struct.Struct(">20sIIH14s14sQ")
+
+
+class SnapshotError(Exception):
+    """A snapshot cannot be used; the message names the file and why. Without it, the market is read from the chain."""
+
+
+class _Factory(msgspec.Struct, frozen=True):
+    name: str
+    fee_numerator: int
+    fee_denominator: int
+
+
+class _Block(msgspec.Struct, frozen=True):
+    number: int
+    hash: str
+    parent_hash: str
+    timestamp: int
+    # More than JSON readers take for a number.
+    base_fee_wei: str
+
+
+class _Header(msgspec.Struct, frozen=True):
+    chain_id: int
+    block: _Block
+    factories: list[_Factory]
+    tokens: int
+    v2_pools: int
+
+
+def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, V2State]) -> None:
+    """Write a snapshot in place of the one that is there; raises OSError where it cannot be, and the old one stays then."""
+    factories: dict[_Factory, int] = {}
+    tokens: dict[bytes, int] = {}
+    records = bytearray()
+    for pool, state in states.items():
+        factory = _Factory(pool.factory, pool.fee_numerator, pool.fee_denominator)
+        records += _RECORD.pack(
+            pool.address,
+            tokens.setdefault(pool.token0, len(tokens)),
+            tokens.setdefault(pool.token1, len(tokens)),
+            factories.setdefault(factory, len(factories)),
+            state.reserve0.to_bytes(RESERVE_BYTES, "big"),
+            state.reserve1.to_bytes(RESERVE_BYTES, "big"),
+            state.block_number,
+        )
+    header = msgspec.json.encode(
+        _Header(
+            chain_id=chain_id,
+            block=_Block(
+                number=block.number,
+                hash=block.hash.hex(),
+                parent_hash=block.parent_hash.hex(),
+                timestamp=block.timestamp,
+                base_fee_wei=str(block.base_fee_wei),
+            ),
+            factories=list(factories),
+            tokens=len(tokens),
+            v2_pools=len(states),
+        )
+    )
+    parts = (_PREFIX.pack(MAGIC, VERSION, len(header)), header, b"".join(tokens), bytes(records))
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        digest.update(part)
+    _replace(path, (*parts, digest.digest()))
+
+
+def load(path: Path, chain_id: int) -> tuple[Block, dict[Pool, V2State]]:
+    """Read a snapshot of a chain; raises SnapshotError, also where it is another chain's, another version's, or damaged.
+
+    Whether its block is still of the chain is the caller's to ask.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise SnapshotError(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are allowed")
+        content = path.read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from None
+    header, body = _checked(path, content)
+    if header.chain_id != chain_id:
+        raise SnapshotError(f"{path} is of chain {header.chain_id}, not {chain_id}")
+    try:
+        return _block(header.block), _states(header, body)
+    except (ValueError, IndexError, struct.error) as error:
+        # Its digest is right: whoever wrote it was wrong.
+        raise SnapshotError(f"{path} contradicts itself: {error}") from None
+
+
+def _checked(path: Path, content: bytes) -> tuple[_Header, memoryview]:
+    """Return header and body of what is whole."""
+    if len(content) < _PREFIX.size + DIGEST_BYTES or not content.startswith(MAGIC):
+        raise SnapshotError(f"{path} is no snapshot of a market")
+    _, version, header_bytes = _PREFIX.unpack_from(content)
+    if version != VERSION:
+        raise SnapshotError(f"{path} is of format {version}; format {VERSION} can be read")
+    whole = memoryview(content)
+    body, digest = whole[:-DIGEST_BYTES], whole[-DIGEST_BYTES:]
+    if hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() != digest:
+        raise SnapshotError(f"{path} is damaged: its digest is another one")
+    begin = _PREFIX.size + header_bytes
+    try:
+        header = msgspec.json.decode(body[_PREFIX.size : begin], type=_Header)
+    except msgspec.DecodeError as error:
+        raise SnapshotError(f"{path} has a header that cannot be read: {error}") from None
+    expected = begin + header.tokens * ADDRESS_BYTES + header.v2_pools * _RECORD.size
+    if min(header.tokens, header.v2_pools) < 0 or len(body) != expected:
+        raise SnapshotError(f"{path} has {len(body)} bytes where its header says {expected}")
+    return header, body[begin:]
+
+
+def _states(header: _Header, body: memoryview) -> dict[Pool, V2State]:
+    end = header.tokens * ADDRESS_BYTES
+    tokens = [bytes(body[start : start + ADDRESS_BYTES]) for start in range(0, end, ADDRESS_BYTES)]
+    factories = header.factories
+    number = int.from_bytes
+    states: dict[Pool, V2State] = {}
+    with _without_collection():
+        for address, token0, token1, made_by, reserve0, reserve1, block_number in _RECORD.iter_unpack(body[end:]):
+            factory = factories[made_by]
+            pool = Pool(
+                address,
+                factory.name,
+                tokens[token0],
+                tokens[token1],
+                factory.fee_numerator,
+                factory.fee_denominator,
+            )
+            states[pool] = V2State(number(reserve0, "big"), number(reserve1, "big"), block_number)
+    if len(states) != header.v2_pools:
+        raise ValueError("a pool stands there twice")
+    return states
+
+
+def _block(stored: _Block) -> Block:
+    return Block(
+        number=stored.number,
+        hash=bytes.fromhex(stored.hash),
+        parent_hash=bytes.fromhex(stored.parent_hash),
+        timestamp=stored.timestamp,
+        base_fee_wei=int(stored.base_fee_wei),
+    )
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Let millions of objects that all stay be made without being looked through again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _replace(path: Path, parts: tuple[bytes, ...]) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with beside.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

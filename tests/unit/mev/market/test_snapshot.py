@@ -1,0 +1,97 @@
+"""A snapshot is read as it was written, or refused with the reason; whatever happens, one whole one is there."""
+
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mev.domain import Block, Pool, V2State
+from mev.market.snapshot import DIGEST_BYTES, SnapshotError, load, save
+from mev.market.state import MarketState
+
+BLOCK = Block(20_000_000, b"\x01" * 32, b"\x02" * 32, 1_700_000_000, 2**70)
+address = st.binary(min_size=20, max_size=20)
+reserve = st.integers(0, 2**112 - 1)
+pools = st.builds(
+    Pool, address, st.sampled_from(["uniswap_v2", "sushi"]), address, address, st.integers(990, 1000), st.just(1000)
+)
+states = st.dictionaries(pools, st.builds(V2State, reserve, reserve, st.integers(0, 2**64 - 1)), max_size=30)
+
+SOME = {
+    Pool(bytes([number]) * 20, "uniswap_v2", b"\xaa" * 20, b"\xbb" * 20, 997, 1000): V2State(number, 2**112 - 1, number)
+    for number in range(1, 20)
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ethereum.snapshot"
+
+
+@given(states)
+@settings(max_examples=50)
+def test_what_was_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, held: dict[Pool, V2State]) -> None:
+    path = tmp_path_factory.mktemp("snapshot") / "x"
+    save(path, 1, BLOCK, held)
+    assert load(path, 1) == (BLOCK, held)
+    assert [each.name for each in path.parent.iterdir()] == ["x"]
+
+
+def test_a_state_goes_on_from_its_snapshot(path: Path) -> None:
+    save(path, 1, BLOCK, MarketState(BLOCK, SOME).v2_states())
+    again = MarketState(*load(path, 1))
+    assert (again.block, again.v2_states()) == (BLOCK, SOME)
+
+
+def test_another_chain_s_is_refused(path: Path) -> None:
+    save(path, 10, BLOCK, SOME)
+    with pytest.raises(SnapshotError, match="is of chain 10, not 1"):
+        load(path, 1)
+
+
+def test_none_is_said(path: Path) -> None:
+    with pytest.raises(SnapshotError, match="cannot be read: No such file"):
+        load(path, 1)
+
+
+def test_another_format_s_is_refused(path: Path) -> None:
+    save(path, 1, BLOCK, SOME)
+    content = bytearray(path.read_bytes())
+    content[11] = 9
+    path.write_bytes(content)
+    with pytest.raises(SnapshotError, match="is of format 9; format 1 can be read"):
+        load(path, 1)
+
+
+@given(st.data())
+@settings(max_examples=100)
+def test_any_damage_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = tmp_path_factory.mktemp("snapshot") / "x"
+    save(path, 1, BLOCK, SOME)
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.raises(SnapshotError):
+        load(path, 1)
+
+
+def test_what_cannot_be_written_leaves_the_old_one(path: Path) -> None:
+    save(path, 1, BLOCK, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save(path, 1, BLOCK, SOME)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load(path, 1) == (BLOCK, {})
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_snapshot_is_no_longer_than_it_says(path: Path) -> None:
+    save(path, 1, BLOCK, SOME)
+    assert path.stat().st_size < 66 * len(SOME) + 40 + 600 + DIGEST_BYTES

@@ -100,8 +100,7 @@ def stale(checkout: Checkout) -> dict[Path, str]:
 
 
 def pages(checkout: Checkout) -> list[Page]:
-    """Return every generated page: the roles' in the order of their names, the clients', the catalogue's, the forks', the snapshots', the controls',
-    the commands'."""
+    """Return every generated page: the roles' in the order of their names, the clients', the catalogue's, and those of one subject each."""
     roles = [file.parent.parent for file in sorted(checkout.root.glob(f"roles/*/{SPECS}"))]
     return [
         *(role_page(checkout, role) for role in roles),

@@ -47,7 +47,8 @@ def audited(host: Host, packages: set[str], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def report(audited: tuple[Play, Path]) -> dict[str, Any]:
-    return json.loads((audited[1] / "audit.json").read_text())["hosts"][SCENARIO]
+    found: dict[str, Any] = json.loads((audited[1] / "audit.json").read_text())["hosts"][SCENARIO]
+    return found
 
 
 def installed(host: Host) -> set[str]:

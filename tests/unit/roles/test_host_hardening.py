@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 import yaml
 
 from roles.host_hardening.filter_plugins import host_hardening as table
-from roles.host_hardening.library import host_controls as module
+from roles.host_hardening.module_utils import host_targets as targets
+
+# Ansible lays a role's module_utils there on the host.
+sys.modules["ansible.module_utils.host_targets"] = targets
+from roles.host_hardening.library import host_controls as module  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTROLS = yaml.safe_load((ROOT / "roles/host_hardening/defaults/main/controls.yml").read_text())[
@@ -20,8 +25,8 @@ CONTROLS = yaml.safe_load((ROOT / "roles/host_hardening/defaults/main/controls.y
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> module.Host:
-    monkeypatch.setattr(module, "installed", lambda: {"bash"})
-    monkeypatch.setattr(module, "ids", lambda _: (-1, -1))
+    monkeypatch.setattr(targets, "installed", lambda: {"bash"})
+    monkeypatch.setattr(targets, "ids", lambda _: (-1, -1))
     return module.Host(tmp_path / "record.json", check=False)
 
 
@@ -62,7 +67,11 @@ def test_a_wrong_override_gets_a_sentence(override: dict[str, Any], sentence: st
 
 
 def test_a_report_has_the_controls_names_and_states() -> None:
-    controls = {"a": {"reason": "r"}, "b": {"reason": "r", "on": False}, "c": {"reason": "r", "where": "machine"}}
+    controls: dict[str, dict[str, Any]] = {
+        "a": {"reason": "r"},
+        "b": {"reason": "r", "on": False},
+        "c": {"reason": "r", "where": "machine"},
+    }
     rows = table.report(controls, container=True, looked=[{"name": "a", "differs": ["/x differs"]}])
     assert [(row["name"], row["state"]) for row in rows] == [("a", "differs"), ("b", "off"), ("c", "elsewhere")]
 
@@ -127,7 +136,7 @@ def test_check_mode_says_what_differs_and_changes_nothing(host: module.Host, tmp
 
 def test_a_file_that_its_reader_refuses_is_not_written(host: module.Host, tmp_path: Path) -> None:
     path = tmp_path / "sudoers"
-    with pytest.raises(module.ControlError, match=f"/bin/false refuses {path}"):
+    with pytest.raises(targets.ControlError, match=f"/bin/false refuses {path}"):
         host.hold(
             {"name": "c", "on": True, "files": [{"path": str(path), "content": "x\n", "validate": "/bin/false %s"}]}
         )
@@ -146,10 +155,10 @@ def test_the_file_for_the_boot_holds_what_is_on_alone() -> None:
 
 def test_a_mount_of_the_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     table_of_mounts = "36 35 98:0 / /srv/x rw,nosuid shared:1 - ext4 /dev/sda1 rw\n"
-    monkeypatch.setattr(module, "text_of", lambda path: table_of_mounts if "mountinfo" in str(path) else None)
-    targets, wrong = module.mount_targets({"path": "/srv/x", "options": ["nosuid", "nodev"]})
-    assert targets == []
+    monkeypatch.setattr(targets, "text_of", lambda path: table_of_mounts if "mountinfo" in str(path) else None)
+    wanted, wrong = targets.mount_targets({"path": "/srv/x", "options": ["nosuid", "nodev"]})
+    assert wanted == []
     assert wrong == ["/srv/x is a file system of its own without nodev; its options are set where it is mounted"]
-    targets, wrong = module.mount_targets({"path": "/srv/y", "options": ["nodev"]})
-    assert [target.key for target in targets] == ["/etc/systemd/system/srv-y.mount", "srv-y.mount"]
+    wanted, wrong = targets.mount_targets({"path": "/srv/y", "options": ["nodev"]})
+    assert [target.key for target in wanted] == ["/etc/systemd/system/srv-y.mount", "srv-y.mount"]
     assert wrong == []

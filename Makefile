@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 FORMAT ?= table
 SUITE ?= converge
+INVENTORY ?= inventories/lab
 LOCKS := requirements/bootstrap.txt requirements/controller.txt requirements/mev.txt requirements/mev-fleet.txt requirements/build.txt requirements/test.txt
 LOCK = $(UV) pip compile --quiet --generate-hashes --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make locks"
 
@@ -59,6 +60,10 @@ e2e: venv ## The lab from outside
 .PHONY: bench
 bench: venv ## Measure (SUITE=clients, converge, edge or engine); JSON on standard output
 	@python -m tests.bench $(SUITE)
+
+.PHONY: audit
+audit: venv ## What outside judges say of the fleet (INVENTORY=inventories/lab; ARGS=...), in .build/audit
+	@ansible-playbook -i $(INVENTORY) playbooks/audit.yml $(ARGS)
 
 .PHONY: docs
 docs: venv ## Write the generated pages again

@@ -28,11 +28,13 @@ from roles.catalogue.filter_plugins.catalogue import listeners
 
 SPECS = "meta/argument_specs.yml"
 FACTS = "roles/catalogue/defaults"
+CONTROLS = "roles/host_hardening/defaults/main/controls.yml"
 # The client roles' families, and each one's page.
 CLIENTS = {"erigon": "Erigon", "op_stack": "OP-stack pairs", "polygon": "Bor and Heimdall", "nitro": "Nitro"}
 LISTENERS = ("Service", "Listener", "Address", "Port", "Protocol", "Exposure")
 DISKS = ("Chain", "Data path", "Disk, GiB")
 RELEASES = ("Component", "Version", "Architecture", "Source")
+HARDENING = ("Control", "Hosts", "Why", "What its switch gives back")
 FORKS = ("Chain", "Fork", "Activation (UTC)", "Oldest versions that follow", "Left behind", "Source")
 MARKER = re.compile(r"<!-- generated from [^>]* by make docs: (begin|end) -->")
 # Ansible's markup for what is typed; its other markups are not used in this repository.
@@ -98,7 +100,7 @@ def stale(checkout: Checkout) -> dict[Path, str]:
 
 
 def pages(checkout: Checkout) -> list[Page]:
-    """Return every generated page: the roles' in the order of their names, the clients', the catalogue's, the forks', the snapshots', the commands'."""
+    """Return every generated page: the roles' in the order of their names, the clients', the catalogue's, and those of one subject each."""
     roles = [file.parent.parent for file in sorted(checkout.root.glob(f"roles/*/{SPECS}"))]
     return [
         *(role_page(checkout, role) for role in roles),
@@ -106,6 +108,7 @@ def pages(checkout: Checkout) -> list[Page]:
         catalogue_page(checkout),
         fork_day_page(checkout),
         snapshots_page(checkout),
+        hardening_page(checkout),
         commands_page(checkout),
     ]
 
@@ -236,6 +239,21 @@ def snapshots_page(checkout: Checkout) -> Page:
     )
     header = ("Component", "Services", "Its data goes to, below the chain's data path", "and must hold there")
     return Page(Path("docs/snapshots.md"), "Snapshots", FACTS, _table(header, rows))
+
+
+def hardening_page(checkout: Checkout) -> Page:
+    """Return the page of what hosts are held to, with its table of controls as they are before an inventory switches any."""
+    table = yaml.safe_load((checkout.root / CONTROLS).read_text())["host_hardening_default_controls"]
+    rows = (
+        [
+            _code(name),
+            "machines" if control.get("where") == "machine" else "all",
+            _cell(control["reason"]),
+            _cell(control.get("way_back", "all of it")),
+        ]
+        for name, control in table.items()
+    )
+    return Page(Path("docs/hardening.md"), "Hosts that hold", CONTROLS, _table(HARDENING, rows))
 
 
 def _fork_day(fork: Entry, chain: Entry) -> str:

@@ -1,0 +1,92 @@
+"""Judges that no one here wrote look at the hardened host, and at one socket too many."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.plays import Play, play
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from testinfra.host import Host
+
+SCENARIO = "host_hardening"
+STRANGER = "stranger.service"
+# Measured on this host: 60 untouched, 78 hardened. The firewall is another role's.
+FLOOR = 78
+WAIVER = {"judge": "lynis", "name": "FIRE-4512", "reason": "the firewall is another scenario's", "date": "2026-11-25"}
+
+
+@pytest.fixture(scope="module")
+def packages(host: Host) -> set[str]:
+    return installed(host)
+
+
+@pytest.fixture(scope="module")
+def audited(host: Host, packages: set[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Play, Path]:
+    assert packages
+    directory = tmp_path_factory.mktemp("audit")
+    program = "import socket, time; s = socket.create_server(('127.0.0.1', 9999)); time.sleep(600)"
+    started = host.run(f'systemd-run --quiet --collect --unit={STRANGER} /usr/bin/python3 -c "{program}"')
+    assert started.rc == 0, started.stderr
+    try:
+        variables = {
+            "host_audit_report_directory": str(directory),
+            "host_audit_lynis_floor": FLOOR,
+            "host_audit_waivers": [WAIVER],
+            "node_chains": [],
+        }
+        return play(SCENARIO, "audit.yml", variables), directory
+    finally:
+        host.run(f"systemctl stop {STRANGER}")
+
+
+@pytest.fixture(scope="module")
+def report(audited: tuple[Play, Path]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((audited[1] / "audit.json").read_text())["hosts"][SCENARIO]
+    return found
+
+
+def installed(host: Host) -> set[str]:
+    return set(host.run("dpkg-query --show --showformat '${Package}\\n'").stdout.split())
+
+
+def test_a_socket_outside_the_catalogue_is_all_that_is_held_against_the_host(
+    audited: tuple[Play, Path], report: dict[str, Any]
+) -> None:
+    failed = [(row["judge"], row["name"]) for row in report["findings"] if row["state"] == "failed"]
+    assert failed == [("listeners", "tcp 127.0.0.1:9999")], report["findings"]
+    assert audited[0].code != 0
+    assert (
+        "listeners tcp 127.0.0.1:9999: python3 listens, and the catalogue has no such listener" in audited[0].messages
+    )
+
+
+def test_lynis_index_is_what_was_measured(report: dict[str, Any]) -> None:
+    print(f"lynis: {report['lynis']['index']}")
+    assert report["lynis"]["index"] >= FLOOR
+
+
+def test_ssh_audit_finds_nothing_but_what_its_debian_is_too_old_for(report: dict[str, Any]) -> None:
+    rows = [row for row in report["findings"] if row["judge"] == "ssh-audit"]
+    assert all(row["state"] == "waived" and row["text"].startswith("warn: ") for row in rows)
+
+
+def test_units_and_controls_hold(report: dict[str, Any]) -> None:
+    assert set(report["units"]) == {"node-health.service"}
+    assert {row["state"] for row in report["controls"]} == {"held", "elsewhere"}
+
+
+def test_the_page_is_there_for_people_too(audited: tuple[Play, Path]) -> None:
+    text = (audited[1] / "audit.md").read_text()
+    assert "1 findings are not waived." in text
+    assert "| ssh_keys_only | held |" in text
+
+
+def test_the_judges_are_gone(host: Host, packages: set[str], report: dict[str, Any]) -> None:
+    assert report
+    assert installed(host) == packages

@@ -1,0 +1,148 @@
+"""A hardened host from outside: who gets in, what it keeps, and what a switch gives back."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import ssh
+from lab.checkout import Checkout
+from tests.plays import play
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+SCENARIO = "host_hardening"
+VAR_TMP = "/var/tmp"  # noqa: S108 - its mount is looked at
+
+
+def log_in(*options: str, user: str = "ops") -> subprocess.CompletedProcess[str]:
+    """A new SSH connection of its own."""
+    command = [
+        *("ssh", "-F", str(ssh.config(Checkout.here())), "-o", "ControlPath=none", "-o", "BatchMode=yes"),
+        *("-o", "LogLevel=INFO", *options, "-l", user, SCENARIO, "id", "-un"),
+    ]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_key_opens_a_new_connection(host: Host) -> None:
+    done = log_in()
+    assert (done.returncode, done.stdout.strip()) == (0, "ops"), done.stderr
+    assert host.run("id -u").stdout.strip() == "0"
+
+
+@pytest.mark.parametrize("method", ["password", "keyboard-interactive"])
+def test_passwords_are_not_even_asked_for(method: str) -> None:
+    done = log_in("-o", f"PreferredAuthentications={method}")
+    assert done.returncode == 255
+    assert "Permission denied (publickey)" in done.stderr
+
+
+def test_root_is_refused_even_with_a_key_that_is_his(host: Host) -> None:
+    public = ssh.public(ssh.user_key(Checkout.here()))
+    assert host.run(f"install -d -m 0700 /root/.ssh && echo '{public}' > /root/.ssh/authorized_keys").rc == 0
+    try:
+        done = log_in(user="root")
+    finally:
+        host.run("rm /root/.ssh/authorized_keys")
+    assert done.returncode == 255
+    assert "Permission denied (publickey)" in done.stderr
+
+
+def test_weak_key_exchange_finds_no_partner() -> None:
+    done = log_in("-o", "KexAlgorithms=ecdh-sha2-nistp256,diffie-hellman-group14-sha256")
+    assert done.returncode == 255
+    assert "no matching key exchange method found" in done.stderr
+
+
+def test_a_tunnel_is_refused() -> None:
+    done = log_in("-W", "127.0.0.1:22")
+    assert done.returncode != 0
+    assert "administratively prohibited" in done.stderr
+
+
+def test_services_of_ours_run_on(host: Host) -> None:
+    assert host.service("node-health").is_running
+    assert host.run("systemctl is-system-running").stdout.strip() == "running"
+
+
+def test_root_by_sudo_makes_files_that_services_can_read(host: Host) -> None:
+    made = host.run("umask 0077; sudo -u root sh -c umask")
+    assert made.stdout.strip() == "0022"
+
+
+def test_a_set_uid_program_from_var_tmp_gains_nothing(host: Host) -> None:
+    host.run("cp /usr/bin/id /var/tmp/id && chmod 4755 /var/tmp/id")
+    try:
+        seen = host.run("sudo -u ops /var/tmp/id -un")
+    finally:
+        host.run("rm -f /var/tmp/id")
+    assert seen.stdout.strip() == "ops"
+
+
+def test_the_machines_own_kernel_is_not_touched_from_a_container(host: Host) -> None:
+    written = host.file("/etc/sysctl.d/90-host-hardening.conf").content_string
+    assert "net.ipv4.conf.all.accept_redirects = 0" in written
+    assert "kernel." not in written
+    assert "fs." not in written
+    assert host.sysctl("net.ipv4.conf.all.accept_redirects") == 0
+
+
+def test_an_administrator_without_a_key_is_not_locked_out(host: Host) -> None:
+    before = host.run("sshd -T").stdout
+    host.run("useradd --create-home keyless")
+    try:
+        done = play(SCENARIO, "harden.yml", {"host_hardening_admin_user": "keyless"})
+    finally:
+        host.run("userdel --remove keyless")
+    assert done.code != 0
+    assert done.changed == 0
+    assert "keyless (host_hardening_admin_user, inventory) does not get into host_hardening by key" in done.messages
+    assert host.run("sshd -T").stdout == before
+
+
+def test_a_change_that_locks_the_administrator_out_is_undone(host: Host) -> None:
+    before = host.run("sshd -T").stdout
+    files = [
+        {
+            "path": "/etc/ssh/sshd_config.d/00-host-hardening-root.conf",
+            "content": "PermitRootLogin no\nDenyUsers ops\n",
+            "mode": "0644",
+        }
+    ]
+    done = play(SCENARIO, "harden.yml", {"host_hardening_control_overrides": {"ssh_root_login": {"files": files}}})
+    assert done.code != 0
+    assert "SSH on host_hardening is as it was before" in done.messages
+    assert log_in().stdout.strip() == "ops"
+    assert host.run("sshd -T").stdout == before
+    assert "host-hardening-ssh-revert" not in host.run("systemctl list-timers --all").stdout
+
+
+def test_a_control_that_is_switched_off_gives_back_what_was_there(host: Host) -> None:
+    # The last of the file: it changes what the others look at, and back.
+    hardened = host.file("/etc/issue").content_string
+    off = [
+        "login_banner",
+        "login_umask",
+        "net_redirects",
+        "mount_var_tmp",
+        "file_permissions",
+        "ssh_sessions",
+        "console_reboot",
+    ]
+    done = play(SCENARIO, "harden.yml", {"host_hardening_control_overrides": {name: {"on": False} for name in off}})
+    assert done.code == 0, done.output
+    assert "Debian" in host.file("/etc/issue").content_string
+    assert host.run(r"grep -E '^(UMASK|HOME_MODE)\s' /etc/login.defs").stdout.split() == ["UMASK", "022"]
+    assert host.sysctl("net.ipv4.conf.default.accept_redirects") == 1
+    assert "accept_redirects" not in host.file("/etc/sysctl.d/90-host-hardening.conf").content_string
+    assert not host.mount_point(VAR_TMP).exists
+    assert host.file("/home/ops").mode == 0o755
+    assert "maxsessions 10" in host.run("sshd -T").stdout
+    assert not host.file("/etc/systemd/system/ctrl-alt-del.target").exists
+    again = play(SCENARIO, "harden.yml", {})
+    assert again.code == 0, again.output
+    assert host.file("/etc/issue").content_string == hardened
+    assert host.mount_point(VAR_TMP).exists

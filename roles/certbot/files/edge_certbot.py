@@ -20,6 +20,9 @@ from typing import Any
 CONFIG = Path("/etc/certbot/edge.json")
 INSTALL = "/usr/local/bin/edge-certificate"
 CERTBOT_SECONDS = 1200
+# An authority may refuse a nonce at any time (RFC 8555, 6.5); certbot itself tries each request once more only.
+NONCE = re.compile(r"invalid anti-replay nonce|badNonce")
+NONCE_TRIES = 3
 REASONS = ("unspecified", "keycompromise", "affiliationchanged", "superseded", "cessationofoperation")
 EPILOG = "exit status: 0 done, 1 not done, and the certificate before is served, 2 bad usage"
 # What certbot says of a failure, the most telling first.
@@ -96,8 +99,19 @@ def become(user: str) -> None:
 def certbot(settings: Settings, *words: str) -> str:
     """Run certbot and give what it prints; raise CertbotError with its reason."""
     command = [*settings.certbot, *words, *settings.account, "--non-interactive"]
+    for _ in range(NONCE_TRIES):
+        done = once(command, settings)
+        if not done.returncode:
+            return done.stdout
+        if not NONCE.search(done.stdout):
+            break
+    raise CertbotError(f"certbot {words[0]} failed: {reason_of(done.stdout)}.")
+
+
+def once(command: list[str], settings: Settings) -> subprocess.CompletedProcess[str]:
+    """Run a command of certbot's once; its output is both streams'."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **settings.environment},
             cwd="/",
@@ -111,9 +125,6 @@ def certbot(settings: Settings, *words: str) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise CertbotError(f"certbot has not ended after {CERTBOT_SECONDS} s.") from error
-    if done.returncode:
-        raise CertbotError(f"certbot {words[0]} failed: {reason_of(done.stdout)}.")
-    return done.stdout
 
 
 def reason_of(output: str) -> str:

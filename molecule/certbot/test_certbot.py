@@ -75,6 +75,7 @@ def make_due(host: Host) -> None:
 @contextmanager
 def clients(host: Host) -> Iterator[dict[str, dict[str, Any]]]:
     """A caller on a connection that is kept and a WebSocket, for as long as the context lasts; what they saw is known after it."""
+    host.run("systemctl stop client-http client-websocket")
     host.check_output("rm -rf /run/clients && mkdir /run/clients")
     host.run("cat > /run/clients/clients.py <<'EOF'\n" + CLIENTS.read_text() + "\nEOF")
     for kind in ("http", "websocket"):
@@ -82,7 +83,10 @@ def clients(host: Host) -> Iterator[dict[str, dict[str, Any]]]:
             f"systemd-run --quiet --collect --unit=client-{kind} python3 /run/clients/clients.py {kind} "
             f"/run/clients/{kind}.json /run/clients/stop"
         )
-    time.sleep(2)
+    host.check_output(
+        "timeout 60 sh -c 'until test -e /run/clients/http.begun -a -e /run/clients/websocket.begun; do sleep 0.2; done'"
+    )
+    time.sleep(1)
     saw: dict[str, dict[str, Any]] = {}
     try:
         yield saw

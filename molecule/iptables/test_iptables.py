@@ -33,6 +33,8 @@ PUBLIC_TCP = {30303, 42069, 4001}
 ADMINS_ONLY = 22
 UNKNOWN_PORT, OPERATORS_PORT = 9999, 9997
 
+CALL = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
+
 # Opens connections, says how many were let in, and holds them until its input ends.
 HOLD = """
 import socket, sys
@@ -177,8 +179,7 @@ def test_the_edge_answers_everybody_from_the_node_behind_it(stranger: Host, addr
         "curl --silent --fail --insecure --max-time 10 --resolve ethereum.rpc.lyftium.com:8443:%s "
         "--header content-type:application/json --data %s https://ethereum.rpc.lyftium.com:8443/"
     )
-    call = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
-    assert until(lambda: '"0x1"' in stranger.run(asked, addresses["iptables-b"], call).stdout)
+    assert until(lambda: '"0x1"' in stranger.run(asked, addresses["iptables-b"], CALL).stdout)
 
 
 @contextmanager
@@ -193,11 +194,12 @@ def controller_connection(address: str) -> Iterator[ssl.SSLSocket]:
 
 
 def answers(connection: ssl.SSLSocket) -> None:
-    """Ask for a page on a connection that stays open, and read all of it."""
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: ethereum.rpc.lyftium.com\r\n\r\n")
+    """Call on a connection that stays open, and read all of the answer."""
+    headers = f"Host: ethereum.rpc.lyftium.com\r\nContent-Type: application/json\r\nContent-Length: {len(CALL)}"
+    connection.sendall(f"POST / HTTP/1.1\r\n{headers}\r\n\r\n{CALL}".encode())
     response = http.client.HTTPResponse(connection)
     response.begin()
-    response.read()
+    assert b"0x1" in response.read()
     assert not response.will_close
 
 

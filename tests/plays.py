@@ -36,9 +36,7 @@ class Play:
         return " ".join(self.output.split())
 
 
-def play(
-    scenario: str, playbook: str, variables: dict[str, Any], *options: str, timeout_seconds: float = 300
-) -> Play:
+def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str, timeout_seconds: float = 300) -> Play:
     """Run a playbook of a scenario's folder on its host; `variables` become extra variables."""
     process = start(scenario, playbook, variables, *options)
     try:

@@ -36,11 +36,11 @@ class Play:
         return " ".join(self.output.split())
 
 
-def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str) -> Play:
+def play(scenario: str, playbook: str, variables: dict[str, Any], *options: str, timeout_seconds: float = 300) -> Play:
     """Run a playbook of a scenario's folder on its host; `variables` become extra variables."""
     process = start(scenario, playbook, variables, *options)
     try:
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=timeout_seconds)
     except BaseException:
         kill(process)
         raise

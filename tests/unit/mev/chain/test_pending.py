@@ -24,6 +24,16 @@ def wire(number: int, **changes: object) -> dict[str, object]:
     }
 
 
+async def subscribed(node: Node, rpc: Rpc, times: int = 1) -> None:
+    """Wait until the client knows its subscription's id: what is told before belongs to nobody."""
+    await node.until_subscribed(times)
+    for _ in range(2000):
+        if any(end_point._by_id for end_point in rpc._end_points):
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError("it has no id")
+
+
 async def take(events: AsyncIterator[PendingTransaction], count: int) -> list[int]:
     async with asyncio.timeout(10):
         return [(await anext(events)).nonce for _ in range(count)]
@@ -34,7 +44,7 @@ def test_whole_transactions_are_told_once_and_nonsense_is_counted() -> None:
         async with running() as node, Rpc(node.url, chain_id=CHAIN_ID) as rpc:
             collector = PendingCollector(rpc)
             following = asyncio.ensure_future(take(collector.events(), 3))
-            await node.until_subscribed()
+            await subscribed(node, rpc)
             assert node.calls[-1] == ("eth_subscribe", ["newPendingTransactions", True])
             for item in (
                 wire(1),
@@ -67,7 +77,7 @@ def test_hashes_are_fetched_and_what_is_gone_is_counted() -> None:
             node.answers = {"eth_subscribe": refuse, "eth_getTransactionByHash": found}
             collector = PendingCollector(rpc)
             following = asyncio.ensure_future(take(collector.events(), 2))
-            await node.until_subscribed(2)
+            await subscribed(node, rpc, 2)
             for number in (1, 2, 1, 3, 4):
                 await node.notify("0x" + number.to_bytes(32, "big").hex())
             await node.notify("0x12")
@@ -83,10 +93,10 @@ def test_a_lost_connection_is_outlived() -> None:
         node = Node()
         async with running(node), Rpc(node.url, chain_id=CHAIN_ID) as rpc:
             following = asyncio.ensure_future(take(PendingCollector(rpc).events(), 2))
-            await node.until_subscribed()
+            await subscribed(node, rpc)
             await node.notify(wire(1))
             await node.drop()
-            await node.until_subscribed(2)
+            await subscribed(node, rpc, 2)
             await node.notify(wire(1))
             await node.notify(wire(2))
             assert await following == [1, 2]

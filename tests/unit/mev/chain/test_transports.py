@@ -45,16 +45,16 @@ def test_calls_and_batches_are_answered(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_json_rpc_is_named_and_the_node_left_alone(kind: str, tmp_path: Path) -> None:
     hostile = {
-        b'{"id": 2, "result": ' + b"[" * 15_000: Offence.TOO_DEEP,
+        b'{"id": 2, "result": ' + b"[" * 150_000: Offence.TOO_DEEP,
         b'{"id": 999999, "result": 1}': Offence.WRONG_ID,
-        b'"' + b"x" * 30_000 + b'"': Offence.TOO_LARGE,
+        b'"' + b"x" * 300_000 + b'"': Offence.TOO_LARGE,
         b'{"nothing": 1, "id": "x"}': Offence.NOT_JSON_RPC,
     }
 
     async def story() -> None:
         async with (
             running(node_of(kind, tmp_path)) as node,
-            Rpc(node.url, chain_id=CHAIN_ID, max_message_bytes=20_000, quarantine_seconds=0.05) as rpc,
+            Rpc(node.url, chain_id=CHAIN_ID, max_message_bytes=200_000, quarantine_seconds=0.05) as rpc,
         ):
             node.answers = {"soon": 1}
             for count, (answer, offence) in enumerate(hostile.items(), start=1):

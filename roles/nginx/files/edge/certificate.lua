@@ -2,6 +2,7 @@
 -- needs no reload, which would close connections that are kept and give WebSockets a last worker of their own.
 
 local ssl = require("ngx.ssl")
+local complaints = require("edge.complaints")
 
 local M = {}
 
@@ -38,7 +39,7 @@ local function look()
         known, chain, key = text, read_chain, read_key
     else
         refused = text
-        ngx.log(ngx.ERR, path, " cannot be read, the certificate before is served: ", problem)
+        complaints.say(path, " cannot be read, the certificate before is served: ", tostring(problem))
     end
 end
 

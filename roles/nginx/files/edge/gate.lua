@@ -3,6 +3,7 @@
 local cjson = require("cjson.safe")
 local cache = require("edge.cache")
 local calls = require("edge.calls")
+local complaints = require("edge.complaints")
 local finality = require("edge.finality")
 local keys = require("edge.keys")
 local limits = require("edge.limits")
@@ -54,13 +55,6 @@ function M.start(path)
     pools.start(facts)
 end
 
--- A log line of its own: nginx would add the request's first line, and a key may be in that.
-local function complain(words)
-    ngx.timer.at(0, function()
-        ngx.log(ngx.ERR, words)
-    end)
-end
-
 local function every(seconds, name, action)
     local function tick(premature)
         if premature or (name and not shared:add(name, true, seconds * 0.8)) then
@@ -78,6 +72,7 @@ end
 function M.work()
     pools.work()
     every(0.5, nil, record.flush)
+    every(0.5, nil, complaints.flush)
     every(finality.SECONDS, "finality", function()
         finality.poll(chains)
     end)
@@ -330,7 +325,7 @@ local function safely(action)
     local context = current()
     local ok, trouble = pcall(action, context)
     if not ok then
-        complain("a request could not be judged: " .. tostring(trouble))
+        complaints.say("a request could not be judged: ", tostring(trouble))
         if ngx.headers_sent then
             return ngx.exit(ngx.ERROR)
         end

@@ -184,7 +184,7 @@ def _reconcile(config: Config, options: argparse.Namespace) -> Document:
         found: Document = {}
         for name in [options.chain] if options.chain else config.chains:
             chain = config.chains[name]
-            async with Rpc(chain.ws, chain_id=chain.id) as rpc:
+            async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
                 found[name] = [
                     {
                         "account": checksum(each.account),
@@ -283,7 +283,7 @@ def _operate(config: Config, name: str, act: Callable[[Operator], Awaitable[Done
 
 async def _act(config: Config, name: str, ledger: Ledger, act: Callable[[Operator], Awaitable[Done]]) -> Document:
     chain, signer = config.chains[name], _signer(config)
-    async with Rpc(chain.ws, chain_id=chain.id) as rpc:
+    async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
         accounts = accounts_of(name, chain, signer)
         await open_books(rpc, accounts, ledger)
         execution = Execution(chain.id, rpc, signer, ledger, accounts)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from itertools import chain
 
-from tests.bench import clients, converge, edge, engine
+from tests.bench import clients, converge, edge, engine, engine_chain
 from tests.bench.figure import Figure, table
 
-SUITES = {"clients": clients.measure, "converge": converge.measure, "edge": edge.measure, "engine": engine.measure}
+SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
+    "clients": clients.measure,
+    "converge": converge.measure,
+    "edge": edge.measure,
+    "engine": lambda: chain(engine.measure(), engine_chain.measure()),
+}
 
 
 def main() -> int:

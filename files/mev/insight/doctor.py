@@ -79,16 +79,20 @@ def _key(config: Config) -> Finding:
 
 
 async def _remote(config: Config, now: Callable[[], float]) -> list[Finding]:
-    nodes = (_node(name, chain, now) for name, chain in config.chains.items())
+    # Its number and not its URL, which may hold a key.
+    nodes = (
+        _node(f"node {number} of {name}" if chain.more_end_points else f"node of {name}", name, url, chain, now)
+        for name, chain in config.chains.items()
+        for number, url in enumerate(chain.end_points, 1)
+    )
     findings = [each for found in await asyncio.gather(*nodes) for each in found]
     return [*findings, *await _bus(config)]
 
 
-async def _node(name: str, chain: ChainConfig, now: Callable[[], float]) -> list[Finding]:
-    check = f"node of {name}"
+async def _node(check: str, name: str, url: str, chain: ChainConfig, now: Callable[[], float]) -> list[Finding]:
     try:
         # Rpc asks for the chain's id first, and asks a node of another chain nothing more.
-        async with asyncio.timeout(NODE_SECONDS), Rpc(chain.ws, chain_id=chain.id) as rpc:
+        async with asyncio.timeout(NODE_SECONDS), Rpc(url, chain_id=chain.id) as rpc:
             head = await rpc.call_as(wire.Head, "eth_getBlockByNumber", ["latest", False])
     except (RpcError, RpcUnavailableError) as error:
         return [Finding(check=check, well=False, seen=str(error))]
@@ -102,7 +106,7 @@ async def _node(name: str, chain: ChainConfig, now: Callable[[], float]) -> list
     return [
         Finding(check=check, well=True, seen=f"chain {chain.id}, block {block.number}"),
         Finding(
-            check=f"clock against {name}",
+            check=check.replace("node", "clock against node") if chain.more_end_points else f"clock against {name}",
             well=-AHEAD_SECONDS <= age <= chain.allowed_lag_seconds,
             seen=ahead
             if age < -AHEAD_SECONDS

@@ -244,6 +244,11 @@ def _ranges(values: Values) -> Iterator[tuple[str, str]]:
     for variable, (lowest, highest) in RANGES.items():
         if not lowest <= int(values[variable]) <= highest:
             yield f"managed_service_{variable} is {values[variable]}", f"{lowest} to {highest}"
+    if values["user"] == "root":
+        yield (
+            "managed_service_user is root, whose shell and home would be made a service's",
+            "an account of the service's own",
+        )
     if values["early"] and values["type"] != "oneshot":
         yield (
             f"managed_service_early is true with managed_service_type {values['type']}",

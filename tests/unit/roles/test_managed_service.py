@@ -314,3 +314,8 @@ def test_an_early_unit_comes_before_the_network_and_counts_as_active_afterwards(
     assert "network-online" not in unit
     assert "RemainAfterExit" not in texts().unit(values())
     assert "allowed: an early unit of type oneshot only" in " ".join(differences.value_problems(values(early=True)))
+
+
+def test_no_service_is_root_s() -> None:
+    [problem] = differences.value_problems(values(user="root"))
+    assert "managed_service_user is root" in problem

@@ -74,7 +74,8 @@ class MarketState:
     def undo_to(self, ancestor: Block) -> frozenset[Address]:
         """Go back to what was after `ancestor`, and return the pools whose reserves that changed.
 
-        Raises StateError, and changes nothing, where `ancestor` is none of the last 64 blocks.
+        Raises StateError, and changes nothing, where `ancestor` is none of the last 64 blocks that were applied and not undone since: what
+        one reorganisation has taken back, the next one cannot reach beyond until as many blocks have followed.
         """
         steps = self._steps_back_to(ancestor)
         now: dict[Address, V2State] = {}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
+SSH = "ssh"
 JUDGES = ("lynis", "ssh-audit", "units", "listeners", "controls")
 WAIVERS = "host_audit_waivers (inventory)"
 EVERY_ADDRESS = ("0.0.0.0", "::", "*")  # noqa: S104 - what ss says of a socket, which is then judged
@@ -94,11 +95,11 @@ def allowed_listeners(listeners: Entry, services: Iterable[str]) -> list[dict[st
 
 
 def services_of(services: Entry, host_services: Entry, chains: Iterable[str], groups: Iterable[str]) -> list[str]:
-    """The services of a host's chains, of its groups, and of every host."""
+    """The services of a host's chains and of its groups, and SSH, which is there before any group is."""
     chains, groups = list(chains), list(groups)
     return [
         *(name for name, service in services.items() if service["chain"] in chains),
-        *(name for name, service in host_services.items() if service.get("group") in [None, *groups]),
+        *(name for name, service in host_services.items() if name == SSH or service.get("group") in groups),
     ]
 
 

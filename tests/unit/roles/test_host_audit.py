@@ -87,7 +87,7 @@ def test_what_is_for_loopback_may_not_listen_everywhere() -> None:
 
 def test_a_service_that_the_host_does_not_run_allows_nothing() -> None:
     services = {"erigon": {"chain": "ethereum"}, "base": {"chain": "base"}}
-    host_services = {"ssh": {}, "nginx": {"group": "edge"}, "node-health": {"group": "nodes"}}
+    host_services = {"ssh": {}, "certbot": {}, "nginx": {"group": "edge"}, "node-health": {"group": "nodes"}}
     assert audit.services_of(services, host_services, ["base"], ["nodes"]) == ["base", "ssh", "node-health"]
 
 

@@ -140,10 +140,10 @@ class Model:
 @given(st.lists(st.tuples(st.integers(0, UNDO_BLOCKS), st.integers(1, UNDO_BLOCKS), st.randoms()), max_size=6))
 @settings(max_examples=60)
 def test_random_reorgs_up_to_64_deep_restore_exact_reserves(history: list[tuple[int, int, random.Random]]) -> None:
-    state, made = fresh(), 0
+    state, made, reach = fresh(), 0, 0
     model = Model(state)
     for deep, mined, draw in history:
-        depth = min(deep, len(model.blocks) - 1)
+        depth = min(deep, reach)
         before = seen(state)
         touched = state.undo_to(model.undo(depth))
         assert seen(state) == model.reserves[-1]
@@ -164,4 +164,5 @@ def test_random_reorgs_up_to_64_deep_restore_exact_reserves(history: list[tuple[
             state.apply_block(child, [sync(*change, index) for index, change in enumerate(changes)])
             model.apply(child, changes)
             assert seen(state) == model.reserves[-1]
+        reach = min(reach - depth + mined, UNDO_BLOCKS)
         assert state.block == model.blocks[-1]

@@ -409,10 +409,12 @@ def test_an_engine_whose_claim_is_gone_writes_nothing_more(postgres: Postgres, n
     database.claim()
     write(database, "kept")
     with postgres.admin() as admin:
-        admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND granted"
+        # It returns once the connection has ended, or false after the milliseconds.
+        ended = admin.execute(
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND granted"
             " AND database = (SELECT max(oid) FROM pg_database)"
-        )
+        ).fetchall()
+    assert ended == [(True,)]
     with pytest.raises(StorageError, match="the connection that made this engine the only one is gone"):
         write(database, "lost")
     assert database.name.startswith("postgresql://")

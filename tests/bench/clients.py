@@ -8,14 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import requests
-
-from lab import catalogue, hosts
+from lab import catalogue, hosts, ssh
 from lab.checkout import Checkout
 from lab.evm import chains
 from lab.world.world import chain_urls
@@ -50,6 +48,25 @@ def measure() -> Iterator[Figure]:
         _molecule("destroy")
 
 
+# Runs on the host, as only it and its neighbours reach a node: the node's head, a line each time that it is another one.
+HEADS = """
+import itertools, json, sys, time, urllib.request
+body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}).encode()
+ask = urllib.request.Request(sys.argv[1], body, {"Content-Type": "application/json"})
+seen = None
+while True:
+    time.sleep(0.05)
+    try:
+        with urllib.request.urlopen(ask, timeout=1) as answer:
+            head = int(json.load(answer)["result"], 16)
+    except (OSError, ValueError, KeyError):
+        continue
+    if head != seen:
+        seen = head
+        print(head, flush=True)
+"""
+
+
 class Arrivals:
     """When each block is on a chain, and when a node first has it, both looked at twenty times a second.
 
@@ -61,25 +78,34 @@ class Arrivals:
         checkout = Checkout.here()
         services = catalogue.defaults(checkout, "services")["catalogue_default_services"]
         port = services[f"{chain}-execution"]["listeners"]["rpc"]["port"]
+        node = f"http://{hosts.known(checkout)[host].address}:{port}"
+        self._chain = chain
         self._block_seconds = chains.get(chain).block_seconds
-        self._urls = (chain_urls(checkout)[chain], f"http://{hosts.known(checkout)[host].address}:{port}")
+        self._watchers = (
+            [sys.executable, "-c", HEADS, chain_urls(checkout)[chain]],
+            ssh.command(checkout, host, "python3", "-c", HEADS, node),
+        )
         self._seen: tuple[dict[int, float], dict[int, float]] = ({}, {})
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._look, args=each) for each in zip(self._urls, self._seen, strict=True)
-        ]
+        self._running: list[tuple[subprocess.Popen[str], threading.Thread]] = []
 
     @property
     def missed(self) -> int:
-        """Blocks of the chain that the node had too late."""
+        """Blocks of the chain that the node had too late; SystemExit if one of the two was never seen."""
         made, had = self._seen
+        for seen, what in ((made, "chain"), (had, "node")):
+            if not seen:
+                msg = f"no block of {self._chain}'s {what} was seen, so none can be called missed or in time"
+                raise SystemExit(msg)
         # The first one may have been there before the looking began, the last one may have come just before it ended.
         judged = range(max(min(made), min(had)) + 1, max(made))
         return sum(had.get(number, math.inf) - made[number] > self._block_seconds for number in judged)
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
+        for command, seen in zip(self._watchers, self._seen, strict=True):
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+            thread = threading.Thread(target=_note, args=(process.stdout, seen))
             thread.start()
+            self._running.append((process, thread))
         time.sleep(2 * self._block_seconds)
         return self
 
@@ -87,25 +113,20 @@ class Arrivals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         time.sleep(2 * self._block_seconds)
-        self._stop.set()
-        for thread in self._threads:
+        for process, thread in self._running:
+            process.terminate()
+            process.wait()
             thread.join()
 
-    def _look(self, url: str, seen: dict[int, float]) -> None:
-        head = -1
-        while not self._stop.wait(0.05):
-            try:
-                answer = requests.post(
-                    url, json={"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}, timeout=1
-                )
-                number = int(answer.json()["result"], 16)
-            except (requests.RequestException, ValueError, KeyError):
-                continue
-            at = time.monotonic()
-            # What was made between two looks is there by the second one.
-            for each in range(head + 1 if head >= 0 else number, number + 1):
-                seen.setdefault(each, at)
-            head = max(head, number)
+
+def _note(heads: Iterable[str], seen: dict[int, float]) -> None:
+    last: int | None = None
+    for line in heads:
+        at, head = time.monotonic(), int(line)
+        # What was made between two looks is there by the second one.
+        for number in range(head if last is None else last + 1, head + 1):
+            seen.setdefault(number, at)
+        last = head
 
 
 def _done(done: Play) -> None:

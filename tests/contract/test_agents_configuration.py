@@ -1,0 +1,98 @@
+"""What the role writes for the agents is what they read: limits, a database and a bus that several hosts share."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mev.runtime.config import Config, read
+from mev.runtime.structure import StructureError
+
+from tests.contract.rendering import ROLES, rendered
+
+WETH = "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2"
+MARKET = {
+    "wrapped_native": WETH,
+    "tokens": [
+        {"symbol": "WETH", "address": WETH, "decimals": 18},
+        {"symbol": "USD.e", "address": "0x2791Bca1f2de4661ED88A30C99A7a9449Aa84174", "decimals": 6},
+    ],
+    "v2_factories": [
+        {
+            "name": "uniswap_v2",
+            "address": "0x5C69bEe701ef814a2B6a3EDD4B1652CB9cc5aA6f",
+            "fee_numerator": 997,
+            "fee_denominator": 1000,
+        }
+    ],
+}
+
+
+def options(**more: Any) -> dict[str, Any]:
+    markets = {"ethereum": MARKET, "base": MARKET}
+    return {"mev_agents_markets": markets, "role_path": str(ROLES / "mev_agents"), "ansible_managed": "here", **more}
+
+
+def configuration(**more: Any) -> Config:
+    return read(tomllib.loads(rendered("_mev_agents_config_file", options(**more))["content"]))
+
+
+def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
+    config = configuration()
+    assert isinstance(config.storage.ledger, Path)
+    assert config.bus.location is None
+    assert config.chains["base"].risk == config.common_risk
+    assert (config.common_risk.max_gas, config.common_risk.breaker_failures) == (None, 0)
+    assert rendered("_mev_agents_component", options()) == "mev"
+
+
+def test_limits_reach_the_agents_to_the_wei() -> None:
+    config = configuration(
+        mev_agents_limits={
+            "max_in_flight": 2,
+            "max_daily_gas_wei": "123456789012345678901234567890",
+            "breaker_failures": 5,
+            "breaker_seconds": 30,
+            "deny_tokens": [WETH],
+            "tokens": {"USD.e": {"max_amount_in_wei": "1" + 30 * "0", "max_daily_trades": 7}},
+            "strategies": {"atomic_arbitrage": {"max_daily_loss_wei": 9}},
+        },
+        mev_agents_chain_limits={"base": {"max_in_flight": 1, "tokens": {"WETH": {"max_daily_trades": 3}}}},
+    )
+    ethereum, base = config.chains["ethereum"].risk, config.chains["base"].risk
+    assert (ethereum.max_in_flight, base.max_in_flight) == (2, 1)
+    assert ethereum.max_daily_gas_wei == 123456789012345678901234567890
+    assert (ethereum.breaker_failures, ethereum.breaker_seconds) == (5, 30.0)
+    assert [bytes(token).hex() for token in ethereum.deny_tokens] == [WETH[2:].lower()]
+    assert (ethereum.tokens["USD.e"].max_amount_in_wei, ethereum.tokens["USD.e"].max_daily_trades) == (10**30, 7)
+    assert ethereum.strategies["atomic_arbitrage"].max_daily_loss_wei == 9
+    assert base.tokens["WETH"].max_daily_trades == 3
+    assert base.max_daily_gas_wei == ethereum.max_daily_gas_wei
+
+
+def test_a_fleet_shares_a_database_and_a_bus_and_their_passwords_come_as_credentials() -> None:
+    shared = {
+        "mev_agents_database_url": "postgresql://mev@10.0.0.5:5432/mev?sslmode=verify-full",
+        "mev_agents_database_password_source": "/controller/postgres",
+        "mev_agents_bus_url": "rediss://10.0.0.5:6379/0",
+        "mev_agents_bus_password_source": "/controller/redis",
+    }
+    config = configuration(**shared)
+    assert config.storage.opportunities == config.storage.performance == shared["mev_agents_database_url"]
+    assert (config.storage.password, config.bus.password) == (
+        "credential:postgres_password",
+        "credential:redis_password",
+    )
+    assert rendered("_mev_agents_component", options(**shared)) == "mev-fleet"
+    handed = rendered("_mev_agents_password_credentials", options(**shared))
+    files = rendered("_mev_agents_password_files", options(**shared))
+    assert [credential["id"] for credential in handed] == ["postgres_password", "redis_password"]
+    assert [credential["path"] for credential in handed] == [file["path"] for file in files]
+    assert {(file["group"], file["mode"]) for file in files} == {("root", "0600")}
+
+
+def test_a_limit_of_what_there_is_not_is_refused_by_its_name() -> None:
+    with pytest.raises(StructureError, match=r"risk\.tokens\.DOGE is not known"):
+        configuration(mev_agents_limits={"tokens": {"DOGE": {"max_daily_trades": 1}}})

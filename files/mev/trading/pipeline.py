@@ -17,7 +17,13 @@ from mev.trading.execution import contract, fees
 from mev.trading.execution.execution import Call, Execution, Settled
 from mev.trading.ledger import Ledger, NonceTakenError
 from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse
-from mev.trading.simulation import ExecutorAbsentError, SimulationRevertedError, simulate
+from mev.trading.simulation import (
+    ExecutorAbsentError,
+    Simulated,
+    SimulationRevertedError,
+    Simulator,
+    StaleSimulationError,
+)
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
 # Cycles through one pool exclude each other: after a block's best few, simulation only costs time.
@@ -34,7 +40,15 @@ SECOND_NS = 10**9
 PARENT_NUMBERED = frozenset({42161})
 
 # What stood in an opportunity's way and is not its own fault: its pools are looked at again with the next block.
-PASSING = frozenset({Reason.IN_FLIGHT, Reason.NOT_BEST, Reason.GAS_PRICE_OVER_CAP, Reason.STALE_BLOCK})
+PASSING = frozenset(
+    {Reason.IN_FLIGHT, Reason.NOT_BEST, Reason.GAS_PRICE_OVER_CAP, Reason.STALE_BLOCK, Reason.SIMULATION_STALE}
+)
+
+REFUSALS: dict[type[Exception], Reason] = {
+    ExecutorAbsentError: Reason.EXECUTOR_MISSING,
+    SimulationRevertedError: Reason.SIMULATION_REVERTED,
+    StaleSimulationError: Reason.SIMULATION_STALE,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +85,7 @@ class Pipeline:
         self._announce = announce
         self._settings = settings
         self._rpc = rpc
+        self._simulator = Simulator(rpc)
         self._state = state
         self._strategy = strategy
         self._ledger = ledger
@@ -159,20 +174,9 @@ class Pipeline:
         return fresh
 
     async def _decide(self, execution: Execution, block: Block, opportunity: Opportunity, offered: fees.Fees) -> None:
-        settings, accounts = self._settings, execution.accounts
-        data = self._calldata(opportunity, 0, 0)
-        try:
-            simulated = await simulate(self._rpc, accounts.signer, accounts.executor, data, block)
-        except ExecutorAbsentError:
-            self._drop(opportunity, Reason.EXECUTOR_MISSING)
-            return
-        except SimulationRevertedError as refusal:
-            log.info("simulation", chain=settings.chain, opportunity=opportunity.id, why=str(refusal))
-            self._drop(opportunity, Reason.SIMULATION_REVERTED)
-            return
-        # More than expected is somebody's gift to a pair; less is a model that is wrong about this pool.
-        if simulated.profit < opportunity.expected_profit:
-            self._drop(opportunity, Reason.SIMULATION_BELOW_EXPECTED)
+        settings = self._settings
+        simulated = await self._simulate(execution, block, opportunity)
+        if simulated is None:
             return
         self._ledger.simulated(opportunity.id, simulated.profit, simulated.gas, offered.next_price_wei)
         proposal = Proposal(
@@ -185,11 +189,46 @@ class Pipeline:
         if refused:
             self._drop(opportunity, refused)
             return
+        try:
+            # What was simulated holds on its own block alone, and between then and now there may have been another one.
+            await self._simulator.require_head(simulated.block)
+        except StaleSimulationError as stale:
+            self._refuse(opportunity, stale)
+            return
         self._ledger.move(opportunity.id, State.APPROVED)
         if settings.mode != "live":
             self._drop(opportunity, Reason.MODE_PAPER)
             return
         await self._submit(execution, block, proposal, offered)
+
+    async def _simulate(self, execution: Execution, block: Block, opportunity: Opportunity) -> Simulated | None:
+        """Ask the chain itself; None where it does not agree, and the opportunity is dropped then."""
+        accounts, data = execution.accounts, self._calldata(opportunity, 0, 0)
+        try:
+            simulated = await self._simulator.simulate(accounts.signer, accounts.executor, data, block)
+        except (SimulationRevertedError, StaleSimulationError) as refusal:
+            self._refuse(opportunity, refusal)
+            return None
+        # More than expected is somebody's gift to a pair; less is a model that is wrong about this pool.
+        if simulated.profit < opportunity.expected_profit:
+            self._drop(opportunity, Reason.SIMULATION_BELOW_EXPECTED)
+            return None
+        if not simulated.agrees(opportunity.cycle.token):
+            log.warning(
+                "simulation",
+                chain=self._settings.chain,
+                opportunity=opportunity.id,
+                why="other assets move than the profit that is returned",
+                returned_wei=str(simulated.profit),
+                moved={wire.encode(token): str(change) for token, change in (simulated.changes or {}).items()},
+            )
+            self._drop(opportunity, Reason.SIMULATION_ASSETS_DIFFER)
+            return None
+        return simulated
+
+    def _refuse(self, opportunity: Opportunity, refusal: SimulationRevertedError | StaleSimulationError) -> None:
+        log.info("simulation", chain=self._settings.chain, opportunity=opportunity.id, why=str(refusal))
+        self._drop(opportunity, REFUSALS[type(refusal)])
 
     async def _submit(self, execution: Execution, block: Block, proposal: Proposal, offered: fees.Fees) -> None:
         opportunity = proposal.opportunity

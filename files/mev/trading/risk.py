@@ -21,6 +21,8 @@ class Reason(StrEnum):
     CAPITAL_MISSING = "capital_missing"
     SIMULATION_REVERTED = "simulation_reverted"
     SIMULATION_BELOW_EXPECTED = "simulation_below_expected"
+    SIMULATION_ASSETS_DIFFER = "simulation_assets_differ"
+    SIMULATION_STALE = "simulation_stale"
     INTERRUPTED = "interrupted"
     # Risk.
     KILL_SWITCH = "kill_switch"

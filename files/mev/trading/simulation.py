@@ -1,43 +1,214 @@
-"""What the chain itself says a call would do: eth_call of the executor, from its owner, pinned to one block."""
+"""What the chain itself says a call would do, on the state after one block and no other.
+
+`eth_simulateV1` where the node has it: it also tells which assets move, so that what a contract returns and what its tokens
+say can be held against each other to the wei. A node without it is asked by `eth_call`, and the result says so.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 
 import msgspec
+import structlog
 
 from mev.chain import wire
 from mev.chain.abi import WORD_BYTES
+from mev.chain.errors import MalformedAnswerError
 from mev.chain.rpc import Rpc, RpcError
+from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES
 from mev.domain.market import Address, Block
+from mev.trading import revert
+from mev.trading.execution.receipt import NATIVE, TOPICS_OF_TRANSFER, TRANSFER, Log
+
+# JSON-RPC's code for a method that is not there; nodes that know it and will not answer it use the second one.
+NO_METHOD_CODES = frozenset({-32601, -32004})
+# A node that was upgraded, or another one of several, may have it by then.
+ASK_AGAIN_SECONDS = 300.0
+# As which token eth_simulateV1 tells of native coin that moves (traceTransfers).
+TRACED_NATIVE: Address = bytes.fromhex("ee" * ADDRESS_BYTES)
+
+log = structlog.get_logger(__name__)
 
 
-class Simulated(msgspec.Struct, frozen=True):
-    """A call that would succeed: what it returns as profit, base units of the cycle's token, and its gas in units."""
+class Method(StrEnum):
+    """How the node was asked."""
 
+    SIMULATE = "eth_simulateV1"
+    CALL = "eth_call"
+
+
+# By token, base units; the native coin is the zero address.
+Changes = Mapping[Address, int]
+
+
+class Simulated(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that would succeed after `block`: what it returns as profit, base units of the cycle's token, and its gas in units.
+
+    `changes` is what owner and executor together have more of each token afterwards, without gas, by the tokens' own events; None where the node
+    could not say (eth_call).
+    """
+
+    block: Block
+    method: Method
     profit: int
     gas: int
+    changes: Changes | None
+
+    def agrees(self, token: Address) -> bool:
+        """Whether what moved is the profit in `token`, to the wei, and nothing else; True where nothing is known of it."""
+        return self.changes is None or self.changes == ({token: self.profit} if self.profit else {})
 
 
 class SimulationRevertedError(Exception):
-    """The call would revert; the message is the node's."""
+    """The call would revert; the message is its reason."""
 
 
 class ExecutorAbsentError(SimulationRevertedError):
     """No contract stands at the executor's address."""
 
 
-async def simulate(rpc: Rpc, owner: Address, executor: Address, data: bytes, block: Block) -> Simulated:
-    """Run a call of execute() on the state after `block` (EIP-1898), without sending it.
+class StaleSimulationError(Exception):
+    """The block that was simulated on is not the chain's head: another one followed, or took its place."""
 
-    Raises SimulationRevertedError where it reverts, ExecutorAbsentError where there is nothing to call, and the
-    transport's own errors where the node does not answer.
-    """
-    call = {"from": wire.encode(owner), "to": wire.encode(executor), "data": wire.encode(data)}
-    pinned = {"blockHash": wire.encode(block.hash)}
-    returned, gas = await rpc.batch([("eth_call", [call, pinned]), ("eth_estimateGas", [call, hex(block.number)])])
-    for answer in (returned, gas):
+
+class _Failure(msgspec.Struct, frozen=True):
+    message: str = ""
+    data: object = None
+
+
+class _Call(msgspec.Struct, frozen=True, rename="camel"):
+    """One call of what eth_simulateV1 answers."""
+
+    return_data: str
+    status: str
+    gas_used: str
+    logs: list[Log] = []
+    error: _Failure | None = None
+
+
+class _Block(msgspec.Struct, frozen=True):
+    calls: list[_Call]
+
+
+class Simulator:
+    """Asks one chain's nodes."""
+
+    def __init__(self, rpc: Rpc, now_seconds: Callable[[], float] = time.monotonic) -> None:
+        self._rpc = rpc
+        self._now_seconds = now_seconds
+        self._without_until = 0.0
+
+    async def simulate(self, owner: Address, executor: Address, data: bytes, block: Block) -> Simulated:
+        """Run a call of execute() on the state after `block` (EIP-1898), without sending it.
+
+        Raises SimulationRevertedError where it reverts, ExecutorAbsentError where there is nothing to call,
+        StaleSimulationError where the block is no longer the head, and the transport's own errors where the node does not answer.
+        """
+        call = {"from": wire.encode(owner), "to": wire.encode(executor), "data": wire.encode(data)}
+        if self._now_seconds() >= self._without_until:
+            asked = {"blockStateCalls": [{"calls": [call]}], "traceTransfers": True}
+            answer, gas = await self._ask(Method.SIMULATE, asked, call, block)
+            if not (isinstance(answer, RpcError) and answer.code in NO_METHOD_CODES):
+                return await self._whole(answer, gas, {owner, executor}, executor, block)
+            self._without_until = self._now_seconds() + ASK_AGAIN_SECONDS
+            log.warning(
+                "the node has no eth_simulateV1: eth_call instead, moved assets are not seen", node=self._rpc.node
+            )
+        returned, gas = await self._ask(Method.CALL, call, call, block)
+        if isinstance(returned, RpcError):
+            await self.require_head(block)
+            raise SimulationRevertedError(_refusal(returned))
+        profit = _profit(wire.data(returned), executor)
+        return Simulated(block=block, method=Method.CALL, profit=profit, gas=await self._gas(gas, block), changes=None)
+
+    async def require_head(self, block: Block) -> None:
+        """Raise StaleSimulationError unless `block` is the chain's head at this moment."""
+        head = (await self._rpc.latest()).block()
+        if head.hash != block.hash:
+            what = "was reorganised away" if head.number <= block.number else f"is followed by block {head.number}"
+            raise StaleSimulationError(f"block {block.number} {what}")
+
+    async def _ask(self, method: Method, asked: object, call: object, block: Block) -> list[object]:
+        pinned = {"blockHash": wire.encode(block.hash)}
+        # What a transaction needs at once is more than what it has used in the end.
+        return await self._rpc.batch([(method, [asked, pinned]), ("eth_estimateGas", [call, hex(block.number)])])
+
+    async def _whole(
+        self, answer: object, gas: object, own: set[Address], executor: Address, block: Block
+    ) -> Simulated:
         if isinstance(answer, RpcError):
+            # No call of ours that reverted: the node does not have this block, or will not.
+            await self.require_head(block)
             raise SimulationRevertedError(str(answer))
-    profit = wire.data(returned)
-    if len(profit) != WORD_BYTES:
+        called = _only(answer)
+        returned = wire.data(called.return_data)
+        if wire.quantity(called.status) != 1:
+            raise SimulationRevertedError(_why(called, returned))
+        return Simulated(
+            block=block,
+            method=Method.SIMULATE,
+            profit=_profit(returned, executor),
+            gas=await self._gas(gas, block),
+            changes=moved(called.logs, own),
+        )
+
+    async def _gas(self, answer: object, block: Block) -> int:
+        if isinstance(answer, RpcError):
+            # The estimate is of a block's number, and the call of its hash: they disagree where the block has changed.
+            await self.require_head(block)
+            raise SimulationRevertedError(_refusal(answer))
+        return wire.quantity(answer)
+
+
+def moved(logs: Iterable[Log], own: set[Address]) -> Changes:
+    """Add up what some accounts together get and give by tokens' Transfer events; tokens that balance out are left out."""
+    changes: dict[Address, int] = {}
+    for each in logs:
+        topics = [wire.fixed(topic, HASH_BYTES) for topic in each.topics]
+        if len(topics) != TOPICS_OF_TRANSFER or topics[0] != TRANSFER:
+            continue
+        token = wire.fixed(each.address, ADDRESS_BYTES)
+        sender, receiver = (topic[-ADDRESS_BYTES:] for topic in topics[1:])
+        if (direction := (receiver in own) - (sender in own)) == 0:
+            continue
+        token = NATIVE if token == TRACED_NATIVE else token
+        changes[token] = changes.get(token, 0) + direction * wire.quantity(each.data)
+    return {token: change for token, change in changes.items() if change}
+
+
+def _only(answer: object) -> _Call:
+    try:
+        (block,) = msgspec.convert(answer, list[_Block])
+        (called,) = block.calls
+    except (msgspec.ValidationError, ValueError) as error:
+        raise MalformedAnswerError(f"eth_simulateV1 answered with something else: {error}") from None
+    return called
+
+
+def _profit(returned: bytes, executor: Address) -> int:
+    if len(returned) != WORD_BYTES:
         raise ExecutorAbsentError(
             f"no executor contract stands at {wire.encode(executor)}: `mev executor deploy` puts it there"
         )
-    return Simulated(profit=int.from_bytes(profit, "big"), gas=wire.quantity(gas))
+    return int.from_bytes(returned, "big")
+
+
+def _why(called: _Call, returned: bytes) -> str:
+    """What a node says of a call that failed: nodes put the revert's data here or there, some in neither place."""
+    data = called.error.data if called.error is not None else None
+    for content in (returned, _bytes(data)):
+        if content:
+            return revert.reason(content)
+    return (called.error.message if called.error is not None else "") or revert.reason(b"")
+
+
+def _refusal(refused: RpcError) -> str:
+    content = _bytes(refused.data)
+    return revert.reason(content) if content else str(refused)
+
+
+def _bytes(data: object) -> bytes:
+    try:
+        return wire.data(data)
+    except MalformedAnswerError:
+        return b""

@@ -25,13 +25,14 @@ MESSAGE_BYTES = 2**26
 
 
 class Wire:
-    """The engine's connection to its node, in our hands: `on_send` sees each transaction before the node does."""
+    """The engine's connection to its node, in our hands: `on_message` sees what the engine asks before the node does, `on_send` each transaction."""
 
     def __init__(self, node: str) -> None:
         self._node = node
         self.url = ""
         self.sent: list[str] = []
         self.on_send: Callable[[Callable[[], None]], None] = lambda forward: forward()
+        self.on_message: Callable[[str], object] = lambda _: None
 
     @contextmanager
     def running(self) -> Iterator[Wire]:
@@ -53,6 +54,7 @@ class Wire:
             threading.Thread(target=answers, daemon=True).start()
             try:
                 for message in engine:
+                    self.on_message(message if isinstance(message, str) else message.decode())
                     transaction = _transaction(message)
                     if transaction is None:
                         node.send(message)

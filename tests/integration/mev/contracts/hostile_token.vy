@@ -3,7 +3,8 @@
 """
 @title A token that misbehaves as told
 @dev HONEST, or on every transfer: FEE keeps a part, LIES moves nothing and returns false, THIEF calls `target` with
-     `payload` and ignores how that ends, BOMB does the same and then moves nothing although it returns true.
+     `payload` and ignores how that ends, BOMB does the same and then moves nothing although it returns true, LIAR also tells of
+     a transfer to `target` that never was.
 """
 
 HONEST: constant(uint256) = 0
@@ -11,6 +12,7 @@ FEE: constant(uint256) = 1
 LIES: constant(uint256) = 2
 THIEF: constant(uint256) = 3
 BOMB: constant(uint256) = 4
+LIAR: constant(uint256) = 5
 
 balanceOf: public(HashMap[address, uint256])
 allowance: public(HashMap[address, HashMap[address, uint256]])
@@ -69,6 +71,8 @@ def _move(sender: address, receiver: address, amount: uint256) -> bool:
     if self.behaviour == BOMB:
         log Transfer(sender=sender, receiver=receiver, amount=amount)
         return True
+    if self.behaviour == LIAR:
+        log Transfer(sender=sender, receiver=self.target, amount=amount)
     kept: uint256 = 0
     if self.behaviour == FEE:
         kept = amount // 20

@@ -110,6 +110,8 @@ def test_the_codes_never_change() -> None:
         "capital_missing",
         "simulation_reverted",
         "simulation_below_expected",
+        "simulation_assets_differ",
+        "simulation_stale",
         "interrupted",
         "kill_switch",
         "denied_token",

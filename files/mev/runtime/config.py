@@ -67,9 +67,8 @@
 Addresses with mixed case must hold their EIP-55 checksum.
 """
 
-import re
 import tomllib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,9 +79,11 @@ from msgspec import Meta
 
 from mev.domain import Token
 from mev.runtime.address import parse_address
-from mev.runtime.config_shared import SHARED_PARSERS, BusConfig, SecretReference, StorageConfig, shared_problems
+from mev.runtime.config_checks import problems
+from mev.runtime.config_shared import SHARED_PARSERS, BusConfig, SecretReference, StorageConfig
 from mev.runtime.secret import SecretError, secret, signing_key
 from mev.runtime.structure import StructureError, build
+from mev.runtime.toml_lines import complaint, lines, nearest
 
 __all__ = [
     "AllowanceConfig",
@@ -106,14 +107,10 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 4 * 2**20
-# With `ws`, what mev.chain.rpc takes.
-MAX_MORE_END_POINTS = 15
-_END_POINT_SCHEMES = frozenset({"ws", "wss", "http", "https", "ipc"})
-_CHAIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; one sentence names the file, the key, what is wrong and what is allowed."""
+    """The configuration cannot be used; one sentence names file and line, the key, what is wrong and what is allowed."""
 
 
 class Mode(StrEnum):
@@ -268,22 +265,30 @@ def load(path: Path) -> Config:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes: no configuration is")
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; name the file with --config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: is not TOML: {error.reason} in UTF-8; allowed: text in UTF-8") from None
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}{complaint(text, str(error))}; allowed: TOML 1.0") from None
     try:
         return read(document)
     except StructureError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        found = nearest(lines(text), error.where)
+        raise ConfigError(f"{path if found is None else f'{path}:{found}'}: {error}") from None
 
 
 def read(document: dict[str, Any]) -> Config:
     """Return a parsed document as a configuration; raises StructureError, which names no file."""
     config = build(_with_chain_risks(document), Config, _PARSERS, _HIDDEN)
-    for problem in _problems(config):
-        raise StructureError(problem)
+    for where, told in problems(config, {*StrategyName}):
+        raise StructureError(where, told)
     return config
 
 
@@ -298,75 +303,6 @@ def _with_chain_risks(document: dict[str, Any]) -> dict[str, Any]:
         if isinstance(chain, dict) and isinstance(own := chain.get("risk", {}), dict)
     }
     return {**document, "chains": {**chains, **whole}}
-
-
-def _problems(config: Config) -> Iterable[str]:
-    """Yield what no single value shows."""
-    if not config.chains:
-        yield "chains has no chain; allowed: one table [chains.NAME] or more"
-    if config.mode is Mode.LIVE and config.signer is None:
-        yield 'signer is missing and mode is live; allowed: [signer] with key = "credential:NAME", or mode observe or paper'
-    yield from shared_problems(config.storage, config.bus)
-    yield from _repeated("chains: id", ((chain.id, name) for name, chain in config.chains.items()))
-    symbols = {token.symbol for chain in config.chains.values() for token in chain.tokens}
-    for where, risk in (
-        ("risk", config.common_risk),
-        *((f"chains.{n}.risk", c.risk) for n, c in config.chains.items()),
-    ):
-        yield from _unknown(f"{where}.tokens", risk.tokens, symbols, "symbols of tokens in the configuration")
-        yield from _unknown(f"{where}.strategies", risk.strategies, {*StrategyName}, "strategies that there are")
-    for name, chain in config.chains.items():
-        where = f"chains.{name}"
-        if _CHAIN_NAME.fullmatch(name) is None:
-            yield f"{where} is no chain's name; allowed: 1 to 32 of a-z, 0-9, _ and -"
-        if urlsplit(chain.ws).scheme not in {"ws", "wss"}:
-            yield f"{where}.ws is no WebSocket URL; allowed: a ws:// or wss:// URL"
-        yield from _end_point_problems(where, chain)
-        if chain.http is not None and urlsplit(chain.http).scheme not in {"http", "https"}:
-            yield f"{where}.http is no HTTP URL; allowed: an http:// or https:// URL"
-        yield from _repeated(
-            f"{where}.tokens: address", ((token.address.hex(), token.symbol) for token in chain.tokens)
-        )
-        yield from _repeated(
-            f"{where}.v2_factories: name", ((made.name, made.address.hex()) for made in chain.v2_factories)
-        )
-        yield from _repeated(
-            f"{where}.v2_factories: address", ((made.address.hex(), made.name) for made in chain.v2_factories)
-        )
-        for number, factory in enumerate(chain.v2_factories):
-            if factory.fee_numerator > factory.fee_denominator:
-                yield (
-                    f"{where}.v2_factories[{number}].fee_numerator is {factory.fee_numerator}; "
-                    f"allowed: at most the fee_denominator, {factory.fee_denominator}"
-                )
-
-
-def _unknown(where: str, names: Iterable[str], known: set[str], what: str) -> Iterable[str]:
-    for name in names:
-        if name not in known:
-            yield f"{where}.{name} is not known; allowed: {', '.join(sorted(known))} ({what})"
-
-
-def _end_point_problems(where: str, chain: ChainConfig) -> Iterable[str]:
-    if len(chain.more_end_points) > MAX_MORE_END_POINTS:
-        yield f"{where}.more_end_points has {len(chain.more_end_points)}; allowed: at most {MAX_MORE_END_POINTS}"
-    for number, url in enumerate(chain.more_end_points):
-        if urlsplit(url).scheme not in _END_POINT_SCHEMES:
-            yield (
-                f"{where}.more_end_points[{number}] is no end point; "
-                "allowed: a ws://, wss://, http:// or https:// URL, or ipc:///absolute/path"
-            )
-        # Not the URL itself: it may hold a key.
-        if url in chain.end_points[: number + 1]:
-            yield f"{where}.more_end_points[{number}] stands there twice; allowed: each once"
-
-
-def _repeated(what: str, pairs: Iterable[tuple[Hashable, str]]) -> Iterable[str]:
-    seen: dict[Hashable, str] = {}
-    for value, owner in pairs:
-        if value in seen:
-            yield f"{what} {value} is that of both {seen[value]} and {owner}; allowed: each once"
-        seen[value] = owner
 
 
 def _address(text: str) -> EvmAddress:

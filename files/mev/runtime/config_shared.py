@@ -12,6 +12,9 @@ from mev.runtime.bus import RedisLocation
 from mev.runtime.secret import is_reference
 from mev.runtime.storage import Location, PostgresLocation
 
+# A key, and what is wrong with its value and allowed for it.
+Problem = tuple[str, str]
+
 
 class BusUrl(str):
     """A Redis URL, which holds no password either."""
@@ -80,15 +83,15 @@ class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.url is None else RedisLocation(self.url, self.password)
 
 
-def shared_problems(storage: StorageConfig, bus: BusConfig) -> Iterable[str]:
+def shared_problems(storage: StorageConfig, bus: BusConfig) -> Iterable[Problem]:
     """Yield what no single value of the two shows."""
     places = (storage.opportunities, storage.performance)
     if storage.opportunities == storage.performance and isinstance(storage.ledger, Path):
-        yield "storage.performance is the file of storage.opportunities too; allowed: a file of its own"
+        yield "storage.performance", "is the file of storage.opportunities too; allowed: a file of its own"
     if storage.password is not None and all(place.startswith("/") for place in places):
-        yield "storage.password is set, and no place is a postgresql:// URL; allowed: only with such a URL"
+        yield "storage.password", "is set, and no place is a postgresql:// URL; allowed: only with such a URL"
     if bus.password is not None and bus.url is None:
-        yield "bus.password is set without bus.url; allowed: only with bus.url"
+        yield "bus.password", "is set without bus.url; allowed: only with bus.url"
 
 
 def _place(text: str) -> Place:

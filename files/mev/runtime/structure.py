@@ -14,7 +14,11 @@ SHOWN_CHARACTERS = 80
 
 
 class StructureError(Exception):
-    """A document is not what its struct says; the message names the key, what is wrong, and what is allowed."""
+    """A document is not what its struct says; the message names the key (`where`), what is wrong, and what is allowed."""
+
+    def __init__(self, where: str, told: str) -> None:
+        super().__init__(f"{where} {told}")
+        self.where = where
 
 
 def build(raw: object, kind: type[T], parsers: Parsers, hidden: Hidden = frozenset(), where: str = "") -> T:
@@ -26,17 +30,17 @@ def build(raw: object, kind: type[T], parsers: Parsers, hidden: Hidden = frozens
     repeated. `where` is the key of `raw` in the whole document.
     """
     if not isinstance(raw, dict):
-        raise StructureError(f"{where} is no table but {type(raw).__name__}; allowed: a table")
+        raise StructureError(where, f"is no table but {type(raw).__name__}; allowed: a table")
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for key in raw:
         if key not in fields:
-            raise StructureError(f"{_join(where, key)} is not a known key; allowed: {', '.join(fields)}")
+            raise StructureError(_join(where, key), f"is not a known key; allowed: {', '.join(fields)}")
     values = {}
     for key, field in fields.items():
         if key in raw:
             values[field.name] = _value(raw[key], field.type, parsers, hidden, _join(where, key))
         elif field.required:
-            raise StructureError(f"{_join(where, key)} is missing; allowed: {_allowed(field.type)}")
+            raise StructureError(_join(where, key), f"is missing; allowed: {_allowed(field.type)}")
     return kind(**values)
 
 
@@ -62,7 +66,7 @@ def _value(raw: object, kind: object, parsers: Parsers, hidden: Hidden, where: s
     except msgspec.ValidationError as error:
         reason = str(error).replace("`", "").partition(" - at ")[0]
         value = "is wrong" if _is_hidden(kind, hidden) else f"is {_shown(raw)}"
-        raise StructureError(f"{where} {value} ({reason}); allowed: {_allowed(kind)}") from None
+        raise StructureError(where, f"{value} ({reason}); allowed: {_allowed(kind)}") from None
 
 
 def _is_struct(kind: object) -> TypeGuard[type[msgspec.Struct]]:

@@ -201,7 +201,7 @@ WRONG = [
     (
         "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48",
         "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2",
-        "chains.ethereum.tokens: address c02aaa39",
+        "chains.ethereum.tokens[1].address is 0xc02aaa39",
         "both WETH and USDC; allowed: each once",
     ),
     (
@@ -223,7 +223,7 @@ WRONG = [
         "chains.base is no table but int",
         "allowed: a table",
     ),
-    ('mode = "observe"', "mode = ", "is not TOML", ""),
+    ('mode = "observe"', "mode = ", "mode is not TOML: Invalid value", "allowed: TOML 1.0"),
 ]
 
 
@@ -232,10 +232,44 @@ def test_what_is_wrong_is_one_sentence(path: Path, old: str, new: str, what: str
     with pytest.raises(ConfigError) as caught:
         load(changed(path, old, new))
     message = str(caught.value)
-    assert message.startswith(str(path))
+    assert re.match(rf"{re.escape(str(path))}:[0-9]+: ", message)
     assert what in message
     assert allowed in message
     assert "\n" not in message
+
+
+ON_LINES = [
+    ('mode = "observe"', 'mode = "auto"', 'mode = "auto"'),
+    ("[storage]", "[storage]\nbackup = 1", "backup = 1"),
+    # What is missing is missing in its table.
+    ("min_profit_wei = 100_000_000_000_000 ", "", "[risk]"),
+    ("decimals = 6", "decimal = 6", "decimal = 6"),
+    ('symbol = "USDC", ', "", "decimals = 6"),
+    ('"https://rpc.example/key"', '"ftp://rpc.example/key"', "ftp://rpc.example"),
+    ('"ipc:///run/erigon/erigon.ipc"', '"ipc://erigon.ipc"', "more_end_points = ["),
+    ("max_in_flight = 2", "max_in_flight = 0", "max_in_flight = 0"),
+    ("[risk.tokens.WETH]", "[risk.tokens.DOGE]", "[risk.tokens.DOGE]"),
+    ("fee_numerator = 997", "fee_numerator = 1001", "fee_numerator = 1001"),
+    ('level = "info"', 'level = "info', 'level = "info'),
+    ('level = "info"', 'level = "info"\nlevel="info"', 'level="info"'),
+    ("[bus]", "[storage]", "[storage]                                    # optional"),
+    ("[risk]", '[[risk]]\n[risk.x]\ny = """\n\n"""\n', "[[risk]]"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "row"), ON_LINES)
+def test_what_is_wrong_is_told_with_its_line(path: Path, old: str, new: str, row: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(changed(path, old, new))
+    text = path.read_text(encoding="utf-8")
+    assert str(caught.value).startswith(f"{path}:{text[: text.index(row)].count(chr(10)) + 1}: ")
+
+
+def test_what_the_whole_document_lacks_is_on_no_line(path: Path) -> None:
+    path.write_text("# nothing yet\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: storage is missing; allowed: a table"
 
 
 def test_live_needs_a_signer(path: Path) -> None:
@@ -251,7 +285,7 @@ def test_two_chains_are_not_one(path: Path) -> None:
     text = example()
     chain = text[text.index("[chains.ethereum]") :].replace("chains.ethereum", "chains.base")
     path.write_text(text + chain, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"id 1 is that of both ethereum and base"):
+    with pytest.raises(ConfigError, match=r"chains\.base\.id is 1, that of both ethereum and base"):
         load(path)
 
 
@@ -266,6 +300,8 @@ def test_no_message_shows_a_key_or_a_url(path: Path) -> None:
         ('"credential:signer_key"', '"5e5a4e"'),
         ('"ws://127.0.0.1:8546"', '"://5e5a4e"'),
         ("[signer]", "signer = '5e5a4e'\n[x]"),
+        ('key = "credential:signer_key"', 'key = "5e5a4e'),
+        ('key = "credential:signer_key"', "key = 5e5a4e5e"),
     ):
         with pytest.raises(ConfigError) as caught:
             load(changed(path, old, new))
@@ -284,8 +320,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.toml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path)
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is not TOML"):
+    (tmp_path / "binary").write_bytes(b"# one\n\xff\xfe\x00")
+    with pytest.raises(
+        ConfigError, match=r"binary:2: is not TOML: invalid start byte in UTF-8; allowed: text in UTF-8"
+    ):
         load(tmp_path / "binary")
 
 

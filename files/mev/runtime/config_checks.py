@@ -1,0 +1,97 @@
+"""What is wrong with a configuration whose every value is right by itself."""
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mev.runtime.config_shared import Problem, shared_problems
+
+if TYPE_CHECKING:
+    from mev.runtime.config import ChainConfig, Config
+
+# With `ws`, what mev.chain.rpc takes.
+MAX_MORE_END_POINTS = 15
+_END_POINT_SCHEMES = frozenset({"ws", "wss", "http", "https", "ipc"})
+_CHAIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+def problems(config: "Config", strategies: set[str]) -> Iterable[Problem]:
+    """Yield what no single value shows; `strategies` are those that there are."""
+    if not config.chains:
+        yield "chains", "has no chain; allowed: one table [chains.NAME] or more"
+    if config.mode == "live" and config.signer is None:
+        yield (
+            "signer",
+            'is missing and mode is live; allowed: [signer] with key = "credential:NAME", or mode observe or paper',
+        )
+    yield from shared_problems(config.storage, config.bus)
+    yield from _repeated((f"chains.{name}.id", str(chain.id), name) for name, chain in config.chains.items())
+    symbols = {token.symbol for chain in config.chains.values() for token in chain.tokens}
+    for where, risk in (
+        ("risk", config.common_risk),
+        *((f"chains.{n}.risk", c.risk) for n, c in config.chains.items()),
+    ):
+        yield from _unknown(f"{where}.tokens", risk.tokens, symbols, "symbols of tokens in the configuration")
+        yield from _unknown(f"{where}.strategies", risk.strategies, strategies, "strategies that there are")
+    for name, chain in config.chains.items():
+        where = f"chains.{name}"
+        if _CHAIN_NAME.fullmatch(name) is None:
+            yield where, "is no chain's name; allowed: 1 to 32 of a-z, 0-9, _ and -"
+        if urlsplit(chain.ws).scheme not in {"ws", "wss"}:
+            yield f"{where}.ws", "is no WebSocket URL; allowed: a ws:// or wss:// URL"
+        yield from _end_point_problems(f"{where}.more_end_points", chain)
+        if chain.http is not None and urlsplit(chain.http).scheme not in {"http", "https"}:
+            yield f"{where}.http", "is no HTTP URL; allowed: an http:// or https:// URL"
+        yield from _market_problems(where, chain)
+
+
+def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
+    tokens, factories = f"{where}.tokens", f"{where}.v2_factories"
+    yield from _repeated(
+        (f"{tokens}[{number}].address", f"0x{token.address.hex()}", token.symbol)
+        for number, token in enumerate(chain.tokens)
+    )
+    yield from _repeated(
+        (f"{factories}[{number}].name", made.name, f"0x{made.address.hex()}")
+        for number, made in enumerate(chain.v2_factories)
+    )
+    yield from _repeated(
+        (f"{factories}[{number}].address", f"0x{made.address.hex()}", made.name)
+        for number, made in enumerate(chain.v2_factories)
+    )
+    for number, made in enumerate(chain.v2_factories):
+        if made.fee_numerator > made.fee_denominator:
+            yield (
+                f"{factories}[{number}].fee_numerator",
+                f"is {made.fee_numerator}; allowed: at most the fee_denominator, {made.fee_denominator}",
+            )
+
+
+def _unknown(where: str, names: Iterable[str], known: set[str], what: str) -> Iterable[Problem]:
+    for name in names:
+        if name not in known:
+            yield f"{where}.{name}", f"is not known; allowed: {', '.join(sorted(known))} ({what})"
+
+
+def _end_point_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
+    if len(chain.more_end_points) > MAX_MORE_END_POINTS:
+        yield where, f"has {len(chain.more_end_points)}; allowed: at most {MAX_MORE_END_POINTS}"
+    for number, url in enumerate(chain.more_end_points):
+        if urlsplit(url).scheme not in _END_POINT_SCHEMES:
+            yield (
+                f"{where}[{number}]",
+                "is no end point; allowed: a ws://, wss://, http:// or https:// URL, or ipc:///absolute/path",
+            )
+        # Not the URL itself: it may hold a key.
+        if url in chain.end_points[: number + 1]:
+            yield f"{where}[{number}]", "stands there twice; allowed: each once"
+
+
+def _repeated(values: Iterable[tuple[str, str, str]]) -> Iterable[Problem]:
+    """Take each value's key, itself and whose it is."""
+    seen: dict[str, str] = {}
+    for where, value, owner in values:
+        if value in seen:
+            yield where, f"is {value}, that of both {seen[value]} and {owner}; allowed: each once"
+        seen[value] = owner

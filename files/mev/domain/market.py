@@ -25,9 +25,10 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Pool(msgspec.Struct, frozen=True):
-    """A constant-product pool (Uniswap V2 and its forks), as its factory made it.
+    """A pool as its factory made it: constant product (Uniswap V2 and its forks), or with a tick spacing concentrated liquidity (Uniswap V3).
 
-    The fee stays in the pool: of amount_in, fee_numerator / fee_denominator takes part in the swap (997/1000).
+    The fee stays in the pool: of amount_in, fee_numerator / fee_denominator takes part in the swap (997/1000; of 3000 millionths
+    997000/1000000).
     """
 
     address: Address
@@ -36,6 +37,13 @@ class Pool(msgspec.Struct, frozen=True):
     token1: Address
     fee_numerator: int
     fee_denominator: int
+    # 0 where liquidity is not concentrated.
+    tick_spacing: int = 0
+
+    @property
+    def concentrated(self) -> bool:
+        """Whether it is a V3 pool."""
+        return self.tick_spacing > 0
 
 
 class V2State(msgspec.Struct, frozen=True):

@@ -64,12 +64,16 @@ def encode_deployment(owner: Address) -> bytes:
 def encode_execute(
     cycle: Cycle, pools: Mapping[Address, Pool], amount_in: int, min_profit: int, deadline_block: int
 ) -> bytes:
-    """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none."""
+    """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
+
+    A V3 pool knows its own fee: it is marked by one of 0/0.
+    """
     words: list[int | Address] = [amount_in, min_profit, deadline_block, HOPS_OFFSET, len(cycle.hops)]
     for hop in cycle.hops:
         pool = pools[hop.pool]
         token_in = pool.token0 if hop.zero_for_one else pool.token1
-        words += [hop.pool, token_in, int(hop.zero_for_one), pool.fee_numerator, pool.fee_denominator]
+        fee = (0, 0) if pool.concentrated else (pool.fee_numerator, pool.fee_denominator)
+        words += [hop.pool, token_in, int(hop.zero_for_one), *fee]
     return encode_call(EXECUTE, *words)
 
 

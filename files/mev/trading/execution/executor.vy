@@ -4,11 +4,13 @@
 """
 @title Executor
 @license MIT
-@notice Takes a cycle of constant-product swaps from its own inventory, all of it or nothing.
+@notice Takes a cycle of swaps through V2 pairs and V3 pools from its own inventory, all of it or nothing.
 @dev No token is ever approved and only the cycle's own token leaves the contract before the last check, so
      whatever a pair or a token of the path does, the call ends with the promised profit or is as if it never was.
-     Swap outputs are computed from what each pair really received: a token that takes a fee on transfer lowers the
-     profit, and the last check judges it.
+     What a hop passes on is what really arrived, not what was promised: a token that takes a fee on transfer lowers
+     the profit, and the last check judges it.
+     A V3 pool gives its output first and asks for its input in a callback. Nobody may call back but the one pool
+     that is being swapped, once, for exactly the amount that was put into its swap.
 """
 
 from ethereum.ercs import IERC20
@@ -19,7 +21,14 @@ interface Pair:
     def swap(amount0_out: uint256, amount1_out: uint256, to: address, data: Bytes[1]): nonpayable
 
 
-# One swap. Of what the pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2).
+interface Concentrated:
+    def swap(
+        recipient: address, zero_for_one: bool, amount: int256, sqrt_price_limit_x96: uint160, data: Bytes[1]
+    ) -> (int256, int256): nonpayable
+
+
+# One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2);
+# a fee_denominator of 0 marks a V3 pool, which knows its own fee.
 struct Hop:
     pair: address
     token_in: address
@@ -29,8 +38,16 @@ struct Hop:
 
 
 MAX_HOPS: constant(uint256) = 4
+# The prices next to the ends of what a V3 pool can have: no limit.
+LOWEST_PRICE: constant(uint160) = 4295128740
+HIGHEST_PRICE: constant(uint160) = 1461446703485210103287273052203988822378723970341
 
 owner: public(immutable(address))
+
+# Who may call back, and for what; set for the time of one swap alone.
+swapping: transient(address)
+owed_token: transient(address)
+owed: transient(uint256)
 
 
 @deploy
@@ -60,13 +77,47 @@ def execute(amount_in: uint256, min_profit: uint256, deadline_block: uint256, ho
 
     token: address = hops[0].token_in
     balance_before: uint256 = staticcall IERC20(token).balanceOf(self)
-    assert extcall IERC20(token).transfer(hops[0].pair, amount_in, default_return_value=True), "transfer"
+    if hops[0].fee_denominator != 0:
+        assert extcall IERC20(token).transfer(hops[0].pair, amount_in, default_return_value=True), "transfer"
+
+    amount: uint256 = amount_in
     for i: uint256 in range(count, bound=MAX_HOPS):
-        self._swap(hops[i], hops[i + 1].pair if i + 1 < count else self)
+        to: address = self
+        next_token: address = empty(address)
+        held: uint256 = 0
+        if i + 1 < count:
+            if hops[i + 1].fee_denominator != 0:
+                # A V2 pair is paid before its swap, by the hop before it.
+                to = hops[i + 1].pair
+            else:
+                next_token = hops[i + 1].token_in
+                held = staticcall IERC20(next_token).balanceOf(self)
+        if hops[i].fee_denominator != 0:
+            self._swap(hops[i], to)
+        else:
+            self._swap_concentrated(hops[i], amount, to)
+        if next_token != empty(address):
+            amount = staticcall IERC20(next_token).balanceOf(self) - held
 
     balance_after: uint256 = staticcall IERC20(token).balanceOf(self)
     assert balance_after >= balance_before + min_profit, "profit"
     return balance_after - balance_before
+
+
+@external
+def uniswapV3SwapCallback(amount0_delta: int256, amount1_delta: int256, data: Bytes[32]):
+    """
+    @notice Pay a V3 pool for the swap that this contract has just asked it for.
+    @param amount0_delta What the pool asks for of its token0, base units; negative for what it has given.
+    @param amount1_delta The same of its token1.
+    @param data Not used: nothing that a caller brings is believed.
+    """
+    assert msg.sender == self.swapping, "not the pool"
+    # Before anything else runs: it is paid once.
+    self.swapping = empty(address)
+    # Less than all of it would leave some of a token behind.
+    assert max(amount0_delta, amount1_delta) == convert(self.owed, int256), "partial"
+    assert extcall IERC20(self.owed_token).transfer(msg.sender, self.owed, default_return_value=True), "transfer"
 
 
 @external
@@ -95,3 +146,19 @@ def _swap(hop: Hop, to: address):
         extcall Pair(hop.pair).swap(0, amount_out, to, b"")
     else:
         extcall Pair(hop.pair).swap(amount_out, 0, to, b"")
+
+
+@internal
+def _swap_concentrated(hop: Hop, amount: uint256, to: address):
+    self.swapping = hop.pair
+    self.owed_token = hop.token_in
+    self.owed = amount
+    extcall Concentrated(hop.pair).swap(
+        to,
+        hop.zero_for_one,
+        convert(amount, int256),
+        LOWEST_PRICE if hop.zero_for_one else HIGHEST_PRICE,
+        b"",
+    )
+    # One that gave something and asked for nothing must not be able to ask later.
+    self.swapping = empty(address)

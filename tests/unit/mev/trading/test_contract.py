@@ -18,6 +18,7 @@ pools = st.builds(
     token1=addresses,
     fee_numerator=st.integers(1, 10**6),
     fee_denominator=st.integers(1, 10**6),
+    tick_spacing=st.sampled_from([0, 60]),
 )
 
 
@@ -31,7 +32,14 @@ def test_execute_is_eth_abi_s(path: list[tuple[Pool, bool]], amount_in: int, min
     cycle = Cycle(b"\x01" * 20, tuple(Hop(pool.address, way) for pool, way in path))
     ours = contract.encode_execute(cycle, {pool.address: pool for pool, _ in path}, amount_in, min_profit, deadline)
     hops = [
-        (pool.address, pool.token0 if way else pool.token1, way, pool.fee_numerator, pool.fee_denominator)
+        (
+            pool.address,
+            pool.token0 if way else pool.token1,
+            way,
+            # A V3 pool's fee is its own.
+            0 if pool.tick_spacing else pool.fee_numerator,
+            0 if pool.tick_spacing else pool.fee_denominator,
+        )
         for pool, way in path
     ]
     types = ["uint256", "uint256", "uint256", "(address,address,bool,uint256,uint256)[]"]

@@ -27,6 +27,10 @@ MARKET = {
             "fee_denominator": 1000,
         }
     ],
+    "v3_factories": [
+        {"name": "uniswap_v3", "address": "0x1F98431c8aD98523631AE4a59f267346ea31F984", "fees": [500, 3000]},
+        {"name": "other_v3", "address": "0xdB1d10011AD0Ff90774D0C6Bb92e5C5c8b4461F7"},
+    ],
 }
 
 
@@ -44,6 +48,7 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert isinstance(config.storage.ledger, Path)
     assert config.bus.location is None
     assert config.chains["base"].risk == config.common_risk
+    assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]
     assert (config.common_risk.max_gas, config.common_risk.breaker_failures) == (None, 0)
     assert rendered("_mev_agents_component", options()) == "mev"
 

@@ -39,7 +39,7 @@ async def discover(
     """
     pairs = list(combinations(sorted(set(tokens)), 2))
     wanted = [(factory, pair) for factory in factories for pair in pairs]
-    found = await _call(rpc, block, [(factory.address, encode_call(GET_PAIR, *pair)) for factory, pair in wanted])
+    found = await call_at(rpc, block, [(factory.address, encode_call(GET_PAIR, *pair)) for factory, pair in wanted])
     pools: list[Pool] = []
     for (factory, (token0, token1)), answer in zip(wanted, found, strict=True):
         address = _pair_of(factory, answer)
@@ -50,7 +50,7 @@ async def discover(
 
 async def _read(rpc: Rpc, pools: Sequence[Pool], block: Block) -> dict[Pool, V2State]:
     questions = (TOKEN0, TOKEN1, GET_RESERVES)
-    answers = await _call(rpc, block, [(pool.address, question) for pool in pools for question in questions])
+    answers = await call_at(rpc, block, [(pool.address, question) for pool in pools for question in questions])
     states: dict[Pool, V2State] = {}
     for position, pool in enumerate(pools):
         try:
@@ -63,29 +63,31 @@ async def _read(rpc: Rpc, pools: Sequence[Pool], block: Block) -> dict[Pool, V2S
 
 
 def _check(pool: Pool, answers: Sequence[Json]) -> Reserves:
-    for answer in answers:
-        if isinstance(answer, RpcError):
-            raise answer
-    token0, token1 = (decode_address(data(answer)) for answer in answers[:2])
+    token0, token1 = (decode_address(returned(answer)) for answer in answers[:2])
     if (token0, token1) != (pool.token0, pool.token1):
         raise AbiError("its tokens are not those that its factory was asked for")
-    return decode_reserves(data(answers[2]))
+    return decode_reserves(returned(answers[2]))
 
 
 def _pair_of(factory: FactoryConfig, answer: Json) -> Address:
     try:
-        if isinstance(answer, RpcError):
-            raise answer
-        return decode_address(data(answer))
+        return decode_address(returned(answer))
     except (AbiError, RpcError, MalformedAnswerError) as error:
         raise DiscoveryError(
             f"{factory.name} at {encode(factory.address)} is no V2 factory: getPair answers {error}"
         ) from None
 
 
-async def _call(rpc: Rpc, block: Block, calls: Sequence[tuple[Address, bytes]]) -> list[Json]:
-    """Call contracts on the state after `block`, by its hash (EIP-1898)."""
+async def call_at(rpc: Rpc, block: Block, calls: Sequence[tuple[Address, bytes]]) -> list[Json]:
+    """Call contracts on the state after `block`, by its hash (EIP-1898); a refusal is an RpcError in its place."""
     pinned: Mapping[str, str] = {"blockHash": encode(block.hash)}
     return await rpc.batch(
         ("eth_call", [{"to": encode(address), "data": encode(call)}, pinned]) for address, call in calls
     )
+
+
+def returned(answer: Json) -> bytes:
+    """Return what a contract answered; raises RpcError where it refused, MalformedAnswerError where that is no data."""
+    if isinstance(answer, RpcError):
+        raise answer
+    return data(answer)

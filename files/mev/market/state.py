@@ -9,6 +9,10 @@ from mev.chain.abi import SYNC, decode_sync
 from mev.chain.wire import Log
 from mev.domain import Block, Pool, V2State
 from mev.domain.market import Address
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.concentrated_state import CONCENTRATED_TOPICS, Concentrated, Unusable, follow, same
+
+PoolState = V2State | Concentrated
 
 # How many blocks can be undone; a deeper reorganisation means reading the chain anew.
 UNDO_BLOCKS = 64
@@ -19,25 +23,25 @@ class StateError(Exception):
 
 
 class _Applied(NamedTuple):
-    """The block before, and what its reserves were where they have changed since."""
+    """The block before, and what its pools held where that has changed since."""
 
     parent: Block
-    reserves: dict[Address, V2State]
+    states: dict[Address, PoolState]
 
 
 class MarketState:
-    """The pools of one chain and their reserves at `block`; has one writer, the task that follows the chain."""
+    """The pools of one chain and what they hold at `block`; has one writer, the task that follows the chain."""
 
-    def __init__(self, block: Block, reserves: Mapping[Pool, V2State]) -> None:
-        """Start from reserves read at `block` (see mev.market.discovery)."""
+    def __init__(self, block: Block, states: Mapping[Pool, PoolState]) -> None:
+        """Start from states read at `block` (see mev.market.discovery and discovery_v3)."""
         self._block = block
-        self._pools = {pool.address: pool for pool in reserves}
-        self._reserves = {pool.address: state for pool, state in reserves.items()}
+        self._pools = {pool.address: pool for pool in states}
+        self._states = {pool.address: state for pool, state in states.items()}
         self._journal: deque[_Applied] = deque(maxlen=UNDO_BLOCKS)
 
     @property
     def block(self) -> Block:
-        """The block after which the reserves are what they are."""
+        """The block after which the pools hold what they do."""
         return self._block
 
     def pools(self) -> Mapping[Address, Pool]:
@@ -45,47 +49,73 @@ class MarketState:
         return MappingProxyType(self._pools)
 
     def v2(self, pool: Address) -> V2State:
-        """Return a pool's reserves; raises KeyError where the pool is not known."""
-        return self._reserves[pool]
+        """Return a pair's reserves; raises KeyError where the pair is not known."""
+        state = self._states[pool]
+        if not isinstance(state, V2State):
+            raise KeyError(pool)
+        return state
+
+    def concentrated(self, pool: Address) -> ConcentratedPool | None:
+        """Return a V3 pool, None where it is not usable; raises KeyError where it is not known."""
+        state = self._states[pool]
+        if isinstance(state, V2State):
+            raise KeyError(pool)
+        return state if isinstance(state, ConcentratedPool) else None
+
+    def unusable(self) -> dict[Address, str]:
+        """Return the pools through which nothing is traded, and why."""
+        return {pool: state.reason for pool, state in self._states.items() if isinstance(state, Unusable)}
+
+    def states(self) -> dict[Pool, PoolState]:
+        """Return every pool with what it holds; a copy."""
+        return {pool: self._states[address] for address, pool in self._pools.items()}
 
     def v2_states(self) -> dict[Pool, V2State]:
-        """Return every pool with its reserves, as a snapshot holds them; a copy."""
-        return {pool: self._reserves[address] for address, pool in self._pools.items()}
+        """Return every pair with its reserves; a copy."""
+        return {pool: state for pool, state in self.states().items() if isinstance(state, V2State)}
 
     def apply_block(self, block: Block, logs: Iterable[Log]) -> frozenset[Address]:
-        """Take in the next block's logs, in their order, and return the pools whose reserves it changed.
+        """Take in the next block's logs, in their order, and return the pools whose state it changed.
 
         Logs of other contracts are passed over: anyone may emit a Sync. Raises StateError where the block is not the
         child of the last one, and AbiError where a known pool's log is malformed; the state is as before then.
         """
         if block.parent_hash != self._block.hash:
             raise StateError(f"block {block.number} does not follow block {self._block.number}, the last one applied")
-        after: dict[Address, V2State] = {}
+        after: dict[Address, PoolState] = {}
         for log in logs:
-            if log.address in self._pools and log.topics[:1] == (SYNC,):
-                after[log.address] = V2State(*decode_sync(log.topics, log.data), block.number)
-        before = {pool: self._reserves[pool] for pool in after}
+            pool = self._pools.get(log.address)
+            if pool is None or not log.topics:
+                continue
+            if not pool.concentrated:
+                if log.topics[:1] == (SYNC,):
+                    after[pool.address] = V2State(*decode_sync(log.topics, log.data), block.number)
+            elif log.topics[0] in CONCENTRATED_TOPICS:
+                state = after.get(pool.address) or self._states[pool.address]
+                if not isinstance(state, V2State):
+                    after[pool.address] = follow(pool, state, log)
+        before = {pool: self._states[pool] for pool in after}
         touched = frozenset(pool for pool, state in after.items() if _differs(state, before[pool]))
         self._journal.append(_Applied(self._block, before))
-        self._reserves.update(after)
+        self._states.update(after)
         self._block = block
         return touched
 
     def undo_to(self, ancestor: Block) -> frozenset[Address]:
-        """Go back to what was after `ancestor`, and return the pools whose reserves that changed.
+        """Go back to what was after `ancestor`, and return the pools whose state that changed.
 
         Raises StateError, and changes nothing, where `ancestor` is none of the last 64 blocks that were applied and not undone since: what
         one reorganisation has taken back, the next one cannot reach beyond until as many blocks have followed.
         """
         steps = self._steps_back_to(ancestor)
-        now: dict[Address, V2State] = {}
+        now: dict[Address, PoolState] = {}
         for _ in range(steps):
             applied = self._journal.pop()
-            for pool, state in applied.reserves.items():
-                now.setdefault(pool, self._reserves[pool])
-                self._reserves[pool] = state
+            for pool, state in applied.states.items():
+                now.setdefault(pool, self._states[pool])
+                self._states[pool] = state
             self._block = applied.parent
-        return frozenset(pool for pool, state in now.items() if _differs(state, self._reserves[pool]))
+        return frozenset(pool for pool, state in now.items() if _differs(state, self._states[pool]))
 
     def _steps_back_to(self, ancestor: Block) -> int:
         if ancestor.hash == self._block.hash:
@@ -99,5 +129,9 @@ class MarketState:
         )
 
 
-def _differs(one: V2State, other: V2State) -> bool:
-    return (one.reserve0, one.reserve1) != (other.reserve0, other.reserve1)
+def _differs(one: PoolState, other: PoolState) -> bool:
+    if isinstance(one, V2State) and isinstance(other, V2State):
+        return (one.reserve0, one.reserve1) != (other.reserve0, other.reserve1)
+    if isinstance(one, V2State) or isinstance(other, V2State):
+        return True
+    return not same(one, other)

@@ -60,6 +60,9 @@
     v2_factories = [                         # of what is paid in, fee_numerator / fee_denominator takes part
       { name = "uniswap_v2", address = "0x5C69bEe701ef814a2B6a3EDD4B1652CB9cc5aA6f", fee_numerator = 997, fee_denominator = 1000 },
     ]
+    v3_factories = [                         # optional: pools of these fees, millionths; without fees, of 100, 500, 3000 and 10000
+      { name = "uniswap_v3", address = "0x1F98431c8aD98523631AE4a59f267346ea31F984", fees = [500, 3000] },
+    ]
 
     [chains.ethereum.risk]                   # optional: what differs from [risk] on this chain
     max_in_flight = 2
@@ -101,6 +104,7 @@ __all__ = [
     "StorageConfig",
     "StrategyName",
     "TokenConfig",
+    "V3FactoryConfig",
     "load",
     "secret",
     "signing_key",
@@ -157,6 +161,11 @@ _Address = Annotated[
 _Path = Annotated[Path, Meta(description="an absolute path")]
 _FeePart = Annotated[
     int, Meta(ge=1, le=10**6, description="a whole number from 1 to 1000000, numerator <= denominator")
+]
+# At least one millionth stays, and a factory knows a handful.
+_Fees = Annotated[
+    tuple[int, ...],
+    Meta(min_length=1, max_length=16, description="1 to 16 fees in millionths, each from 1 to 999999, each once"),
 ]
 _Seconds = Annotated[float, Meta(gt=0, le=86400, description="seconds, more than 0 and at most 86400")]
 _Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="1 to 32 of a-z, 0-9, _ and -")]
@@ -224,6 +233,14 @@ class FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     fee_denominator: _FeePart
 
 
+class V3FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A Uniswap V3 factory, or one of a fork that kept its pools and events; `fees` are those whose pools are watched, millionths."""
+
+    name: _Name
+    address: _Address
+    fees: _Fees = (100, 500, 3000, 10000)
+
+
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One chain: its node, what is traded there, and the limits that hold on it: [risk] with [chains.NAME.risk] over it."""
 
@@ -238,6 +255,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     wrapped_native: _Address
     tokens: tuple[TokenConfig, ...]
     v2_factories: tuple[FactoryConfig, ...]
+    v3_factories: tuple[V3FactoryConfig, ...] = ()
     risk: RiskConfig
 
     @property

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # With `ws`, what mev.chain.rpc takes.
 MAX_MORE_END_POINTS = 15
+MOST_FEE = 10**6
 _END_POINT_SCHEMES = frozenset({"ws", "wss", "http", "https", "ipc"})
 _CHAIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
@@ -52,14 +53,20 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
         (f"{tokens}[{number}].address", f"0x{token.address.hex()}", token.symbol)
         for number, token in enumerate(chain.tokens)
     )
-    yield from _repeated(
-        (f"{factories}[{number}].name", made.name, f"0x{made.address.hex()}")
-        for number, made in enumerate(chain.v2_factories)
-    )
-    yield from _repeated(
-        (f"{factories}[{number}].address", f"0x{made.address.hex()}", made.name)
-        for number, made in enumerate(chain.v2_factories)
-    )
+    # A pool is told by its factory's name, of whichever version that is.
+    v3_makers = [(f"{where}.v3_factories[{number}]", made) for number, made in enumerate(chain.v3_factories)]
+    makers = [
+        *((f"{factories}[{number}]", made.name, made.address) for number, made in enumerate(chain.v2_factories)),
+        *((place, made.name, made.address) for place, made in v3_makers),
+    ]
+    yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
+    yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)
+    for place, maker in v3_makers:
+        for number, fee in enumerate(maker.fees):
+            if not 0 < fee < MOST_FEE:
+                yield f"{place}.fees[{number}]", f"is {fee}; allowed: from 1 to {MOST_FEE - 1} millionths"
+            if fee in maker.fees[:number]:
+                yield f"{place}.fees[{number}]", f"is {fee}, which stands there twice; allowed: each once"
     for number, made in enumerate(chain.v2_factories):
         if made.fee_numerator > made.fee_denominator:
             yield (

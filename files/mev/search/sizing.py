@@ -1,9 +1,12 @@
-"""How much to put into a cycle.
+"""How much to put into a cycle of V2 pairs and V3 pools.
 
 A constant-product hop gives y = n ro x / (d ri + n x), its fee being n/d. Composed, hops keep the form
 O(x) = (A x + B) / (C x + D), here with B = 0. The profit O(x) - x is concave, greatest at x* = (sqrt(A D) - D) / C,
 and never more than (sqrt(A) - sqrt(D))^2 / C. Screening computes this in float64 for many cycles at once; `size_exact`
 decides in the integers of the contracts, whose divisions round down at each hop.
+
+A V3 pool is such a hop as long as the price stays in one range of constant liquidity. Screening takes the range where it is: whether any
+amount pays is then right, since that is decided by prices and fees alone, and how much is an estimate. Sizing walks on (mev.search.active_set).
 
 Source: Moebius composition of constant-product hops, after Angeris et al., arXiv 1911.03380.
 """
@@ -16,10 +19,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mev.domain import Cycle, Hop
-from mev.market.amm import UINT112_MAX, AmmError, cheapest_in, swap
+from mev.domain import Cycle, Pool
+from mev.market.amm import UINT112_MAX, AmmError
 from mev.market.state import MarketState
+from mev.search.active_set import optimum
 from mev.search.graph import Cycles
+from mev.search.legs import AnyLeg, Leg, amounts, legs_of
 
 # Amounts this close to the best one, of the token put in and of the coarsest one on the way, have been tried; base units.
 NEIGHBOURS = 3
@@ -30,6 +35,7 @@ SLACK = 1e-6
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 Floats = NDArray[np.float64]
+Q96 = float(2**96)
 
 
 class Sized(NamedTuple):
@@ -37,15 +43,6 @@ class Sized(NamedTuple):
 
     amount_in: int
     amount_out: int
-
-
-class Leg(NamedTuple):
-    """A hop's pool as a swap through it sees it."""
-
-    reserve_in: int
-    reserve_out: int
-    fee_numerator: int
-    fee_denominator: int
 
 
 class Moebius(NamedTuple):
@@ -60,12 +57,16 @@ def screen(cycles: Cycles, state: MarketState, *, max_amount_in: int | None = No
     """Return the cycles that may leave `min_profit` with at most `max_amount_in`, most profitable first.
 
     Both are base units of the cycle's token. What `size_exact` finds profitable by more than float64 can tell from
-    nothing is never missed; some of what is returned may turn out short of the threshold.
+    nothing is never missed; some of what is returned may turn out short of the threshold: of cycles with a V3 pool all that may pay at all.
     """
     if not cycles:
         return []
     amount_in, profit = estimate(cycles, state, max_amount_in)
-    kept = np.flatnonzero((amount_in > 0) & (profit + ROUNDING * amount_in >= min_profit * (1 - SLACK)))
+    enough = profit + ROUNDING * amount_in >= min_profit * (1 - SLACK)
+    if any(pool.concentrated for pool in cycles.source.pools):
+        unsure = np.repeat([pool.concentrated for pool in cycles.source.pools], 2)
+        enough |= np.append(unsure, [False])[cycles.source.hops[cycles.positions]].any(axis=1)
+    kept = np.flatnonzero((amount_in > 0) & enough)
     return [cycles[position] for position in kept[np.argsort(-profit[kept], kind="stable")].tolist()]
 
 
@@ -92,19 +93,26 @@ def size_exact(cycle: Cycle, state: MarketState, max_amount_in: int | None = Non
     No amount within NEIGHBOURS of it leaves more, and none at all leaves more than it by what rounding takes, which is
     less than a unit of each token on the way.
     """
-    return size_legs(legs_of(cycle, state), max_amount_in)
+    try:
+        legs = legs_of(cycle, state)
+    except AmmError:
+        return Sized(0, 0)
+    return size_legs(legs, max_amount_in)
 
 
-def size_legs(legs: Sequence[Leg], max_amount_in: int | None = None) -> Sized:
+def size_legs(legs: Sequence[AnyLeg], max_amount_in: int | None = None) -> Sized:
     """Do as `size_exact`, for pools given as they are."""
-    if not all(leg.reserve_in and leg.reserve_out for leg in legs):
+    pairs = [leg for leg in legs if isinstance(leg, Leg)]
+    if not all(leg.reserve_in and leg.reserve_out for leg in pairs):
         return Sized(0, 0)
-    limit = _largest_in(legs) if max_amount_in is None else min(max_amount_in, _largest_in(legs))
-    whole = compose(legs)
-    if whole.a <= whole.d or limit < 1:
+    if len(pairs) == len(legs):
+        limit, near = _best_of_pairs(pairs, max_amount_in)
+    else:
+        limit = UINT112_MAX if max_amount_in is None else min(max_amount_in, UINT112_MAX)
+        near = optimum(legs, limit)
+    if near < 1:
         return Sized(0, 0)
-    optimum = (isqrt(whole.a * whole.d) - whole.d) // whole.c
-    best = _tightened(legs, min(max(optimum, 1), limit))
+    best = _tightened(legs, near)
     for _ in range(MOVES):
         better = max(
             (_tightened(legs, amount) for amount in _around(legs, best.amount_in) if 0 < amount <= limit), key=_profit
@@ -113,11 +121,6 @@ def size_legs(legs: Sequence[Leg], max_amount_in: int | None = None) -> Sized:
             break
         best = better
     return best if _profit(best) > 0 else Sized(0, 0)
-
-
-def legs_of(cycle: Cycle, state: MarketState) -> list[Leg]:
-    """Return a cycle's pools as they are now."""
-    return [_leg(state, hop) for hop in cycle.hops]
 
 
 def compose(legs: Sequence[Leg]) -> Moebius:
@@ -129,12 +132,13 @@ def compose(legs: Sequence[Leg]) -> Moebius:
     return Moebius(a, c, d)
 
 
-def amounts(legs: Sequence[Leg], amount_in: int) -> list[int]:
-    """Return what is put in, what is held after each hop, and so at the end what comes out; raises AmmError as the pairs."""
-    held = [amount_in]
-    for leg in legs:
-        held.append(swap(held[-1], *leg).amount_out)
-    return held
+def _best_of_pairs(legs: Sequence[Leg], max_amount_in: int | None) -> tuple[int, int]:
+    """Return the most that may be put in, and the best amount of it before rounding; 0 where no amount pays."""
+    limit = _largest_in(legs) if max_amount_in is None else min(max_amount_in, _largest_in(legs))
+    whole = compose(legs)
+    if whole.a <= whole.d or limit < 1:
+        return limit, 0
+    return limit, min(max((isqrt(whole.a * whole.d) - whole.d) // whole.c, 1), limit)
 
 
 def _coefficients(cycles: Cycles, state: MarketState, hops: NDArray[np.int32]) -> tuple[Floats, Floats, Floats]:
@@ -146,19 +150,31 @@ def _coefficients(cycles: Cycles, state: MarketState, hops: NDArray[np.int32]) -
         if position == len(pools):
             continue
         pool = pools[position]
-        reserves = state.v2(pool.address)
-        reserve0, reserve1 = float(reserves.reserve0), float(reserves.reserve1)
-        both = slice(2 * position, 2 * position + 2)
-        gain[both] = pool.fee_numerator * reserve1, pool.fee_numerator * reserve0
-        part[both] = pool.fee_numerator
-        cost[both] = pool.fee_denominator * reserve0, pool.fee_denominator * reserve1
+        for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
+            gain[step] = pool.fee_numerator * other
+            part[step] = pool.fee_numerator
+            cost[step] = pool.fee_denominator * one
     return gain, part, cost
 
 
-def _leg(state: MarketState, hop: Hop) -> Leg:
-    pool, reserves = state.pools()[hop.pool], state.v2(hop.pool)
-    inward = (reserves.reserve0, reserves.reserve1) if hop.zero_for_one else (reserves.reserve1, reserves.reserve0)
-    return Leg(*inward, pool.fee_numerator, pool.fee_denominator)
+def _virtual(pool: Pool, state: MarketState) -> list[tuple[float, float]]:
+    """Return what a pool seems to hold of what goes in and of what comes out, from token0 to token1 and back."""
+    if not pool.concentrated:
+        reserves = state.v2(pool.address)
+        both = float(reserves.reserve0), float(reserves.reserve1)
+        return [both, both[::-1]]
+    found = state.concentrated(pool.address)
+    held = []
+    for zero_for_one in (True, False):
+        # Where there is no liquidity at the price, the next range is what a swap meets.
+        segment = found.segment(0, zero_for_one=zero_for_one) if found else None
+        if segment is None:
+            held.append((1.0, 0.0))
+            continue
+        price = segment.sqrt_price_x96 / Q96
+        reserves0, reserves1 = segment.liquidity / price, segment.liquidity * price
+        held.append((reserves0, reserves1) if zero_for_one else (reserves1, reserves0))
+    return held
 
 
 def _largest_in(legs: Sequence[Leg]) -> int:
@@ -166,31 +182,39 @@ def _largest_in(legs: Sequence[Leg]) -> int:
     largest = UINT112_MAX
     for leg in reversed(legs):
         # More than `largest` must not come out of this hop: one less than the cheapest input for more than that.
-        from_next = cheapest_in(largest + 1, *leg) - 1 if largest + 1 < leg.reserve_out else UINT112_MAX
+        from_next = leg.cheapest_in(largest + 1) - 1 if largest + 1 < leg.reserve_out else UINT112_MAX
         largest = min(from_next, UINT112_MAX - leg.reserve_in)
     return largest
 
 
-def _tightened(legs: Sequence[Leg], amount_in: int) -> Sized:
+def _tightened(legs: Sequence[AnyLeg], amount_in: int) -> Sized:
     """Return the smallest input that gives as much as `amount_in` does; where a pair would revert, nothing comes out."""
     held = _amounts_or_nothing(legs, amount_in)
-    return Sized(_cheapest(legs, held[-1]), held[-1]) if held else Sized(amount_in, 0)
+    if not held:
+        return Sized(amount_in, 0)
+    try:
+        least = _cheapest(legs, held[-1])
+    except AmmError:
+        return Sized(amount_in, held[-1])
+    # A V3 pool's way back may ask for a little more than its way there.
+    given = _amounts_or_nothing(legs, least) if least < amount_in else []
+    return Sized(least, given[-1]) if given and given[-1] >= held[-1] else Sized(amount_in, held[-1])
 
 
-def _amounts_or_nothing(legs: Sequence[Leg], amount_in: int) -> list[int]:
+def _amounts_or_nothing(legs: Sequence[AnyLeg], amount_in: int) -> list[int]:
     try:
         return amounts(legs, amount_in)
     except AmmError:
         return []
 
 
-def _cheapest(legs: Sequence[Leg], amount_out: int) -> int:
+def _cheapest(legs: Sequence[AnyLeg], amount_out: int) -> int:
     for leg in reversed(legs):
-        amount_out = cheapest_in(amount_out, *leg)
+        amount_out = leg.cheapest_in(amount_out)
     return amount_out
 
 
-def _around(legs: Sequence[Leg], amount_in: int) -> Iterator[int]:
+def _around(legs: Sequence[AnyLeg], amount_in: int) -> Iterator[int]:
     """Yield inputs near `amount_in`, and those for which the coarsest amount on the way is near what it is.
 
     Where a token in between is coarse (6 decimals between two of 18), its next unit is many base units of input away.

@@ -12,7 +12,9 @@ from mev.chain.collectors import BlockCollector, Event, NewBlock, Reorg, Reset
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block
 from mev.domain.market import Address
+from mev.market.concentrated_state import CONCENTRATED_TOPICS
 from mev.market.discovery import discover
+from mev.market.discovery_v3 import discover_concentrated
 from mev.market.state import MarketState
 from mev.runtime.config import AllowanceConfig, Config
 from mev.search.graph import CycleIndex
@@ -76,7 +78,8 @@ class Desk:
         stall_seconds = max(STALL_BLOCKS * self._chain.block_seconds, SHORTEST_STALL_SECONDS)
         if self._execution is not None:
             await open_books(self._rpc, self._execution.accounts, self._ledger)
-        async for event in BlockCollector(self._rpc, [SYNC], stall_seconds=stall_seconds).events():
+        topics = [SYNC, *(sorted(CONCENTRATED_TOPICS) if self._chain.v3_factories else ())]
+        async for event in BlockCollector(self._rpc, topics, stall_seconds=stall_seconds).events():
             async with self._working:
                 await self._take(event)
             progress()
@@ -93,7 +96,9 @@ class Desk:
                 self._turned |= self._market.undo_to(ancestor)
                 log.info("reorganised", chain=self._name, ancestor=ancestor.number)
             case NewBlock(block, logs, behind) if self._market is not None:
-                touched = self._market.apply_block(block, logs) | self._turned
+                changed = self._market.apply_block(block, logs)
+                self._tell_unusable(changed)
+                touched = changed | self._turned
                 # What a block behind shows may be gone already: sending it would pay for a revert.
                 self._turned = touched if behind else frozenset()
                 if not behind:
@@ -102,8 +107,9 @@ class Desk:
     async def _load(self, block: Block) -> None:
         """Read every pool as it is after a block; everything counts as touched by it."""
         tokens = [token.address for token in self._chain.tokens]
-        found = await discover(self._rpc, self._chain.v2_factories, tokens, block)
-        self._market = MarketState(block, found)
+        pairs = await discover(self._rpc, self._chain.v2_factories, tokens, block)
+        pools = await discover_concentrated(self._rpc, self._chain.v3_factories, tokens, block)
+        self._market = MarketState(block, {**pairs, **pools})
         index = CycleIndex(self._market.pools().values(), [self._chain.wrapped_native])
         self._cycles = len(index.cycles)
         self._pipeline = Pipeline(
@@ -116,8 +122,14 @@ class Desk:
             announce=self._announce,
         )
         self._pipeline.recover()
-        log.info("loaded", chain=self._name, block=block.number, pools=len(found), cycles=self._cycles)
+        log.info("loaded", chain=self._name, block=block.number, pools=len(pairs) + len(pools), cycles=self._cycles)
+        self._tell_unusable(frozenset(self._market.pools()))
         await self._trade(block, frozenset(self._market.pools()))
+
+    def _tell_unusable(self, changed: frozenset[Address]) -> None:
+        for pool, reason in self._market.unusable().items() if self._market else ():
+            if pool in changed:
+                log.warning("pool not traded on", chain=self._name, pool="0x" + pool.hex(), reason=reason)
 
     async def _trade(self, block: Block, touched: frozenset[Address]) -> None:
         if self._pipeline is None or self._market is None:

@@ -164,6 +164,8 @@ class Installation:
     risk: dict[str, str] = field(default_factory=dict)
     # [storage], and what stands beside it; files of its own where empty.
     storage: str = ""
+    # Fees of the V3 pools that are watched; none without.
+    v3_fees: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         key = self.directory / "signer.key"
@@ -221,7 +223,16 @@ allowed_lag_seconds = 3600
 wrapped_native = "{deployment.wrapped_native}"
 tokens = [{tokens}]
 v2_factories = [{factories}]
+v3_factories = [{self._v3_factories()}]
 """
+        )
+
+    def _v3_factories(self) -> str:
+        made = self.evm.deployment.factory("uniswap_v3")
+        return (
+            f'{{ name = "{made.name}", address = "{made.address}", fees = {list(self.v3_fees)} }}'
+            if self.v3_fees
+            else ""
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

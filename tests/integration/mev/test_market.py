@@ -19,7 +19,8 @@ from mev.market.factory_events import created
 from mev.market.state import MarketState
 from mev.runtime.config import EvmAddress, FactoryConfig
 from mev.search.graph import CycleIndex
-from mev.search.sizing import amounts, legs_of, screen, size_exact
+from mev.search.legs import Leg, amounts, legs_of
+from mev.search.sizing import screen, size_exact
 
 from tests.integration.mev.conftest import raw
 
@@ -389,8 +390,10 @@ def test_sized_cycles_give_what_the_router_says(evm: DevNode) -> None:
             assert profitable
             for cycle in profitable:
                 sized = size_exact(cycle, state)
-                held_after = amounts(legs_of(cycle, state), sized.amount_in)
-                for leg, paid, expected in zip(legs_of(cycle, state), held_after, held_after[1:], strict=False):
+                legs = legs_of(cycle, state)
+                held_after = amounts(legs, sized.amount_in)
+                for leg, paid, expected in zip(legs, held_after, held_after[1:], strict=False):
+                    assert isinstance(leg, Leg)
                     call = encode_call(GET_AMOUNT_OUT, paid, leg.reserve_in, leg.reserve_out)
                     answer = await rpc.call("eth_call", [{"to": router, "data": encode(call)}, "latest"])
                     assert decode_uint(data(answer)) == expected

@@ -5,7 +5,7 @@ about, which is an input here, and in how large an amount may be. Sources: v3-co
 (Pool.swap, SwapMath, ProtocolFeeLibrary), Algebra Integral core 1.2.10 (SwapCalculation, PriceMovementMath).
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple, Self
 
 from mev.market.amm.errors import AmmError
@@ -37,6 +37,16 @@ class Moved(NamedTuple):
     sqrt_price_x96: int
     tick: int
     liquidity: int
+
+
+class Segment(NamedTuple):
+    """A range of constant liquidity on a swap's way: what went in and came out before it, where it begins, and what has gone in at its end."""
+
+    amount_in: int
+    amount_out: int
+    sqrt_price_x96: int
+    liquidity: int
+    end: int
 
 
 class _Start(NamedTuple):
@@ -116,6 +126,26 @@ class ConcentratedPool:
             liquidity=self.liquidity + (liquidity_delta if lower <= self.tick < upper else 0),
             fees=self.fees,
             largest_amount=self.largest_amount,
+        )
+
+    def segment(self, amount_in: int, *, zero_for_one: bool) -> Segment | None:
+        """Return the range into which the next unit after `amount_in` goes; None where the pool takes no more."""
+        start = self._starts[zero_for_one] or self._start(zero_for_one=zero_for_one)
+        if amount_in < start.gross:
+            return Segment(0, 0, self.sqrt_price_x96, self.liquidity, start.gross)
+        ladder, first = start.ladder, start.position
+        offset, given = start.gross - ladder.gross[first], start.out - ladder.out[first]
+        while ladder.gross[-1] <= amount_in - offset and not ladder.ends:
+            ladder.extend()
+        last = bisect_right(ladder.gross, amount_in - offset, lo=first) - 1
+        if last + 1 >= len(ladder):
+            return None
+        return Segment(
+            offset + ladder.gross[last],
+            given + ladder.out[last],
+            ladder.prices[last],
+            ladder.liquidity[last],
+            offset + ladder.gross[last + 1],
         )
 
     def amount_out(self, amount_in: int, *, zero_for_one: bool) -> int:

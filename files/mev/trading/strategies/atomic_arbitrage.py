@@ -1,4 +1,4 @@
-"""Atomic arbitrage: cycles of constant-product pools that a block left out of line with each other."""
+"""Atomic arbitrage: cycles of V2 pairs and V3 pools that a block left out of line with each other."""
 
 import hashlib
 from collections.abc import Collection
@@ -7,7 +7,8 @@ from mev.domain import Block, Cycle, Opportunity
 from mev.domain.market import Address
 from mev.market.state import MarketState
 from mev.search.graph import CycleIndex
-from mev.search.sizing import amounts, legs_of, screen, size_exact
+from mev.search.legs import amounts, legs_of
+from mev.search.sizing import screen, size_exact
 
 NAME = "atomic_arbitrage"
 
@@ -23,7 +24,7 @@ class AtomicArbitrage:
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return the opportunities that a block opened, best first.
 
-        `touched` are the pools whose reserves changed; no amount_in exceeds `capital`, base units of the cycle's
+        `touched` are the pools whose state changed; no amount_in exceeds `capital`, base units of the cycle's
         token. An opportunity may turn out to have no profit in exact integers: screening is in floats.
         """
         cycles = screen(self._index.touched(touched), self._state, max_amount_in=capital)

@@ -41,6 +41,7 @@ def test_the_documented_example_is_a_configuration(path: Path) -> None:
     assert isinstance(chain.tokens[1], Token)
     assert (chain.tokens[1].symbol, chain.tokens[1].decimals, len(chain.tokens[1].address)) == ("USDC", 6, 20)
     assert (chain.v2_factories[0].fee_numerator, chain.v2_factories[0].fee_denominator) == (997, 1000)
+    assert [(made.name, made.fees) for made in chain.v3_factories] == [("uniswap_v3", (500, 3000))]
     assert config.storage.ledger == Path("/data/blockchain/nodes/logs/mev_opportunities.db")
 
 
@@ -54,6 +55,17 @@ def test_a_chain_s_own_limits_go_over_the_common_ones(path: Path) -> None:
 def test_amounts_are_not_bound_by_64_bits(path: Path) -> None:
     config = load(changed(path, "max_amount_in_wei = 1_000_000_000_000_000_000", f"max_amount_in_wei = {10**24}"))
     assert config.chains["ethereum"].risk.max_amount_in_wei == 10**24
+
+
+def test_v3_factories_are_optional_and_so_are_their_fees(path: Path) -> None:
+    assert load(changed(path, ", fees = [500, 3000]", "")).chains["ethereum"].v3_factories[0].fees == (
+        100,
+        500,
+        3000,
+        10000,
+    )
+    block = example()[example().index("v3_factories") : example().index("[chains.ethereum.risk]")]
+    assert load(changed(path, block, "")).chains["ethereum"].v3_factories == ()
 
 
 LEDGER = 'opportunities = "/data/blockchain/nodes/logs/mev_opportunities.db"'
@@ -215,6 +227,24 @@ WRONG = [
         "fee_numerator = 0",
         "chains.ethereum.v2_factories[0].fee_numerator is 0",
         "allowed: a whole number",
+    ),
+    ("fees = [500, 3000]", "fees = []", "v3_factories[0].fees is []", "allowed: 1 to 16 fees in millionths"),
+    ("fees = [500, 3000]", "fees = [500.5]", "v3_factories[0].fees is [500.5]", "allowed: 1 to 16 fees"),
+    ("fees = [500, 3000]", "fees = [0]", "v3_factories[0].fees[0] is 0", "allowed: from 1 to 999999 millionths"),
+    ("fees = [500, 3000]", "fees = [500, 10**6]".replace("10**6", "1000000"), "fees[1] is 1000000", "from 1 to 999999"),
+    ("fees = [500, 3000]", "fees = [500, 500]", "fees[1] is 500, which stands there twice", "allowed: each once"),
+    ("fees = [500, 3000]", "fee = [500]", "v3_factories[0].fee is not a known key", "allowed: name, address, fees"),
+    (
+        'name = "uniswap_v3"',
+        'name = "uniswap_v2"',
+        "v3_factories[0].name is uniswap_v2, that of both",
+        "allowed: each once",
+    ),
+    (
+        "0x1F98431c8aD98523631AE4a59f267346ea31F984",
+        "0x5C69bEe701ef814a2B6a3EDD4B1652CB9cc5aA6f",
+        "v3_factories[0].address is 0x5c69bee7",
+        "both uniswap_v2 and uniswap_v3; allowed: each once",
     ),
     ("[chains.ethereum]", "[chains.base]\n[chains.ethereum]", "chains.base.id is missing", "allowed: a chain id"),
     (

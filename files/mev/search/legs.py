@@ -1,0 +1,150 @@
+"""Pools as a swap through them in one direction sees them: what comes out, what has to go in, and the curve near an amount.
+
+Near any amount a pool gives y = (a x + b) / (c x + d): a constant-product pair everywhere, a V3 pool as long as the price stays in one range of
+constant liquidity. A *piece* is that map and the input up to which it holds; pieces along a path compose to one of the same form.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mev.domain import Cycle, Hop
+from mev.market.amm import UINT112_MAX, AmmError, cheapest_in, swap
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.ticks import FEE_DENOMINATOR
+from mev.market.state import MarketState
+
+Q96 = 96
+# A V3 pool's own exact-output answer may be this much more than the least that gives as much.
+NEARLY = 4
+
+
+class Map(NamedTuple):
+    """x -> (a x + b) / (c x + d), before rounding."""
+
+    a: int
+    b: int
+    c: int
+    d: int
+
+    def then(self, after: "Map") -> "Map":
+        """Return the map of both, this one first."""
+        return Map(
+            after.a * self.a + after.b * self.c,
+            after.a * self.b + after.b * self.d,
+            after.c * self.a + after.d * self.c,
+            after.c * self.b + after.d * self.d,
+        )
+
+    def reaches(self, y: int) -> int | None:
+        """Return the greatest whole input that gives at most y; None where no input gives more."""
+        slope = self.a - self.c * y
+        return (self.d * y - self.b) // slope if slope > 0 else None
+
+
+IDENTITY = Map(1, 0, 0, 1)
+
+
+class Piece(NamedTuple):
+    """A pool's map near an amount, and the greatest input for which it is that."""
+
+    map: Map
+    end: int
+
+
+class Leg(NamedTuple):
+    """A constant-product hop's pair."""
+
+    reserve_in: int
+    reserve_out: int
+    fee_numerator: int
+    fee_denominator: int
+
+    def amount_out(self, amount_in: int) -> int:
+        """Return what comes out; raises AmmError where the pair would revert."""
+        return swap(amount_in, *self).amount_out
+
+    def cheapest_in(self, amount_out: int) -> int:
+        """Return the least input that gives as much; raises AmmError where there is none."""
+        return cheapest_in(amount_out, *self)
+
+    def piece(self, amount_in: int) -> Piece | None:
+        """Return the map at an amount; None where that is more than the pair takes."""
+        most = UINT112_MAX - self.reserve_in
+        if amount_in > most or not (self.reserve_in and self.reserve_out):
+            return None
+        part = self.fee_numerator
+        return Piece(Map(part * self.reserve_out, 0, part, self.fee_denominator * self.reserve_in), most)
+
+
+@dataclass(frozen=True, slots=True)
+class ConcentratedLeg:
+    """A hop through a V3 pool."""
+
+    pool: ConcentratedPool
+    zero_for_one: bool
+
+    def amount_out(self, amount_in: int) -> int:
+        """Return what comes out; raises AmmError where nothing does, or not all can go in: the executor would leave some behind."""
+        moved = self.pool.swap_exact_in(amount_in, zero_for_one=self.zero_for_one)
+        if moved.amount_in != amount_in:
+            raise AmmError("the pool takes only a part of it")
+        if moved.amount_out <= 0:
+            raise AmmError("nothing comes out")
+        return moved.amount_out
+
+    def cheapest_in(self, amount_out: int) -> int:
+        """Return the least input that gives as much, or one that is a few base units more; raises AmmError where there is none."""
+        moved = self.pool.swap_exact_out(amount_out, zero_for_one=self.zero_for_one)
+        if moved.amount_out != amount_out:
+            raise AmmError("the pool does not hold as much")
+        amount = moved.amount_in
+        for _ in range(NEARLY):
+            if amount <= 1 or self.pool.amount_out(amount - 1, zero_for_one=self.zero_for_one) < amount_out:
+                break
+            amount -= 1
+        return amount
+
+    def piece(self, amount_in: int) -> Piece | None:
+        """Return the map at an amount, of the whole input; None where the pool takes no more."""
+        found = self.pool.segment(amount_in, zero_for_one=self.zero_for_one)
+        if found is None:
+            return None
+        part = FEE_DENOMINATOR - self.pool.fees[0 if self.zero_for_one else 1]
+        price, liquidity = found.sqrt_price_x96, found.liquidity
+        c = part * price << Q96
+        if self.zero_for_one:
+            a, d = part * liquidity * price * price, FEE_DENOMINATOR * liquidity << 2 * Q96
+        else:
+            a, d = part * liquidity << 2 * Q96, FEE_DENOMINATOR * liquidity * price * price
+        # What went in and came out before this range moves the curve along both axes.
+        d -= c * found.amount_in
+        return Piece(Map(found.amount_out * c + a, found.amount_out * d - a * found.amount_in, c, d), found.end)
+
+
+AnyLeg = Leg | ConcentratedLeg
+
+
+def legs_of(cycle: Cycle, state: MarketState) -> list[AnyLeg]:
+    """Return a cycle's pools as they are now; raises AmmError where one is not usable."""
+    return [_leg(state, hop) for hop in cycle.hops]
+
+
+def amounts(legs: Sequence[AnyLeg], amount_in: int) -> list[int]:
+    """Return what is put in, what is held after each hop, and so at the end what comes out; raises AmmError as the pools."""
+    held = [amount_in]
+    for leg in legs:
+        held.append(leg.amount_out(held[-1]))
+    return held
+
+
+def _leg(state: MarketState, hop: Hop) -> AnyLeg:
+    pool = state.pools()[hop.pool]
+    if pool.concentrated:
+        found = state.concentrated(hop.pool)
+        if found is None:
+            raise AmmError("the pool is not usable")
+        return ConcentratedLeg(found, hop.zero_for_one)
+    reserves = state.v2(hop.pool)
+    inward = (reserves.reserve0, reserves.reserve1) if hop.zero_for_one else (reserves.reserve1, reserves.reserve0)
+    return Leg(*inward, pool.fee_numerator, pool.fee_denominator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,16 @@ METHOD = re.compile(r"[a-z][a-z0-9]*_[A-Za-z0-9_]+")
 NEVER = frozenset({"admin", "anvil", "engine", "evm", "hardhat", "miner", "personal"})
 PUBLIC = "public"
 LEAST = {"requests_per_minute": 2, "burst": 1, "connections": 1, "websockets": 0, "batch_calls": 1, "log_blocks": 1}
+
+NUMBERS = {
+    "nginx_header_seconds": (1, 300),
+    "nginx_body_pause_seconds": (1, 300),
+    "nginx_body_seconds": (1, 3600),
+    "nginx_send_seconds": (1, 300),
+    "nginx_keepalive_seconds": (1, 3600),
+    "nginx_keepalive_requests": (1, 1_000_000),
+    "nginx_http2_streams": (1, 1024),
+}
 
 Facts = Mapping[str, Any]
 
@@ -92,9 +103,41 @@ def _number(value: object) -> int:
     return int(str(value))
 
 
+def number_problems(options: Facts) -> list[str]:
+    """Which of the options, by name, are beyond their bounds, a sentence each."""
+    return [
+        f"{name} is {value!r} in the inventory; allowed: a whole number from {NUMBERS[name][0]} to {NUMBERS[name][1]}."
+        for name, value in options.items()
+        if not NUMBERS[name][0] <= _number(value) <= NUMBERS[name][1]
+    ]
+
+
+def no_networks(names: Sequence[object]) -> list[object]:
+    """Those of the names that are no network in CIDR form, and no address."""
+    return [name for name in names if not isinstance(name, str) or _network(name) is None]
+
+
+def address_ranges(networks: Sequence[str]) -> list[list[str]]:
+    """Each network's first and last address as hex digits, 8 of IPv4 and 32 of IPv6."""
+    found = [known for known in map(_network, networks) if known is not None]
+    return [[network[0].packed.hex(), network[-1].packed.hex()] for network in found]
+
+
+def _network(name: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return None
+
+
 class FilterModule:
-    """Give Ansible the filter."""
+    """Give Ansible the filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Give the filters by name."""
-        return {"nginx_rule_problems": problems}
+        return {
+            "nginx_rule_problems": problems,
+            "nginx_number_problems": number_problems,
+            "nginx_no_networks": no_networks,
+            "nginx_address_ranges": address_ranges,
+        }

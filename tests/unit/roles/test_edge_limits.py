@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.plugins import load_plugin
 from tests.unit.roles.lua import runtime
 
+RULES: Any = load_plugin("nginx", "filter_plugins", "nginx_rules")
 LUA = runtime()
 LIMITS = LUA.execute('return require("edge.limits")')
 CACHE = LUA.execute('return require("edge.cache")')
@@ -108,6 +111,19 @@ def test_callers_are_counted_by_address_and_ipv6_by_64() -> None:
     assert address(*network, *range(8)) == address(*network, *range(8, 16)) == "20010db800010002"
     assert address(*network[:-1], 3, *range(8)) != address(*network, *range(8))
     assert address(*[0] * 10, 255, 255, 192, 0, 2, 1) == "c0000201"
+
+
+def test_an_address_is_in_a_range_of_its_own_family() -> None:
+    ranges = LUA.table_from(
+        RULES.address_ranges(["192.0.2.0/25", "2001:db8::/33", "198.51.100.7", "10.0.0.1/8"]), recursive=True
+    )
+
+    def is_within(text: str) -> bool:
+        return bool(LIMITS.is_within(ipaddress.ip_address(text).packed.decode("latin-1"), ranges))
+
+    inside = ["192.0.2.0", "192.0.2.127", "::ffff:192.0.2.9", "2001:db8:7fff:ffff::", "198.51.100.7", "10.255.255.255"]
+    outside = ["192.0.2.128", "192.0.1.255", "2001:db8:8000::", "198.51.100.8", "11.0.0.0", "c000:200::", "::192.0.2.9"]
+    assert [text for text in inside + outside if is_within(text)] == inside
 
 
 HASH = "0x" + "aB" * 32

@@ -81,6 +81,21 @@ def test_sets_and_ceilings_name_what_there_is() -> None:
     )
 
 
+def test_numbers_have_bounds_and_networks_a_form() -> None:
+    assert RULES.number_problems({name: DEFAULTS[name] for name in RULES.NUMBERS}) == []
+    assert RULES.number_problems({"nginx_header_seconds": "301", "nginx_send_seconds": "15"}) == [
+        "nginx_header_seconds is '301' in the inventory; allowed: a whole number from 1 to 300."
+    ]
+    assert RULES.number_problems({"nginx_send_seconds": None, "nginx_http2_streams": True})[1].startswith(
+        "nginx_http2_streams is True"
+    )
+    assert RULES.no_networks(["192.0.2.0/24", "2001:db8::/32", "192.0.2.1", "300.0.0.1", "all", 7]) == [
+        "300.0.0.1",
+        "all",
+        7,
+    ]
+
+
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory of keys, and what is said to the journal in `said`."""

@@ -1,10 +1,13 @@
 -- What nginx runs for a caller's request, phase by phase: who it is, what it may, how often, and what is kept of it.
 
 local cjson = require("cjson.safe")
+local bodies = require("edge.bodies")
 local cache = require("edge.cache")
 local calls = require("edge.calls")
 local complaints = require("edge.complaints")
+local connections = require("edge.connections")
 local finality = require("edge.finality")
+local held = require("edge.held")
 local keys = require("edge.keys")
 local limits = require("edge.limits")
 local pools = require("edge.pools")
@@ -23,7 +26,7 @@ local FETCH_SECONDS, WAIT_SECONDS = 10, 2
 local problem = calls.problem
 
 local facts, rights, known
-local rates, ceilings = {}, {}
+local rates, ceilings, tiers = {}, {}, {}
 local chains = {}
 -- A request's context by nginx' $request_id: internal redirects lose ngx.ctx.
 local contexts = {}
@@ -42,8 +45,12 @@ function M.start(path)
         end
     end
     rights, known = rules.rights(facts)
+    -- Whose tier is not known yet may have what some tier has.
+    local most_connections = 0
     for _, tier in ipairs(facts.tiers) do
         rates[tier.name] = limits.rate(tier.requests_per_minute, 60, tier.burst)
+        tiers[tier.name] = tier
+        most_connections = math.max(most_connections, tier.connections)
     end
     for _, one in ipairs(facts.ceilings) do
         ceilings[one.chain] = limits.rate(one.calls_per_second + one.burst, 1, one.burst)
@@ -52,6 +59,8 @@ function M.start(path)
         chains[#chains + 1] = chain
     end
     record.start(ngx.shared.figures)
+    bodies.start(tonumber(facts.body_seconds))
+    connections.start(facts.uncounted_ranges, most_connections)
     pools.start(facts)
 end
 
@@ -71,6 +80,10 @@ end
 -- init_worker_by_lua: begin what goes on beside requests.
 function M.work()
     pools.work()
+    held.work()
+    every(0.5, "mend", held.mend)
+    every(0.5, nil, held.follow)
+    every(0.5, nil, connections.look)
     every(0.5, nil, record.flush)
     every(0.5, nil, complaints.flush)
     every(finality.SECONDS, "finality", function()
@@ -115,25 +128,6 @@ function M.enter(chain)
     if context.is_limited then
         var.edge_caller, var.edge_tier = context.address, context.tier
     end
-end
-
-local function body_of_request()
-    -- nginx reads such a body only while it passes it on.
-    if ngx.req.http_version() >= 2 and not ngx.var.http_content_length then
-        return nil, problem(calls.INVALID, 411, "length", "Content-Length must be given")
-    end
-    ngx.req.read_body()
-    local body = ngx.req.get_body_data()
-    if body then
-        return body
-    end
-    local path = ngx.req.get_body_file()
-    local file = path and io.open(path)
-    if file then
-        body = file:read("*a")
-        file:close()
-    end
-    return body or ""
 end
 
 local function label_of(context)
@@ -284,7 +278,7 @@ end
 local function pass(context)
     local method, upgrade = ngx.req.get_method(), ngx.var.http_upgrade
     if context.is_stranger then
-        local body = method == "POST" and body_of_request()
+        local body = method == "POST" and bodies.read()
         return refuse(context, calls.peek(body), charge(context, 1) or NO_KEY)
     end
     if method == "GET" and upgrade and upgrade:lower() == "websocket" then
@@ -293,7 +287,7 @@ local function pass(context)
     if method ~= "POST" then
         return refuse(context, nil, charge(context, 1) or ONLY_POST)
     end
-    local body, trouble = body_of_request()
+    local body, trouble = bodies.read()
     if not body then
         return refuse(context, nil, charge(context, 1) or trouble)
     end
@@ -333,9 +327,19 @@ local function safely(action)
     end
 end
 
+-- Nothing, or an answer that closes the connection, for one of an address that has too many, idle ones among them.
+local function turn_away(context)
+    if context.is_limited and connections.of(context.address) > tiers[context.tier].connections then
+        return ngx.exit(429)
+    end
+end
+
 -- access_by_lua: refuse what may not pass, answer what is kept, and send what must not be sent twice the way where it is not.
 function M.pass()
-    return safely(pass)
+    return safely(function(context)
+        turn_away(context)
+        return pass(context)
+    end)
 end
 
 -- content_by_lua of a WebSocket.
@@ -391,7 +395,7 @@ end
 function M.failed()
     return safely(function(context)
         local reached, is_late = pools.fate()
-        local body = ngx.req.get_method() == "POST" and body_of_request() or nil
+        local body = ngx.req.get_method() == "POST" and bodies.read() or nil
         local request = calls.peek(body)
         if not reached then
             return refuse(context, request, problem(calls.UNAVAILABLE, 503, "unreached", "no node could be reached; try again"))
@@ -409,6 +413,7 @@ local ELSEWHERE = problem(calls.INVALID, 404, "path", "calls are POSTed to /")
 -- access_by_lua of every path but one.
 function M.elsewhere()
     return safely(function(context)
+        turn_away(context)
         return refuse(context, nil, charge(context, 1) or ELSEWHERE)
     end)
 end
@@ -417,9 +422,10 @@ local WORDS = {
     [408] = "the request did not come in time",
     [413] = "the body is too large",
     [414] = "the request's first line is too long",
-    [429] = "too many requests at once",
+    [429] = "too many requests or connections at once",
     [494] = "the headers are too large",
 }
+local REASONS = { [408] = "slow", [413] = "size", [429] = "connections" }
 
 -- content_by_lua of what nginx itself refuses.
 function M.refused(chain)
@@ -427,7 +433,7 @@ function M.refused(chain)
     local status = ngx.status
     local is_limit = status == 413 or status == 429
     local code = is_limit and calls.LIMIT or calls.INVALID
-    local reason = status == 429 and "connections" or status == 413 and "size" or "http"
+    local reason = REASONS[status] or "http"
     local words = WORDS[status] or "it is no HTTP request that is understood"
     -- The body is not waited for, which is what one who holds connections wants.
     return refuse(context, nil, problem(code, status == 494 and 431 or status, reason, words))
@@ -436,7 +442,7 @@ end
 -- log_by_lua: the request is over, however it ended.
 function M.done(chain)
     local var = ngx.var
-    local context = current() or { chain = chain, methods = {}, calls = 0, refused = "http" }
+    local context = current() or { chain = chain, methods = {}, calls = 0 }
     contexts[var.request_id] = nil
     local fetch = context.fetch
     if fetch then
@@ -444,6 +450,11 @@ function M.done(chain)
         answers:set(fetch.lock, "failed", 0.2)
     end
     local node = pools.done()
+    -- What nginx itself has ended, without an answer or before it was known whose it is.
+    local reason = not context.address and (REASONS[ngx.status] or "http") or not node and ngx.status == 408 and "slow"
+    if reason and not context.refused then
+        count_refusal(context, { reason = reason })
+    end
     local seconds = now() - ngx.req.start_time()
     if not context.is_socket and not context.refused then
         record.time(context.chain, label_of(context), seconds)
@@ -471,6 +482,9 @@ end
 -- content_by_lua of the status socket: Prometheus' text format.
 function M.metrics()
     local lines = pools.metrics()
+    lines[#lines + 1] = "# HELP edge_connections Callers' connections that are open; those of proxies and unlimited networks are not counted."
+    lines[#lines + 1] = "# TYPE edge_connections gauge"
+    lines[#lines + 1] = "edge_connections " .. held.get("connections")
     record.metrics(lines)
     ngx.header["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
     ngx.say(table.concat(lines, "\n"))

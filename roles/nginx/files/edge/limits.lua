@@ -38,18 +38,32 @@ function M.has_room(dict, key, rate, now_ms)
     return not empty_at or empty_at - now_ms + rate.interval <= rate.burst * rate.interval + 0.1
 end
 
--- Who a caller is by address, as text: IPv4 whole, IPv6 by its /64, IPv4 within IPv6 as IPv4. `binary` is nginx' $binary_remote_addr.
-function M.address(binary)
-    if #binary == 16 then
-        if binary:sub(1, 12) == string.rep("\0", 10) .. "\255\255" then
-            binary = binary:sub(13)
-        else
-            binary = binary:sub(1, 8)
-        end
+local MAPPED = string.rep("\0", 10) .. "\255\255"
+
+-- An address as hex digits, IPv4 within IPv6 as IPv4. `binary` is nginx' $binary_remote_addr.
+local function digits(binary)
+    if #binary == 16 and binary:sub(1, 12) == MAPPED then
+        binary = binary:sub(13)
     end
     return (binary:gsub(".", function(byte)
         return string.format("%02x", byte:byte())
     end))
+end
+
+-- Who a caller is by address, as text: IPv4 whole, IPv6 by its /64.
+function M.address(binary)
+    return digits(binary):sub(1, 16)
+end
+
+-- Whether an address is in one of the ranges [{first, last}, ...], hex digits each.
+function M.is_within(binary, ranges)
+    local address = digits(binary)
+    for _, range in ipairs(ranges) do
+        if #address == #range[1] and range[1] <= address and address <= range[2] then
+            return true
+        end
+    end
+    return false
 end
 
 return M

@@ -1,0 +1,64 @@
+-- A request's body, read whole and within a time: nginx itself bounds only each pause in it.
+
+local calls = require("edge.calls")
+local problem = calls.problem
+
+local M = {}
+
+local seconds
+
+-- init_by_lua: how long the whole of a body may take.
+function M.start(whole_seconds)
+    seconds = whole_seconds
+end
+
+local function receive()
+    ngx.req.read_body()
+end
+
+local function expire()
+    ngx.sleep(seconds)
+    return true
+end
+
+-- Whether the body has come.
+local function is_here()
+    local reader = ngx.thread.spawn(receive)
+    -- What came together with the headers needs no clock.
+    if coroutine.status(reader) ~= "running" and coroutine.status(reader) ~= "suspended" then
+        ngx.thread.wait(reader)
+        return true
+    end
+    local clock = ngx.thread.spawn(expire)
+    local ok, is_late = ngx.thread.wait(reader, clock)
+    if not is_late then
+        ngx.thread.kill(clock)
+        return ok
+    end
+    ngx.thread.kill(reader)
+    return false
+end
+
+-- The body, or nil and the problem with it.
+function M.read()
+    -- nginx reads such a body only while it passes it on.
+    if ngx.req.http_version() >= 2 and not ngx.var.http_content_length then
+        return nil, problem(calls.INVALID, 411, "length", "Content-Length must be given")
+    end
+    if not is_here() then
+        return nil, problem(calls.INVALID, 408, "slow", "the request did not come in time")
+    end
+    local body = ngx.req.get_body_data()
+    if body then
+        return body
+    end
+    local path = ngx.req.get_body_file()
+    local file = path and io.open(path)
+    if file then
+        body = file:read("*a")
+        file:close()
+    end
+    return body or ""
+end
+
+return M

@@ -19,26 +19,36 @@ from lab import hosts  # noqa: E402
 from lab.checkout import Checkout  # noqa: E402
 
 
-def layout(scenario: str) -> dict[str, list[str]]:
-    """Return the groups of each of a scenario's hosts: one host in all of the lab's, or what its hosts.yml says."""
+def layout(scenario: str) -> dict[str, dict[str, Any]]:
+    """Return groups and variables of each of a scenario's hosts: one host in all of the lab's groups, or what its hosts.yml says."""
     stated = ROOT / "molecule" / scenario / "hosts.yml"
     if stated.exists():
-        return {str(host): list(groups) for host, groups in yaml.safe_load(stated.read_text()).items()}
+        said = yaml.safe_load(stated.read_text())
+        return {
+            str(host): entry if isinstance(entry, dict) else {"groups": list(entry), "variables": {}}
+            for host, entry in said.items()
+        }
     laid_out = yaml.safe_load((ROOT / "inventories" / "lab" / "hosts.yml").read_text())
-    return {scenario: list(laid_out["all"]["children"])}
+    return {scenario: {"groups": list(laid_out["all"]["children"]), "variables": {}}}
 
 
 def inventory(scenario: str, known: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Return what Ansible expects of `--list`; hosts that are not there yet are in no group."""
     wanted = layout(scenario)
-    groups: dict[str, dict[str, list[str]]] = {group: {"hosts": []} for names in wanted.values() for group in names}
-    for host, names in wanted.items():
-        for group in names if host in known else []:
+    groups: dict[str, dict[str, list[str]]] = {
+        group: {"hosts": []} for entry in wanted.values() for group in entry["groups"]
+    }
+    for host, entry in wanted.items():
+        for group in entry["groups"] if host in known else []:
             groups[group]["hosts"].append(host)
     # Several hosts read each other's nodes, over the lab's network in the VPN's place.
     variables = {
-        host: {**known[host], **({"private_address": known[host]["ansible_host"]} if len(wanted) > 1 else {})}
-        for host in wanted
+        host: {
+            **known[host],
+            **({"private_address": known[host]["ansible_host"]} if len(wanted) > 1 else {}),
+            **entry["variables"],
+        }
+        for host, entry in wanted.items()
         if host in known
     }
     return {**groups, "_meta": {"hostvars": variables}}

@@ -1,0 +1,232 @@
+"""What the VPN refuses, who is a host's peer, how peers change without a restart, and what vpn-status says."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.plugins import load_plugin
+
+rendering = load_plugin("wireguard", "filter_plugins", "wireguard")
+program = load_plugin("wireguard", "files", "fleet_vpn")
+status = load_plugin("wireguard", "files", "vpn_status")
+
+
+def key(number: int) -> str:
+    return base64.b64encode(bytes([number] * 32)).decode()
+
+
+ALICE = {"name": "alice", "public_key": key(7), "address": "10.66.0.200"}
+
+
+def vpn(**given: Any) -> dict[str, Any]:
+    return {
+        "state": "present",
+        "endpoint": "node1.example.com",
+        "mtu": 1420,
+        "keepalive_seconds": 25,
+        "network": "10.66.0.0/24",
+        "admins": [ALICE],
+        "members": {"node1": "10.66.0.1", "node2": "10.66.0.2"},
+        "others": {"old": "192.0.2.4", "none": ""},
+        **given,
+    }
+
+
+def test_a_sound_inventory_is_let_through() -> None:
+    assert rendering.problems(vpn(), "node1") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"state": "on"}, "wireguard_state is 'on' on host 'node1'; allowed: present, absent."),
+        ({"mtu": 576}, "wireguard_mtu is 576 on host 'node1'; allowed: 1280 to 9000 bytes."),
+        ({"keepalive_seconds": 601}, "wireguard_keepalive_seconds is 601 on host 'node1'; allowed: 0 (none) to 600."),
+        ({"endpoint": "a b"}, "wireguard_endpoint is 'a b' on host 'node1'; allowed: a name or an address"),
+        ({"network": ""}, "catalogue_vpn_network is '' in the inventory; allowed: an IPv4 network of /30 or wider"),
+        ({"network": "10.66.0.7/24"}, "catalogue_vpn_network is '10.66.0.7/24' in the inventory"),
+        ({"network": "fd00::/64"}, "catalogue_vpn_network is 'fd00::/64' in the inventory"),
+        ({"members": {"node1": "10.67.0.1"}}, "private_address of host 'node1' is '10.67.0.1' in the inventory"),
+        ({"members": {"node1": "10.66.0.255"}}, "private_address of host 'node1' is '10.66.0.255' in the inventory"),
+        ({"members": {"node1": ""}}, "private_address of host 'node1' is '' in the inventory"),
+        (
+            {"others": {"old": "10.66.0.9"}},
+            "private_address of host 'old' is 10.66.0.9, an address of the VPN's network",
+        ),
+        (
+            {"members": {"node1": "10.66.0.1", "node2": "10.66.0.1"}},
+            "The VPN's address is the same for node1 and node2 in the inventory; allowed: one of its own for each.",
+        ),
+        (
+            {"admins": [{**ALICE, "address": "10.66.0.2"}]},
+            "The VPN's address is the same for node2 and alice in the inventory; allowed: one of its own for each.",
+        ),
+        (
+            {"admins": [ALICE, {**ALICE, "name": "bob", "address": "10.66.0.201"}]},
+            "A public key of catalogue_vpn_admins is the same for alice and bob in the inventory",
+        ),
+        ({"admins": [{**ALICE, "name": "node2"}]}, "'node2' names two peers of the VPN in the inventory"),
+        ({"admins": [{**ALICE, "name": 'a"\n'}]}, "cannot be used; allowed: letters, digits"),
+        (
+            {"admins": [{**ALICE, "public_key": "x" * 44}]},
+            "public_key of administrator 'alice' (catalogue_vpn_admins) is",
+        ),
+        ({"admins": [{**ALICE, "public_key": key(1)[:-2] + "\n="}]}, "public_key of administrator 'alice'"),
+        ({"admins": [{"name": "alice"}]}, "An entry of catalogue_vpn_admins has name; allowed: name, public_key and"),
+        ({"admins": "alice"}, "catalogue_vpn_admins in the inventory is no list; allowed: entries of name,"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_one_sentence(given: dict[str, Any], sentence: str) -> None:
+    found = rendering.problems(vpn(**given), "node1")
+    assert len(found) == 1, found
+    assert sentence in found[0]
+
+
+def test_peers_are_the_other_hosts_and_the_administrators() -> None:
+    hostvars = {
+        "node1": {"private_address": "10.66.0.1", "__wireguard_host": {"public_key": key(1)}},
+        "node2": {"private_address": "10.66.0.2", "__wireguard_host": {"public_key": key(2)}},
+        # Not in this run, and at a port of its own.
+        "node3": {"private_address": "10.66.0.3", "wireguard_endpoint": "[2001:db8::3]:4500"},
+        "node4": {"private_address": "10.66.0.4"},
+    }
+    own = {"port": 51820, "keepalive_seconds": 25}
+    found = rendering.peers(list(hostvars), hostvars, "node1", {"node3": key(3)}, [ALICE], own)
+    assert [(each["name"], each["public_key"], each["endpoint"], each["keepalive"]) for each in found] == [
+        ("node2", key(2), "node2:51820", 25),
+        ("node3", key(3), "[2001:db8::3]:4500", 25),
+        ("node4", "", "node4:51820", 25),
+        ("alice", key(7), "", 0),
+    ]
+    shown = rendering.config("wg0", found)
+    assert [peer["public_key"] for peer in shown["peers"]] == [key(2), key(3), rendering.TO_BE_MADE, key(7)]
+
+
+PEERS = [
+    {
+        "name": "node2",
+        "kind": "host",
+        "public_key": key(2),
+        "address": "10.66.0.2",
+        "endpoint": "192.0.2.2:51820",
+        "keepalive": 25,
+    },
+    {"kind": "admin", "endpoint": "", "keepalive": 0, **ALICE},
+]
+
+
+class Wg:
+    """What wg would say, and what it was told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **tables: str) -> None:
+        self.tables = {"private-key": key(9), "listen-port": "51820", **tables}
+        self.told: list[tuple[tuple[str, ...], str]] = []
+        monkeypatch.setattr(program, "run", self.run)
+        monkeypatch.setattr(program, "ages", lambda *_: {key(2): 10.0})
+
+    def run(self, *argv: str, stdin: str = "") -> str:
+        if argv[:2] == ("wg", "show"):
+            assert argv[3] != "dump"
+            return self.tables[argv[3]]
+        self.told.append((argv, stdin))
+        return ""
+
+
+def test_a_peer_that_stays_keeps_the_endpoint_that_it_was_heard_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    wg = Wg(
+        monkeypatch,
+        **{
+            "allowed-ips": f"{key(2)}\t10.66.0.2/32\n{key(5)}\t10.66.0.5/32\n",
+            "persistent-keepalive": f"{key(2)}\t25\n{key(5)}\toff\n",
+            "endpoints": f"{key(2)}\t198.51.100.7:4000\n{key(5)}\t(none)\n",
+        },
+    )
+    assert program.sync("wg0", PEERS) is True
+    [(argv, text)] = wg.told
+    assert argv == ("wg", "syncconf", "wg0", "/dev/stdin")
+    assert text.splitlines() == [
+        "[Interface]",
+        f"PrivateKey = {key(9)}",
+        "ListenPort = 51820",
+        "[Peer]",
+        f"PublicKey = {key(2)}",
+        "AllowedIPs = 10.66.0.2/32",
+        "Endpoint = 198.51.100.7:4000",
+        "PersistentKeepalive = 25",
+        "[Peer]",
+        f"PublicKey = {key(7)}",
+        "AllowedIPs = 10.66.0.200/32",
+    ]
+
+
+def test_a_tunnel_with_its_peers_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    wg = Wg(
+        monkeypatch,
+        **{
+            "allowed-ips": f"{key(7)}\t10.66.0.200/32\n{key(2)}\t10.66.0.2/32\n",
+            "persistent-keepalive": f"{key(7)}\toff\n{key(2)}\t25\n",
+        },
+    )
+    assert program.sync("wg0", PEERS) is False
+    assert wg.told == []
+
+
+def test_what_fails_shows_no_input() -> None:
+    with pytest.raises(program.VpnError) as refusal:
+        program.run("sh", "-c", "cat >/dev/null; echo no >&2; exit 1", stdin="secret")
+    assert "secret" not in str(refusal.value)
+    assert str(refusal.value).endswith("refuses: no.")
+
+
+@pytest.mark.parametrize(
+    ("handshake", "state", "age"), [("0", "never", None), ("820", "up", 180), ("819", "stale", 181), ("2000", "up", 0)]
+)
+def test_a_peer_is_up_while_its_session_lives(handshake: str, state: str, age: int | None) -> None:
+    found = status.peer_status(PEERS[0], [[handshake], ["10", "20"], ["192.0.2.2:51820"]], 1000.0)
+    assert (found["state"], found["handshake_age_seconds"]) == (state, age)
+    assert (found["received_bytes"], found["sent_bytes"]) == (10, 20)
+
+
+def test_a_peer_that_the_tunnel_lacks_never_answered() -> None:
+    found = status.peer_status(PEERS[1], [[], [], []], 1000.0)
+    assert (found["state"], found["endpoint"], found["received_bytes"]) == ("never", None, 0)
+
+
+@pytest.mark.parametrize(("host", "admin", "code"), [("up", "never", 0), ("stale", "up", 1), ("never", "up", 1)])
+def test_the_exit_status_is_the_hosts(
+    host: str,
+    admin: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tmp_path / "vpn.json"
+    config.write_text(json.dumps({"interface": "wg0", "peers": PEERS}))
+    at = {"up": "990", "stale": "1", "never": "0"}
+
+    def peers(*_: Any) -> dict[str, Any]:
+        words = [([at[state]], ["1", "2"], ["(none)"]) for state in (host, admin)]
+        found = [status.peer_status(peer, list(each), 1000.0) for peer, each in zip(PEERS, words, strict=True)]
+        return {"interface": "wg0", "implementation": "kernel", "peers": found}
+
+    monkeypatch.setattr(status, "CONFIG", config)
+    monkeypatch.setattr(status, "status", peers)
+    assert status.main(["--json"]) == code
+    assert [peer["state"] for peer in json.loads(capsys.readouterr().out)["peers"]] == [host, admin]
+    assert status.main(["--metrics"]) == 0
+    assert f'fleet_vpn_peer_up{{peer="node2",kind="host"}} {int(host == "up")}' in capsys.readouterr().out.splitlines()
+
+
+def test_a_host_without_the_tunnel_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "CONFIG", tmp_path / "none.json")
+    assert status.main([]) == status.NOT_RUNNING
+    assert status.main(["--metrics"]) == 0
+    assert capsys.readouterr().out == "# TYPE fleet_vpn_up gauge\nfleet_vpn_up 0\n"

@@ -1,8 +1,9 @@
-"""A pool of two on real nginx: what each fault of a node, a drain and the loss of a process mean for those who call."""
+"""A pool of two on real nginx: what each fault of a node, a drain, a reload and the loss of a process mean for those who call."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,13 @@ FAULTS = {
     NEIGHBOUR: "/etc/chain-standin/neighbour/erigon-1.json",
 }
 SECONDS = 90
+CONFIGURATION = "/etc/nginx/nginx.conf"
+# A node pings a WebSocket after half a minute, and leaves one that has not answered a quarter of a minute later.
+PINGS_SECONDS = 50
+HEADS, OUTCOMES = "/run/reload-heads", "/run/reload-outcomes"
 
-# Calls one after the other through the edge from an address that no rate binds, until the time is up or it is told to stop; prints
-# how many had each outcome.
+# Calls one after the other through the edge from an address that no rate binds, until the time is up; prints how many had each
+# outcome. With a third argument each call has a connection of its own.
 CALLER = """
 import collections, http.client, json, socket, ssl, sys, time
 method, seconds = sys.argv[1], float(sys.argv[2])
@@ -40,6 +45,9 @@ while time.monotonic() < end:
         answer = link.getresponse()
         said = json.loads(answer.read())
         outcomes[f"{answer.status} {'result' if 'result' in said else 'error'}"] += 1
+        if len(sys.argv) > 3:
+            link.close()
+            link = None
     except (OSError, http.client.HTTPException) as error:
         outcomes[type(error).__name__] += 1
         link = None
@@ -282,3 +290,61 @@ def test_status_is_for_root_alone(host: Host) -> None:
     assert 'edge_pool_members{chain="ethereum"} 2' in lines
     assert 'edge_node_member{chain="ethereum",host="neighbour"} 1' in lines
     assert host.check_output("edge-pools").splitlines()[1].split()[:3] == ["ethereum", "nginx", "100%"]
+
+
+def master(host: Host) -> str:
+    return str(host.check_output("systemctl show --property=MainPID --value nginx"))
+
+
+def heads(host: Host) -> int:
+    return int(host.check_output(f"wc -l < {HEADS}"))
+
+
+def test_a_change_by_the_play_drops_no_call_and_no_websocket(host: Host) -> None:
+    found = re.search(r"client_max_body_size (\d+)k", host.file(CONFIGURATION).content_string)
+    assert found
+    size = 1023 if found[1] == "1024" else 1024
+    before, workers, begun = master(host), set(processes(host)), time.monotonic()
+    host.check_output(f"rm -f {HEADS} {OUTCOMES}")
+    host.check_output(f"systemd-run --unit=reload-listener python3 -c %s {HEADS}", LISTENER)
+    # A connection that idles at that moment is closed, and a caller who is just about to use it cannot tell that from a lost call.
+    host.check_output(
+        f"systemd-run --unit=reload-caller --property=StandardOutput=file:{OUTCOMES} python3 -c %s eth_blockNumber 90 anew",
+        CALLER,
+    )
+    try:
+        until("the WebSocket's first head", lambda: host.file(HEADS).exists and heads(host) > 1)
+        done = play(OWN, "converge.yml", {"nginx_max_body_kb": size})
+        assert (done.code, done.changed) == (0, 2), done.output
+        assert master(host) == before
+        assert set(processes(host)) != workers
+        assert not host.run("systemctl is-active reload-caller").rc, "the calls ended before the reload"
+        until("the node's pings", lambda: time.monotonic() > begun + PINGS_SECONDS)
+        seen = heads(host)
+        until("a head on the WebSocket from before the reload", lambda: heads(host) > seen + 1)
+        until("the end of the calls", lambda: host.run("systemctl is-active reload-caller").rc, 130)
+        assert '"200 result"' in host.file(OUTCOMES).content_string
+        assert "error" not in host.file(OUTCOMES).content_string.lower()
+    finally:
+        host.run("systemctl stop reload-listener reload-caller")
+    assert play(OWN, "converge.yml", {"nginx_max_body_kb": size}).changed == 0
+
+
+def test_a_configuration_that_cannot_be_read_is_told_and_the_edge_goes_on(host: Host) -> None:
+    host.check_output("edge-pools loaded")
+    host.check_output(f"cp -a {CONFIGURATION} /run/nginx.conf.before")
+    workers = processes(host)
+    try:
+        time.sleep(0.01)
+        host.check_output(f"echo nonsense >> {CONFIGURATION}")
+        assert host.run("systemctl reload nginx").rc
+        told = host.run("edge-pools loaded")
+        assert (told.rc, told.stdout) == (1, "")
+        assert told.stderr == (
+            f"edge-pools: nginx still runs with what it read before {CONFIGURATION} changed; its journal says why.\n"
+        )
+        assert processes(host) == workers
+        assert '"result"' in call(host, '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}')
+    finally:
+        host.check_output(f"cp -a /run/nginx.conf.before {CONFIGURATION} && systemctl reload nginx")
+    until("the configuration as it was", lambda: host.run("edge-pools loaded").rc == 0)

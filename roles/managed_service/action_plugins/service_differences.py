@@ -78,6 +78,7 @@ LIST_PATTERNS: dict[str, tuple[re.Pattern[str], str]] = {
         (PATH, "absolute paths without spaces"),
     ),
     "command": (ONE_LINE, "arguments of one line each"),
+    "reload_command": (ONE_LINE, "arguments of one line each"),
     "ready_command": (ONE_LINE, "arguments of one line each"),
 }
 
@@ -98,6 +99,7 @@ OWNED = {
     "CPUWeight": "cpu_weight",
     "Environment": "environment",
     "EnvironmentFile": "environment",
+    "ExecReload": "reload_command",
     "ExecStart": "command",
     "Group": "group",
     "IOWeight": "io_weight",
@@ -267,6 +269,11 @@ def _command(values: Values) -> Iterator[tuple[str, str]]:
     program = str(values["command"][0]) if values["command"] else ""
     if not PATH.fullmatch(program):
         yield f"managed_service_command starts with {program!r}", "the program's absolute path without spaces"
+    reload = [str(argument) for argument in values["reload_command"]]
+    if reload and not PATH.fullmatch(reload[0]):
+        yield f"managed_service_reload_command starts with {reload[0]!r}", "the program's absolute path without spaces"
+    if reload and (values["type"] == "oneshot" or values["timer"]):
+        yield "managed_service_reload_command is set for a service that does not keep running", "none for type oneshot"
 
 
 def _records(values: Values) -> Iterator[tuple[str, str]]:
@@ -527,11 +534,13 @@ def asked_of_host(
     `digests` has the sha256 (64 hex digits) of each file that comes from the controller, by its path there.
     """
     made = {file["path"] for file in files}
+    reads = {file["path"]: reloads(file, values) for file in files if file["restarts"]}
     return {
         "unit": started_unit(values),
         "listeners": values["listeners"] if values["state"] == "started" else [],
         "ready_command": values["ready_command"],
-        "reads": [*(file["path"] for file in files if file["restarts"]), *values["reads"]],
+        "reads": [*(path for path, again in reads.items() if not again), *values["reads"]],
+        "reloads": [path for path, again in reads.items() if again],
         "credentials": [each["path"] for each in values["credentials"] if each["path"] not in made],
         "parents": parents_of(values["directories"]),
         "account": {name: values[name] for name in ("user", "group", "groups")},
@@ -563,25 +572,27 @@ def lasting(unit: str) -> str:
 def consequences(values: Values, facts: Values, differing: list[dict[str, Any]]) -> dict[str, bool]:
     """Say what is to be done with the unit, once the files that differ are written.
 
-    The program reads all of them when it starts, and never again. A first start is no restart. Whether it was ready says nothing
-    once a file differs: that may be the one which says what ready means.
+    The program reads all of them when it starts, and never again, but for those that a reload makes it read. A first start is no
+    restart. Whether it was ready says nothing once a file differs: that may be the one which says what ready means.
     """
     wants_start = values["state"] == "started"
     runs = facts["active_state"] in RUNNING
-    needs_restart = (
-        wants_start
-        and runs
-        and (values["changed"] or bool(facts["stale_reads"]) or any(_is_read(file, values) for file in differing))
+    runs_on = wants_start and runs
+    read = [file for file in differing if _is_read(file, values)]
+    needs_restart = runs_on and (
+        values["changed"] or bool(facts["stale_reads"]) or any(not reloads(file, values) for file in read)
     )
+    needs_rereading = runs_on and not needs_restart and (bool(read) or bool(facts["stale_reloads"]))
     needs_reload = facts["needs_reload"] or any(file["path"].startswith(UNITS) for file in differing)
     is_enabled = facts["unit_file_state"] == "enabled"
     is_settled = (
-        not (needs_restart or needs_reload)
+        not (needs_restart or needs_reload or needs_rereading)
         and is_enabled == is_to_be_enabled(values)
         and (runs if wants_start else facts["active_state"] in STOPPED)
     )
     return {
         "needs_restart": needs_restart,
+        "needs_rereading": needs_rereading,
         "needs_reload": needs_reload,
         "is_settled": is_settled,
         "needs_nothing": is_settled and not differing and (facts["is_ready"] or not wants_start),
@@ -593,6 +604,11 @@ def _is_read(file: Values, values: Values) -> bool:
     if values["timer"]:
         return bool(file["path"] == f"{UNITS}{started_unit(values)}")
     return bool(file["restarts"])
+
+
+def reloads(file: Values, values: Values) -> bool:
+    """Say whether a reload makes the running service read a file again: its unit and its environment are systemd's to read."""
+    return bool(values["reload_command"]) and file["path"] in {own["path"] for own in values["files"]}
 
 
 def is_to_be_enabled(values: Values) -> bool:

@@ -42,6 +42,11 @@ options:
     type: list
     elements: path
     default: []
+  reloads:
+    description: Paths of files and symlinks that the unit reads when it starts, and again at each reload.
+    type: list
+    elements: path
+    default: []
   credentials:
     description: Paths of files that must be there.
     type: list
@@ -114,6 +119,11 @@ stale_reads:
   type: list
   elements: str
   returned: always
+stale_reloads:
+  description: Those of C(reloads) that have changed since systemd last started or reloaded the unit.
+  type: list
+  elements: str
+  returned: always
 holders:
   description: Those of C(listeners) that a process of another unit holds, each with the holder in words.
   type: list
@@ -161,6 +171,7 @@ PROPERTIES = (
     "NeedDaemonReload",
     "MainPID",
     "ExecMainStartTimestampMonotonic",
+    "StateChangeTimestampMonotonic",
 )
 PROC = Path("/proc")
 READY_SECONDS = 3
@@ -193,16 +204,16 @@ def is_ready(command: list[str], properties: dict[str, str]) -> bool:
     return done.returncode == 0
 
 
-def stale(paths: list[str], properties: dict[str, str]) -> list[str]:
-    """Name the paths that changed after the unit's running main process had started."""
-    started_us = int(properties.get("ExecMainStartTimestampMonotonic") or 0)
-    if properties.get("MainPID", "0") == "0" or not started_us:
+def stale(paths: list[str], properties: dict[str, str], since: str = "ExecMainStartTimestampMonotonic") -> list[str]:
+    """Name the paths that changed after a moment of the unit's run, such as its main process's start, which `since` names."""
+    moment_us = int(properties.get(since) or 0)
+    if properties.get("MainPID", "0") == "0" or not moment_us:
         return []
-    started = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + started_us / 1e6
+    moment = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment_us / 1e6
     found = []
     for path in paths:
         with contextlib.suppress(OSError):
-            if os.lstat(path).st_mtime > started:
+            if os.lstat(path).st_mtime > moment:
                 found.append(path)
     return found
 
@@ -393,6 +404,7 @@ def main() -> None:
             "listeners": {"type": "list", "elements": "dict", "default": []},
             "ready_command": {"type": "list", "elements": "str", "default": []},
             "reads": {"type": "list", "elements": "path", "default": []},
+            "reloads": {"type": "list", "elements": "path", "default": []},
             "credentials": {"type": "list", "elements": "path", "default": []},
             "parents": {"type": "list", "elements": "path", "default": []},
             "account": {"type": "dict", "default": {}},
@@ -417,6 +429,8 @@ def main() -> None:
         needs_reload=properties.get("NeedDaemonReload") == "yes",
         is_ready=is_ready(given["ready_command"], properties),
         stale_reads=stale(given["reads"], properties),
+        # A reload takes the unit through another state and back.
+        stale_reloads=stale(given["reloads"], properties, "StateChangeTimestampMonotonic"),
         holders=[holder for holder in holders if holder],
         missing_credentials=[path for path in given["credentials"] if not Path(path).is_file()],
         missing_parents=[path for path in given["parents"] if not Path(path).exists()],

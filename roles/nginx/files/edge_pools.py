@@ -74,6 +74,19 @@ def pools() -> dict[str, Any] | None:
     return None if text is None else dict(json.loads(text)["pools"])
 
 
+def loaded(_: argparse.Namespace) -> dict[str, Any]:
+    """Say that nginx runs with what it is configured with; refuse where a file of it is younger than the reading."""
+    text = page("/pools")
+    if text is None:
+        raise EdgeError("nginx does not run on this host.")
+    at = float(json.loads(text)["loaded_at"])
+    files = [CONFIG, CONFIG.with_name("nginx.conf"), *CONFIG.parent.glob("lua/edge/*.lua")]
+    for path in files:
+        if path.stat().st_mtime > at:
+            raise EdgeError(f"nginx still runs with what it read before {path} changed; its journal says why.")
+    return {"loaded_at": at}
+
+
 def find(known: dict[str, Any], chain: str, host: str) -> dict[str, Any]:
     """Give what is known of a node."""
     if chain not in known:
@@ -222,6 +235,7 @@ def parser() -> argparse.ArgumentParser:
     showing.add_argument("--json", action="store_true", help="for programs")
     showing.add_argument("--metrics", action="store_true", help="Prometheus' text format")
     top.set_defaults(json=False, metrics=False)
+    commands.add_parser("loaded", epilog=EPILOG, help="whether nginx runs with its configuration as it is on disk")
     node = argparse.ArgumentParser(add_help=False)
     node.add_argument("chain", type=name)
     node.add_argument("host", type=name, help="the node's host, by its name in the inventory")
@@ -250,9 +264,8 @@ def main() -> int:
         sys.stderr.write("edge-pools: only root may ask the edge.\n")
         return REFUSED
     try:
-        if options.command in {"drain", "undrain"}:
-            done = drain(options) if options.command == "drain" else undrain(options)
-            sys.stdout.write(json.dumps(done) + "\n")
+        if action := {"drain": drain, "undrain": undrain, "loaded": loaded}.get(options.command):
+            sys.stdout.write(json.dumps(action(options)) + "\n")
         else:
             show(options)
     except EdgeError as refusal:

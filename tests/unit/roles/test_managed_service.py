@@ -36,6 +36,7 @@ def facts(**given: Any) -> dict[str, Any]:
         "unit_file_state": "enabled",
         "needs_reload": False,
         "stale_reads": [],
+        "stale_reloads": [],
         "is_ready": True,
         **given,
     }
@@ -129,7 +130,12 @@ def test_an_absent_service_wants_no_files() -> None:
     assert differences.wanted_files(values(state="absent", command=[]), texts(), {}) == []
 
 
+RELOAD = {
+    "reload_command": ["/bin/node", "-s", "reload"],
+    "files": [{"path": "/etc/node.toml", "content": "a = 1\n"}],
+}
 CONFIGURATION = {"path": "/etc/node.toml", "restarts": True}
+ENVIRONMENT = {"path": "/etc/default/node", "restarts": True}
 HEALTH = {"path": "/etc/node_health/node.json", "restarts": False}
 UNIT = {"path": "/etc/systemd/system/node.service", "restarts": True}
 
@@ -158,14 +164,40 @@ UNIT = {"path": "/etc/systemd/system/node.service", "restarts": True}
             "settled nothing",
         ),
         ({"state": "stopped"}, {"active_state": "deactivating", "unit_file_state": "disabled"}, [], ""),
+        (RELOAD, {}, [], "settled nothing"),
+        (RELOAD, {}, [CONFIGURATION], "reread"),
+        (RELOAD, {"stale_reloads": ["/etc/node.toml"]}, [], "reread"),
+        (RELOAD, {"active_state": "inactive"}, [CONFIGURATION], ""),
+        (RELOAD, {}, [ENVIRONMENT], "restart"),
+        (RELOAD, {}, [UNIT, CONFIGURATION], "restart reload"),
+        (RELOAD, {}, [{**UNIT, "restarts": False}, CONFIGURATION], "reread reload"),
+        ({**RELOAD, "changed": True}, {}, [CONFIGURATION], "restart"),
+        ({**RELOAD, "state": "stopped"}, {}, [CONFIGURATION], ""),
     ],
 )
 def test_what_differs_decides_what_is_done(
     given: dict[str, Any], host: dict[str, Any], differing: list[dict[str, Any]], expected: str
 ) -> None:
     done = differences.consequences(values(**given), facts(**host), differing)
-    words = {"needs_restart": "restart", "needs_reload": "reload", "is_settled": "settled", "needs_nothing": "nothing"}
+    words = {
+        "needs_restart": "restart",
+        "needs_rereading": "reread",
+        "needs_reload": "reload",
+        "is_settled": "settled",
+        "needs_nothing": "nothing",
+    }
     assert " ".join(word for name, word in words.items() if done[name]) == expected
+
+
+def test_a_service_that_can_reload_restarts_for_its_unit_and_its_environment_alone() -> None:
+    wanted = values(**RELOAD, environment={"LEVEL": "info"}, reads=["/opt/node/current"])
+    files = differences.wanted_files(wanted, texts(), {})
+    assert "ExecReload=/bin/node \\\n    -s \\\n    reload\n" in files[-1]["content"]
+    asked = differences.asked_of_host(wanted, [], files, {})
+    assert asked["reloads"] == ["/etc/node.toml"]
+    assert asked["reads"] == ["/etc/default/node", "/etc/systemd/system/node.service", "/opt/node/current"]
+    without = differences.asked_of_host({**wanted, "reload_command": []}, [], files, {})
+    assert (without["reloads"], "/etc/node.toml" in without["reads"]) == ([], True)
 
 
 SPECS = ROLES / "managed_service" / "meta" / "argument_specs.yml"

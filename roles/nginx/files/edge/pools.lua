@@ -18,18 +18,23 @@ local MORE_TRIES = 2
 local facts -- pools.json
 local nodes = {} -- each node once: {index, key, chain, host, rpc, ws, health, services}
 local by_address = {} -- "address:port" -> node
+local by_key = {} -- "chain/host" -> node
+local loaded_at -- when nginx read what it runs with, in seconds since 1970
 local members, generation = {}, nil -- this worker's copy: chain -> [{node, since}]
 local turns = {}
 
 -- init_by_lua: know the pools.
 function M.start(about)
     facts = about
+    ngx.update_time()
+    loaded_at = now()
     for chain, pool in pairs(facts.pools) do
         for _, node in ipairs(pool.nodes) do
             node.chain, node.key, node.index = chain, chain .. "/" .. node.host, #nodes + 1
             node.rpc, node.ws, node.health = fetch.split(node.rpc), fetch.split(node.ws), fetch.split(node.health)
             nodes[node.index] = node
             by_address[node.rpc.name], by_address[node.ws.name] = node, node
+            by_key[node.key] = node
         end
         turns[chain] = 0
     end
@@ -53,9 +58,12 @@ local function members_of(chain)
         generation, members = current, {}
         -- The key is gone when polls have stopped.
         for _, one in ipairs(current and cjson.decode(dict:get("members")) or {}) do
-            local node = nodes[one[1]]
-            members[node.chain] = members[node.chain] or {}
-            table.insert(members[node.chain], { node = node, since = one[2] })
+            -- Workers that read the configuration before and after a change of it share what is published.
+            local node = by_key[one[1]]
+            if node then
+                members[node.chain] = members[node.chain] or {}
+                table.insert(members[node.chain], { node = node, since = one[2] })
+            end
         end
     end
     return members[chain] or {}
@@ -245,7 +253,7 @@ local function poll()
     for _, node in ipairs(nodes) do
         if found[node.key].member then
             heads[node.chain] = math.max(heads[node.chain] or 0, found[node.key].head or 0)
-            published[#published + 1] = { node.index, found[node.key].since }
+            published[#published + 1] = { node.key, found[node.key].since }
         end
     end
     local text = #published > 0 and cjson.encode(published) or "[]"
@@ -316,7 +324,7 @@ local function counted()
     return found
 end
 
--- Everything that is known: {polled_seconds_ago, pools: {chain: {members, retries, nodes: [...]}}}.
+-- Everything that is known: {loaded_at, polled_seconds_ago, pools: {chain: {members, retries, nodes: [...]}}}.
 local function report()
     local known, counts_of, pools = states(), counted(), {}
     for chain, pool in pairs(facts.pools) do
@@ -344,7 +352,7 @@ local function report()
         }
     end
     local polled = dict:get("polled")
-    return { polled_seconds_ago = polled and now() - polled, pools = pools }
+    return { loaded_at = loaded_at, polled_seconds_ago = polled and now() - polled, pools = pools }
 end
 
 -- content_by_lua of the status socket: JSON.

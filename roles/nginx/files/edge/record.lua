@@ -15,6 +15,11 @@ function M.start(dictionary)
 end
 
 local function add(name, value)
+    if ngx.worker.exiting() then
+        -- A worker that only ends what it has, such as WebSockets after a reload, has no timers any more.
+        dict:incr(name, value, 0)
+        return
+    end
     pending[name] = (pending[name] or 0) + value
 end
 

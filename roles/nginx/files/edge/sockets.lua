@@ -158,6 +158,16 @@ function M.run(node_socket, about)
         turn:post()
         return ok
     end
+    -- So do the caller's messages to the node, and the answers to its pings.
+    local node_turn = semaphore.new(1)
+    local function tell(bytes)
+        if not node_turn:wait(SEND_MS / 1000) then
+            return false
+        end
+        local ok = node_socket:send(bytes)
+        node_turn:post()
+        return ok
+    end
     local function leave(code, words)
         say(frames.CLOSE, frames.reason(code, words))
         return words
@@ -194,7 +204,7 @@ function M.run(node_socket, about)
             end
             local plain = frames.mask(payload, key)
             if frame.opcode == frames.CLOSE then
-                node_socket:send(frame.bytes .. key .. payload)
+                tell(frame.bytes .. key .. payload)
                 say(frames.CLOSE, #plain >= 2 and plain:sub(1, 2) or "")
                 return "closed"
             elseif frame.opcode == frames.PING then
@@ -214,7 +224,7 @@ function M.run(node_socket, about)
                     if passes then
                         local whole = #parts == 1
                         local start = whole and kind == frames.TEXT and frame.bytes .. key or frames.start(frames.TEXT, #message, key)
-                        if not node_socket:send(start .. (whole and payload or frames.mask(message, key))) then
+                        if not tell(start .. (whole and payload or frames.mask(message, key))) then
                             return leave(WENT_AWAY, "the node went away")
                         end
                     elseif said then
@@ -236,11 +246,27 @@ function M.run(node_socket, about)
         local function wait(problem)
             return problem == "timeout", "gone"
         end
+        local function next_frame()
+            local frame = head_of(node_socket, wait)
+            if not frame or frame.masked then
+                return nil
+            end
+            if frame.opcode ~= frames.PING then
+                return frame
+            end
+            -- It is the edge that a node asks for a sign of life, as the edge asks the caller; nodes leave who does not answer.
+            local payload = receive(node_socket, frame.length, wait)
+            local key = random_bytes(4)
+            return payload and tell(frames.start(frames.PONG, #payload, key) .. frames.mask(payload, key)) and frame
+        end
         -- Nodes send long messages in pieces, between which no other message may come.
         local is_begun = false
         while true do
-            local frame = head_of(node_socket, wait)
-            if not frame or frame.masked then
+            local frame
+            repeat
+                frame = next_frame()
+            until not frame or frame.opcode ~= frames.PING
+            if not frame then
                 if is_begun then
                     return "gone"
                 end

@@ -346,6 +346,7 @@ def test_the_log_and_the_figures_hold_words_of_ours_alone(host: Host, key: str) 
             "time",
             "chain",
             "client",
+            "network",
             "transport",
             "calls",
             "methods",

@@ -12,10 +12,12 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import pwd
 import re
 import shutil
 import subprocess
 import sys
+import syslog
 import tempfile
 import time
 from collections import Counter
@@ -45,6 +47,8 @@ WARM = {"filter": {"FLEET-INPUT": ["-m conntrack --ctstate ESTABLISHED -j RETURN
 WARM_SECONDS = 3
 WAIT = ["-w", "5"]
 SECONDS = range(1, 2_147_484)
+# One who has an IPv6 address has its /64.
+HOSTS_V6 = 64
 COMMENT = re.compile(r'^\[(\d+):(\d+)\] -A (FLEET-\S+) .*--comment "?([^"\s]+)"?')
 
 # {table: {chain: [rule, ...]}}, a rule without its `-A CHAIN`.
@@ -325,12 +329,14 @@ def set_names() -> dict[str, int]:
     return {words[1]: 6 if "inet6" in words else 4 for words in lines if words[:1] == ["create"]}
 
 
-def change_ban(address: str, seconds: int | None) -> str:
-    """Ban an address or network for `seconds`; None lifts the ban."""
+def change_ban(address: str, seconds: int | None, reason: str = "") -> str:
+    """Ban an address (IPv6: its /64) or network for `seconds` and why; None lifts the ban. A longer ban than that stays as it is."""
     try:
         network = ipaddress.ip_network(address, strict=False)
     except ValueError:
         raise FirewallError(f"{address!r} is no address; allowed: an IP address or network.") from None
+    if network.version == 6 and network.prefixlen > HOSTS_V6:
+        network = network.supernet(new_prefix=HOSTS_V6)
     if network.prefixlen < (8 if network.version == 4 else 32):
         raise FirewallError(f"{network} is too wide to ban; allowed: /8 and longer, and /32 and longer for IPv6.")
     if seconds is not None and seconds not in SECONDS:
@@ -340,17 +346,35 @@ def change_ban(address: str, seconds: int | None) -> str:
         raise FirewallError("The firewall's sets are not there: the role iptables has not confirmed any rules.")
     if seconds is None:
         run("ipset", "-exist", "del", name, str(network))
+        audit(f"unban {network}", reason)
         return f"{network} is not banned"
+    left = dict(banned()).get(network, 0)
+    if left >= seconds:
+        return f"{network} is banned for {left} s already"
     run("ipset", "-exist", "add", name, str(network), "timeout", str(seconds))
+    audit(f"ban {network} for {seconds} s", reason)
     return f"{network} is banned for {seconds} s"
 
 
-def banned() -> Iterator[str]:
-    """List the bans, `ADDRESS SECONDS_LEFT`."""
+def audit(what: str, reason: str) -> None:
+    """Write a line to the journal: what was done, who did it, and why; what is no printable ASCII is not in it."""
+    by = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    line = f"{what}, by {by}" + (f": {reason}" if reason else "")
+    syslog.openlog("fleet-firewall", 0, syslog.LOG_AUTH)
+    syslog.syslog(syslog.LOG_NOTICE, re.sub(r"[^ -~]", "?", line)[:400])
+
+
+def banned() -> Iterator[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]]:
+    """Give the bans, each with the seconds that it has left."""
     for name in set_names():
         for line in run("ipset", "list", name).partition("Members:\n")[2].splitlines():
             words = line.split()
-            yield f"{words[0]} {words[-1]}"
+            yield ipaddress.ip_network(words[0]), int(words[-1])
+
+
+def shown(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """Write a network as ipset does: a single address without its length."""
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def metrics() -> str:
@@ -403,9 +427,9 @@ def commands_of(asked: argparse.Namespace) -> dict[str, Callable[[], str]]:
         "apply": apply,
         "revert": revert,
         "remove": remove,
-        "ban": lambda: change_ban(asked.address, asked.seconds),
-        "unban": lambda: change_ban(asked.address, None),
-        "banned": lambda: "\n".join(banned()),
+        "ban": lambda: change_ban(asked.address, asked.seconds, asked.reason),
+        "unban": lambda: change_ban(asked.address, None, asked.reason),
+        "banned": lambda: "\n".join(f"{shown(network)} {left}" for network, left in banned()),
         "metrics": lambda: metrics().rstrip("\n"),
     }
 
@@ -419,7 +443,10 @@ def main(argv: list[str] | None = None) -> int:
     ban = commands.add_parser("ban", help="Ban an address or network for a while.")
     ban.add_argument("address")
     ban.add_argument("--seconds", type=int, default=3600)
-    commands.add_parser("unban", help="Lift a ban.").add_argument("address")
+    unban = commands.add_parser("unban", help="Lift a ban.")
+    unban.add_argument("address")
+    for parsed in (ban, unban):
+        parsed.add_argument("--reason", default="", help="Why, for the line in the journal.")
     commands.add_parser("banned", help="List the bans with the seconds that they have left.")
     told = commands.add_parser(
         "metrics", help="Print the counters in Prometheus' text format, or keep writing them to a file."

@@ -102,6 +102,21 @@ def test_one_who_keeps_to_the_rate_is_never_refused(pauses: list[int]) -> None:
         assert charge(shared, 1, rate)[0]
 
 
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("c0000201", "192.0.2.1/32"),
+        ("00000000000000000000ffffc0000201", "192.0.2.1/32"),
+        ("20010db8000100020000000000000009", "2001:0db8:0001:0002::/64"),
+        ("00000000000000000000000000000001", "0000:0000:0000:0000::/64"),
+        ("", None),
+        ("756e69783a", None),
+    ],
+)
+def test_the_log_names_the_network_that_is_counted(address: str, network: str | None) -> None:
+    assert LIMITS.network(bytes.fromhex(address).decode("latin-1")) == network
+
+
 def test_callers_are_counted_by_address_and_ipv6_by_64() -> None:
     def address(*parts: int) -> str:
         return str(LIMITS.address(bytes(parts).decode("latin-1")))

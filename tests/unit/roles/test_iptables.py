@@ -387,6 +387,60 @@ def test_a_ban_has_an_end(seconds: int) -> None:
         firewall.change_ban("203.0.113.9", seconds)
 
 
+class Sets:
+    """What ipset keeps, and what the journal is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.members: dict[str, dict[str, str]] = {"ban4": {}, "ban6": {}}
+        self.said: list[str] = []
+        monkeypatch.setattr(firewall, "run", self.run)
+        monkeypatch.setattr(firewall, "set_names", lambda: {"ban4": 4, "ban6": 6})
+        monkeypatch.setattr(firewall.syslog, "syslog", lambda _, line: self.said.append(line))
+
+    def run(self, *argv: str, stdin: str = "") -> str:
+        words = [word for word in argv if word != "-exist"]
+        if words[1] == "add":
+            self.members[words[2]][words[3]] = words[5]
+        elif words[1] == "del":
+            self.members[words[2]].pop(words[3], None)
+        listed = "".join(
+            f"{name.removesuffix('/32')} timeout {left}\n" for name, left in self.members[words[2]].items()
+        )
+        return f"Name: {words[2]}\nMembers:\n{listed}{stdin}"
+
+
+@pytest.fixture
+def sets(monkeypatch: pytest.MonkeyPatch) -> Sets:
+    return Sets(monkeypatch)
+
+
+def test_one_who_has_an_ipv6_address_is_banned_with_its_64(sets: Sets) -> None:
+    firewall.change_ban("2001:db8:0:1::9", 60)
+    firewall.change_ban("2001:db8::/48", 60)
+    assert sets.members["ban6"] == {"2001:db8:0:1::/64": "60", "2001:db8::/48": "60"}
+    firewall.change_ban("2001:db8:0:1::a", None)
+    assert sets.members["ban6"] == {"2001:db8::/48": "60"}
+
+
+def test_a_ban_does_not_shorten_a_longer_one(sets: Sets) -> None:
+    firewall.change_ban("203.0.113.9", 3600, "an operator")
+    assert firewall.change_ban("203.0.113.9", 60, "a program") == "203.0.113.9/32 is banned for 3600 s already"
+    firewall.change_ban("203.0.113.9", 7200, "a program")
+    assert sets.members["ban4"] == {"203.0.113.9/32": "7200"}
+    assert [line.partition(", by ")[0] for line in sets.said] == [
+        "ban 203.0.113.9/32 for 3600 s",
+        "ban 203.0.113.9/32 for 7200 s",
+    ]
+
+
+def test_the_journal_is_told_who_and_why_in_one_line(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ops")
+    firewall.change_ban("203.0.113.9", 60, "a\nban 192.0.2.1/32 \x1b[31m" + "x" * 900)
+    (line,) = sets.said
+    assert line.startswith("ban 203.0.113.9/32 for 60 s, by ops: a?ban 192.0.2.1/32 ?[31mxx")
+    assert len(line) == 400
+
+
 def module() -> ModuleType:
     """The Ansible module, with the program in the place that Ansible gives it."""
     sys.modules["ansible.module_utils.fleet_firewall"] = firewall

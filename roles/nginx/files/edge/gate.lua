@@ -25,6 +25,22 @@ local PUBLIC = "public"
 local FETCH_SECONDS, WAIT_SECONDS = 10, 2
 local problem = calls.problem
 
+-- Refusals for which an address may be banned (the role detection), where it goes on with them. The whole chain's ceiling is no caller's fault.
+local OFFENCES = {
+    key = true,
+    method = true,
+    rate = true,
+    connections = true,
+    parse = true,
+    invalid = true,
+    handshake = true,
+    length = true,
+    path = true,
+    http_method = true,
+    http = true,
+    slow = true,
+}
+
 local facts, rights, known
 local rates, ceilings, tiers = {}, {}, {}
 local chains = {}
@@ -157,8 +173,8 @@ local function refuse(context, request, trouble, is_each)
     return ngx.exit(ngx.HTTP_OK)
 end
 
-local function too_many(seconds, words)
-    local trouble = problem(calls.LIMIT, 429, "rate", words .. string.format("; try again in %d s", seconds))
+local function too_many(seconds, words, reason)
+    local trouble = problem(calls.LIMIT, 429, reason or "rate", words .. string.format("; try again in %d s", seconds))
     trouble.seconds = seconds
     return trouble
 end
@@ -180,7 +196,7 @@ local function charge(context, count)
     if ceiling then
         local passes, seconds = limits.charge(buckets, "chain:" .. context.chain, count, ceiling, at)
         if not passes then
-            return too_many(seconds, "the chain's limit for all callers is reached")
+            return too_many(seconds, "the chain's limit for all callers is reached", "ceiling")
         end
     end
 end
@@ -461,10 +477,14 @@ function M.done(chain)
     end
     local time = os.date("!%Y-%m-%dT%H:%M:%SZ", ngx.time())
     var.edge_log = "access-" .. time:sub(1, 10) .. ".log"
+    -- Who comes by a proxy is not who connects, so that no ban at this host would reach him.
+    local is_direct = var.remote_addr == var.realip_remote_addr
+    var.edge_offence = OFFENCES[context.refused] and is_direct and var.limited ~= "0" and "offences.log" or ""
     var.edge_line = record.line({
         time = time,
         chain = context.chain,
         client = var.remote_addr,
+        network = limits.network(var.binary_remote_addr),
         transport = context.is_socket and "websocket" or "http",
         calls = context.calls,
         methods = context.methods,

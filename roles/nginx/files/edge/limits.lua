@@ -55,6 +55,18 @@ function M.address(binary)
     return digits(binary):sub(1, 16)
 end
 
+-- The same as a network, 192.0.2.1/32 or 2001:0db8:0000:0001::/64; nil where the caller has no address.
+function M.network(binary)
+    local address = M.address(binary)
+    if #address == 8 then
+        local octets = address:gsub("%x%x", function(octet)
+            return tonumber(octet, 16) .. "."
+        end)
+        return octets:sub(1, -2) .. "/32"
+    end
+    return #address == 16 and address:gsub("%x%x%x%x", "%0:") .. ":/64" or nil
+end
+
 -- Whether an address is in one of the ranges [{first, last}, ...], hex digits each.
 function M.is_within(binary, ranges)
     local address = digits(binary)

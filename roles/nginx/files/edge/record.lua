@@ -127,11 +127,12 @@ function M.line(said)
     end
     local methods = #said.methods > 0 and '"' .. table.concat(said.methods, '","') .. '"' or ""
     return string.format(
-        '{"time":"%s","chain":%s,"client":%s,"transport":"%s","calls":%d,"methods":[%s],"key":%s,"tier":%s,"status":%d,"refused":%s,'
+        '{"time":"%s","chain":%s,"client":%s,"network":%s,"transport":"%s","calls":%d,"methods":[%s],"key":%s,"tier":%s,"status":%d,"refused":%s,'
             .. '"cache":%s,"node":%s,"seconds":%.3f,"bytes":%d}',
         said.time,
         text(said.chain),
         text(said.client),
+        text(said.network),
         said.transport,
         said.calls,
         methods,

@@ -13,8 +13,9 @@ import structlog
 
 from mev.insight import report
 from mev.insight.analytics import Analytics
+from mev.insight.metrics import PerformanceMetrics
 from mev.insight.record import Recorder
-from mev.runtime import obs
+from mev.runtime import metrics, obs
 from mev.runtime.bus import SETTLEMENTS, BusError, connect
 from mev.runtime.config import Config, ConfigError, SecretError, load
 from mev.runtime.service import Service, serve
@@ -29,7 +30,7 @@ HOST = socket.gethostname()
 log = structlog.get_logger(__name__)
 
 
-async def refresh(config: Config, recorder: Recorder, news: "News", service: Service) -> None:
+async def refresh(config: Config, recorder: Recorder, news: "News", seen: PerformanceMetrics, service: Service) -> None:
     """Refresh until the service is told to stop; ready after the first look, with or without a ledger."""
     analytics: Analytics | None = None
     ready = False
@@ -38,6 +39,7 @@ async def refresh(config: Config, recorder: Recorder, news: "News", service: Ser
             if analytics is None:
                 analytics = Analytics(read_ledger(config.storage.ledger))
             current = analytics.refresh()
+            seen.see(current)
             for each in recorder.record(current):
                 log.info("performance", **report.performance_document(each))
             line = f"{sum(each.states['included'] for each in current)} included on {len({e.chain for e in current})} chains"
@@ -94,10 +96,12 @@ def main() -> int:
         obs.configure(config.logging.level, config.logging.directory / f"{AGENT}.log")
         recorder = Recorder(Database(config.storage.metrics))
         news = News(config)
+        seen = PerformanceMetrics()
+        metrics.serve(seen.registry, "analytics_engine", config.metrics.analytics_engine)
     except (BusError, ConfigError, SecretError, StorageError, OSError) as error:
         sys.stderr.write(f"analytics_engine: {error}\n")
         return 2
-    return serve(lambda service: refresh(config, recorder, news, service))
+    return serve(lambda service: refresh(config, recorder, news, seen, service))
 
 
 if __name__ == "__main__":

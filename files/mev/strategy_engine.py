@@ -19,7 +19,7 @@ from mev.chain.abi import AbiError
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.market.discovery import DiscoveryError
 from mev.market.state import StateError
-from mev.runtime import obs
+from mev.runtime import metrics, obs
 from mev.runtime.bus import SETTLEMENTS, Bus, BusError, Outbox, connect
 from mev.runtime.config import Config, ConfigError, Mode, SecretError, load, signing_key
 from mev.runtime.service import Service, serve
@@ -29,6 +29,7 @@ from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger
+from mev.trading.meter import Meter
 
 AGENT = "strategy_engine"
 RETRY_SECONDS = 2.0
@@ -43,10 +44,12 @@ log = structlog.get_logger(__name__)
 class Engine:
     """All chains of one configuration, each in a task of its own."""
 
-    def __init__(self, config: Config, ledger: Ledger, signer: Signer | None, bus: Bus) -> None:
+    def __init__(self, config: Config, ledger: Ledger, signer: Signer | None, bus: Bus, meter: Meter) -> None:
         self._config = config
         self._ledger = ledger
         self._signer = signer
+        self._meter = meter
+        self._rpcs: dict[str, Rpc] = {}
         self._settlements = Outbox(bus, SETTLEMENTS)
         self._heads: dict[str, int] = {}
         self._problems: dict[str, str] = {}
@@ -71,8 +74,9 @@ class Engine:
         chain = self._config.chains[name]
         while True:
             async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
+                self._rpcs[name] = rpc
                 desk = self._desks[name] = Desk(
-                    name, self._config, rpc, self._ledger, self._signer, announce=self._announce
+                    name, self._config, rpc, self._ledger, self._signer, announce=self._announce, meter=self._meter
                 )
 
                 def progress(desk: Desk = desk) -> None:
@@ -106,6 +110,8 @@ class Engine:
             await asyncio.sleep(POLL_SECONDS)
         service.ready(self._line())
         while True:
+            for name, rpc in self._rpcs.items():
+                self._meter.asked(name, rpc.health())
             await asyncio.sleep(STATUS_SECONDS)
             service.status(self._line())
 
@@ -128,7 +134,9 @@ def main() -> int:
         database = Database(config.storage.ledger)
         database.claim()
         bus = connect(config.bus.location, max_length=config.bus.max_length)
-        engine = Engine(config, Ledger(database), signer, bus)
+        meter = Meter()
+        engine = Engine(config, Ledger(database, stepped=meter.stepped), signer, bus, meter)
+        metrics.serve(meter.registry, AGENT, config.metrics.strategy_engine)
     except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
         sys.stderr.write(f"{AGENT}: {error}\n")
         return 2

@@ -51,5 +51,13 @@ def test_status_is_readable_by_programs(host: Host) -> None:
     assert list(status["chains"]) == ["ethereum"]
 
 
+def test_prometheus_reads_each_agent_on_loopback(host: Host) -> None:
+    engine = host.check_output("curl -sS --max-time 10 http://127.0.0.1:9111/metrics")
+    assert 'mev_pools{chain="ethereum"}' in engine
+    assert 'mev_end_point_up{chain="ethereum"' in engine
+    assert "mev_ledger_read_timestamp_seconds " in host.check_output("curl -sS http://127.0.0.1:9112/metrics")
+    assert not host.socket("tcp://0.0.0.0:9111").is_listening
+
+
 def test_nothing_was_sent(host: Host) -> None:
     assert json.loads(host.check_output("mev pnl --json"))["first_included"] is None

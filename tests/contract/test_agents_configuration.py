@@ -53,6 +53,11 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert rendered("_mev_agents_component", options()) == "mev"
 
 
+def test_each_agent_serves_metrics_on_the_catalogue_s_listener() -> None:
+    metrics = configuration().metrics
+    assert (metrics.strategy_engine, metrics.analytics_engine) == ("127.0.0.1:9111", "127.0.0.1:9112")
+
+
 def test_limits_reach_the_agents_to_the_wei() -> None:
     config = configuration(
         mev_agents_limits={

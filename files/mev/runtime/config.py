@@ -14,6 +14,10 @@
     password = "credential:redis_password"   # optional
     max_length = 10_000                      # default: how many messages a stream keeps
 
+    [metrics]                                # optional: IP:PORT where Prometheus reads each agent, at /metrics
+    strategy_engine = "127.0.0.1:9111"
+    analytics_engine = "127.0.0.1:9112"
+
     [logging]
     directory = "/data/blockchain/nodes/logs"
     level = "info"                           # debug | info | warning | error
@@ -83,7 +87,14 @@ from msgspec import Meta
 from mev.domain import Token
 from mev.runtime.address import parse_address
 from mev.runtime.config_checks import problems
-from mev.runtime.config_shared import SHARED_PARSERS, BusConfig, SecretReference, StorageConfig
+from mev.runtime.config_shared import (
+    SHARED_PARSERS,
+    BusConfig,
+    Listen,
+    MetricsConfig,
+    SecretReference,
+    StorageConfig,
+)
 from mev.runtime.secret import SecretError, secret, signing_key
 from mev.runtime.structure import StructureError, build
 from mev.runtime.toml_lines import complaint, lines, nearest
@@ -96,7 +107,9 @@ __all__ = [
     "ConfigError",
     "FactoryConfig",
     "Level",
+    "Listen",
     "LoggingConfig",
+    "MetricsConfig",
     "Mode",
     "RiskConfig",
     "SecretError",
@@ -271,6 +284,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     strategies: tuple[StrategyName, ...] = (StrategyName.ATOMIC_ARBITRAGE,)
     storage: StorageConfig
     bus: BusConfig = BusConfig()
+    metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig
     # What holds on a chain is that chain's `risk`, where these are merged in.
     common_risk: RiskConfig = msgspec.field(name="risk")
@@ -354,4 +368,4 @@ _PARSERS: dict[object, Callable[[str], object]] = {
     **SHARED_PARSERS,
 }
 # URLs carry API keys, and whoever writes the key itself where its reference belongs must not find it in a log.
-_HIDDEN = frozenset({Url, *SHARED_PARSERS})
+_HIDDEN = frozenset({Url, *SHARED_PARSERS} - {Listen})

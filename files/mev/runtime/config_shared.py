@@ -1,6 +1,7 @@
 """What the configuration says of databases and of the bus: on one host files, for several hosts servers that they share."""
 
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -12,8 +13,27 @@ from mev.runtime.bus import RedisLocation
 from mev.runtime.secret import is_reference
 from mev.runtime.storage import Location, PostgresLocation
 
+MAX_PORT = 65535
+IPV6 = 6
+
 # A key, and what is wrong with its value and allowed for it.
 Problem = tuple[str, str]
+
+
+class Listen(str):
+    """An IP address and a port to listen on."""
+
+    __slots__ = ()
+
+    @property
+    def address(self) -> str:
+        """The IP address, without brackets."""
+        return str(self).rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self.rpartition(":")[2])
 
 
 class BusUrl(str):
@@ -43,6 +63,9 @@ _Place = Annotated[
 ]
 _RedisUrl = Annotated[
     BusUrl, Meta(description="redis://HOST:PORT/NUMBER or rediss:// (TLS), without a password and without parameters")
+]
+_Listen = Annotated[
+    Listen, Meta(description="IP:PORT or [IPv6]:PORT of this host, a port from 1 to 65535; not an address for everyone")
 ]
 _Reference = Annotated[
     SecretReference, Meta(description='"credential:NAME" or "file:/absolute/path", never the secret itself')
@@ -83,6 +106,13 @@ class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.url is None else RedisLocation(self.url, self.password)
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where each agent serves its metrics for Prometheus; one without an address serves none."""
+
+    strategy_engine: _Listen | None = None
+    analytics_engine: _Listen | None = None
+
+
 def shared_problems(storage: StorageConfig, bus: BusConfig) -> Iterable[Problem]:
     """Yield what no single value of the two shows."""
     places = (storage.opportunities, storage.performance)
@@ -111,6 +141,19 @@ def _bus_url(text: str) -> BusUrl:
     return BusUrl(text)
 
 
+def _listen(text: str) -> Listen:
+    listen = Listen(text)
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= MAX_PORT:
+        raise ValueError("it has no port")
+    address = ip_address(listen.address)
+    if host != (f"[{address}]" if address.version == IPV6 else str(address)):
+        raise ValueError("it is not written so")
+    if address.is_unspecified:
+        raise ValueError("everyone could read it")
+    return listen
+
+
 def _reference(text: str) -> SecretReference:
     if not is_reference(text):
         raise ValueError("it is no reference")
@@ -120,5 +163,6 @@ def _reference(text: str) -> SecretReference:
 SHARED_PARSERS: dict[object, Callable[[str], object]] = {
     Place: _place,
     BusUrl: _bus_url,
+    Listen: _listen,
     SecretReference: _reference,
 }

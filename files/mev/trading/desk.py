@@ -22,6 +22,7 @@ from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, Standpoint
+from mev.trading.meter import Meter
 from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
@@ -48,8 +49,10 @@ class Desk:
         signer: Signer | None,
         *,
         announce: Callable[[Settled], None] = lambda _: None,
+        meter: Meter | None = None,
     ) -> None:
         self._announce = announce
+        self._meter = meter or Meter()
         self._name = name
         self._config = config
         self._chain = config.chains[name]
@@ -93,6 +96,7 @@ class Desk:
             case Reset(block):
                 await self._load(block)
             case Reorg(ancestor) if self._market is not None:
+                self._meter.reorganised(self._name, self._market.block.number - ancestor.number)
                 self._turned |= self._market.undo_to(ancestor)
                 log.info("reorganised", chain=self._name, ancestor=ancestor.number)
             case NewBlock(block, logs, behind) if self._market is not None:
@@ -122,6 +126,7 @@ class Desk:
             announce=self._announce,
         )
         self._pipeline.recover()
+        self._meter.loaded(self._name, pools=len(pairs) + len(pools), cycles=self._cycles)
         log.info("loaded", chain=self._name, block=block.number, pools=len(pairs) + len(pools), cycles=self._cycles)
         self._tell_unusable(frozenset(self._market.pools()))
         await self._trade(block, frozenset(self._market.pools()))
@@ -134,12 +139,14 @@ class Desk:
     async def _trade(self, block: Block, touched: frozenset[Address]) -> None:
         if self._pipeline is None or self._market is None:
             return
+        began = time.perf_counter()
         try:
             await self._pipeline.on_block(block, touched)
         except (RpcError, RpcUnavailableError) as error:
             # The market is as the block left it: with the next one the pipeline looks at these pools again.
             log.warning("block not traded on", chain=self._name, block=block.number, reason=str(error))
             return
+        self._meter.block(self._name, block, began, len(self._ledger.in_flight(self._name)))
         now = time.monotonic()
         if now >= self._stand_at:
             self._stand_at = now + STANDPOINT_SECONDS
@@ -159,7 +166,9 @@ class Desk:
     async def _reconcile(self, execution: Execution) -> None:
         # What a ledger of a release before did not follow opens its books here, once nothing is in flight.
         await open_books(self._rpc, execution.accounts, self._ledger)
-        for found in await reconcile(self._rpc, execution.accounts, self._ledger):
+        differences = await reconcile(self._rpc, execution.accounts, self._ledger)
+        self._meter.reconciled(differences)
+        for found in differences:
             if found.difference:
                 log.warning(
                     "chain and ledger differ",

@@ -149,7 +149,7 @@ class Execution:
         return nonce
 
     async def _send_again(self, submission: Submission) -> None:
-        log.info("sent again", chain=submission.chain, transaction=wire.encode(submission.hash), nonce=submission.nonce)
+        log.info("sent again", **_named(submission), nonce=submission.nonce)
         await self._send(submission)
 
     async def _cancel(
@@ -159,9 +159,7 @@ class Execution:
         tip_wei = newest.max_priority_fee_wei * BUMP[0] // BUMP[1] + 1
         max_fee_wei = max(newest.max_fee_wei * BUMP[0] // BUMP[1] + 1, 2 * head.base_fee_wei + tip_wei)
         if max_fee_wei > cap_wei or len(replacements) >= MOST_REPLACEMENTS:
-            log.warning(
-                "stuck", chain=submission.chain, transaction=wire.encode(newest.hash), needs_wei=str(max_fee_wei)
-            )
+            log.warning("stuck", **_named(newest, submission), needs_wei=str(max_fee_wei))
             return
         nothing = Call(to=submission.sender, data=b"", gas_limit=CANCEL_GAS, deadline_block=submission.deadline_block)
         replacement = self._sign(submission.opportunity, submission.nonce, nothing, tip_wei, max_fee_wei)
@@ -200,13 +198,20 @@ class Execution:
         try:
             await self._rpc.call("eth_sendRawTransaction", [wire.encode(submission.raw)])
         except RpcError as refusal:
-            log.warning("refused", chain=submission.chain, transaction=wire.encode(submission.hash), why=str(refusal))
+            log.warning("refused", **_named(submission), why=str(refusal))
             return await self._rpc.call("eth_getTransactionByHash", [wire.encode(submission.hash)]) is not None
         except RpcUnavailableError as silence:
-            log.warning(
-                "unanswered", chain=submission.chain, transaction=wire.encode(submission.hash), why=str(silence)
-            )
+            log.warning("unanswered", **_named(submission), why=str(silence))
         return True
+
+
+def _named(submission: Submission, original: Submission | None = None) -> dict[str, str]:
+    """What its log lines are found by: a replacement is known by the opportunity of what it replaces."""
+    return {
+        "chain": submission.chain,
+        "opportunity": (original or submission).opportunity,
+        "transaction": wire.encode(submission.hash),
+    }
 
 
 def _by_receipt(submission: Submission, candidate: Submission, receipt: Receipt) -> Settled:

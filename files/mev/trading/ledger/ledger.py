@@ -49,6 +49,15 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     raw: bytes
 
 
+class Stepped(msgspec.Struct, frozen=True):
+    """A step of an opportunity's life that is in the ledger."""
+
+    chain: str
+    strategy: str
+    state: State
+    reason: str
+
+
 class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
     """How far the engine is on a chain, and what it looks at there."""
 
@@ -77,10 +86,20 @@ def read_ledger(location: Location) -> Database:
 class Ledger:
     """The one writer of opportunities, transitions, submissions and entries."""
 
-    def __init__(self, database: Database, now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        database: Database,
+        now_ns: Callable[[], int] = time.time_ns,
+        *,
+        stepped: Callable[[Stepped], None] = lambda _: None,
+    ) -> None:
+        """`stepped` is told of each step of an opportunity's life once it is written."""
         database.prepare(SCHEMA)
         self._database = database
         self._now_ns = now_ns
+        self._stepped = stepped
+        # The chain and strategy of opportunities that are not at their end.
+        self._open: dict[str, tuple[str, str]] = {}
 
     def detect(self, opportunity: Opportunity) -> bool:
         """Write a new opportunity as detected; False, and nothing written, where it is known already."""
@@ -105,12 +124,15 @@ class Ledger:
             connection.execute(
                 insert(transitions).values(opportunity=opportunity.id, state=State.DETECTED, at_ns=self._now_ns())
             )
+        self._open[opportunity.id] = (opportunity.chain, opportunity.strategy)
+        self._tell(opportunity.id, State.DETECTED)
         return True
 
     def move(self, opportunity: str, state: State, reason: str = "") -> None:
         """Take the next step of an opportunity's life; raises IllegalTransitionError where it is none."""
         with self._database.begin() as connection:
             self._step(connection, opportunity, state, reason)
+        self._tell(opportunity, state, reason)
 
     def simulated(self, opportunity: str, profit: int, gas: int, gas_price_wei: int) -> None:
         """Write what the simulation returned: profit before gas in base units, gas in units at a price in wei."""
@@ -121,6 +143,7 @@ class Ledger:
                 )
             )
             self._step(connection, opportunity, State.SIMULATED, "")
+        self._tell(opportunity, State.SIMULATED)
 
     def submit(self, submission: Submission) -> None:
         """Write what is about to be sent; nothing may be sent that is not written.
@@ -144,6 +167,8 @@ class Ledger:
                 raise NonceTakenError(
                     f"{submission.chain}: nonce {submission.nonce} of 0x{submission.sender.hex()} is in flight"
                 ) from None
+        if not is_operators(submission.opportunity):
+            self._tell(submission.opportunity, State.SUBMITTED)
 
     def replace(self, original: Submission, replacement: Submission) -> None:
         """Write what is about to be sent in place of a submission, with its nonce; the original stays in flight."""
@@ -173,6 +198,8 @@ class Ledger:
                 self._step(connection, submission.opportunity, state, reason)
             self._book(connection, booked)
             connection.execute(delete(in_flight).where(in_flight.c.transaction == _hex(submission.hash)))
+        if not is_operators(submission.opportunity):
+            self._tell(submission.opportunity, state, reason)
 
     def book(self, booked: Iterable[Entry]) -> None:
         """Write entries that belong to no submission of ours, as an opening balance."""
@@ -274,6 +301,18 @@ class Ledger:
                 opportunity=opportunity, previous=previous, state=state, reason=reason, at_ns=self._now_ns()
             )
         )
+
+    def _tell(self, opportunity: str, state: State, reason: str = "") -> None:
+        known = self._open.get(opportunity)
+        if known is None:
+            # Detected before this process began.
+            query = select(opportunities.c.chain, opportunities.c.strategy).where(opportunities.c.id == opportunity)
+            with self._database.begin() as connection:
+                row = connection.execute(query).one()
+            known = self._open[opportunity] = (row.chain, row.strategy)
+        if not LEGAL_NEXT[state]:
+            del self._open[opportunity]
+        self._stepped(Stepped(*known, state, str(reason)))
 
     def _write(self, connection: Connection, submission: Submission) -> None:
         connection.execute(

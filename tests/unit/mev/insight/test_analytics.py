@@ -10,10 +10,12 @@ from mev.domain import LEGAL_NEXT, Entry, EntryKind, Opportunity, State
 from mev.insight import report
 from mev.insight.analytics import OPERATOR, Analytics, Performance
 from mev.insight.breakdown import DAY_NS, by_day
+from mev.insight.metrics import PerformanceMetrics
 from mev.insight.pnl import fills, first_fill
 from mev.insight.record import Recorder, performance
 from mev.runtime.storage import Database
 from mev.trading.ledger import Ledger
+from prometheus_client import generate_latest
 from sqlalchemy import select
 
 from tests.unit.mev.trading.conftest import NATIVE, Clock, clock, database, entry, ledger, opportunity, submission
@@ -156,3 +158,21 @@ def test_what_changed_is_recorded_once(traded: Ledger, database: Database, tmp_p
     with metrics.begin() as connection:
         rows = connection.execute(select(performance).order_by(performance.c.seq)).all()
     assert [row.net_wei for row in rows] == ["99", "-5", str(2**80 - 18), "-8"]
+
+
+def test_what_analytics_knows_is_told_to_prometheus(traded: Ledger, database: Database) -> None:
+    assert traded
+    seen = PerformanceMetrics()
+    assert "mev_profit_wei{" not in generate_latest(seen.registry).decode()
+    seen.see(Analytics(database).refresh())
+    lines = set(generate_latest(seen.registry).decode().splitlines())
+    ethereum = 'chain="ethereum",strategy="atomic_arbitrage"'
+    assert {
+        f"mev_profit_wei{{{ethereum}}} {float(2**80)!r}",
+        f"mev_gas_wei{{{ethereum}}} 18.0",
+        f"mev_success_ratio{{{ethereum}}} 0.5",
+        f"mev_opportunities_submitted_total{{{ethereum}}} 2.0",
+        'mev_opportunities{chain="ethereum",state="included",strategy="atomic_arbitrage"} 1.0',
+        'mev_opportunities_ended_total{chain="ethereum",reason="no_profit",strategy="atomic_arbitrage"} 1.0',
+        'mev_net_wei{chain="base",strategy="operator"} -5.0',
+    } <= lines

@@ -125,6 +125,15 @@ WRONG = [
     ("redis://", "redis://:hunter2@", "bus.url is wrong (it holds a password or parameters)", "without a password"),
     ('url = "redis', '# url = "redis', "bus.password is set without bus.url", "allowed: only with bus.url"),
     ("max_length = 10_000", "max_length = 0", "bus.max_length is 0", "allowed: a whole number from 1 to 10000000"),
+    ('"127.0.0.1:9111"', '"0.0.0.0:9111"', "metrics.strategy_engine is '0.0.0.0:9111' (everyone", "allowed: IP:PORT"),
+    (
+        '"127.0.0.1:9111"',
+        '"127.0.0.1:0"',
+        "metrics.strategy_engine is '127.0.0.1:0' (it has no port",
+        "allowed: IP:PORT",
+    ),
+    ('"127.0.0.1:9111"', '"localhost:9111"', "metrics.strategy_engine is 'localhost:9111' (", "allowed: IP:PORT"),
+    ('"127.0.0.1:9111"', '"::1:9111"', "metrics.strategy_engine is '::1:9111' (it is not written so", "[IPv6]:PORT"),
     ("directory = ", "folder = ", "logging.folder is not a known key", "allowed: directory, level"),
     ('level = "info"', 'level = "loud"', "logging.level is 'loud'", "allowed: debug, info, warning, error"),
     ('"credential:signer_key"', '"0x1234"', "signer.key is wrong (it is no reference)", "never the key itself"),
@@ -300,6 +309,12 @@ def test_what_the_whole_document_lacks_is_on_no_line(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(caught.value) == f"{path}: storage is missing; allowed: a table"
+
+
+def test_metrics_are_served_where_it_says(path: Path) -> None:
+    config = load(changed(path, '"127.0.0.1:9112"', '"[::1]:9112"'))
+    served = config.metrics.strategy_engine, config.metrics.analytics_engine
+    assert [(listen.address, listen.port) for listen in served if listen] == [("127.0.0.1", 9111), ("::1", 9112)]
 
 
 def test_live_needs_a_signer(path: Path) -> None:

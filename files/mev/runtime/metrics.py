@@ -1,0 +1,32 @@
+"""Metrics for Prometheus: an agent's registry, served over HTTP where the configuration gives it an address.
+
+Values are floats, as Prometheus has them: exact up to 2**53. Wei that must be exact are in the ledger.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from mev.runtime.config import ConfigError, Listen
+
+
+def serve(registry: CollectorRegistry, agent: str, listen: Listen | None) -> Callable[[], None]:
+    """Serve a registry at /metrics from threads of their own; returns what ends it.
+
+    Raises ConfigError where the address cannot be bound. Without an address nothing is served.
+    """
+    if listen is None:
+        return lambda: None
+    try:
+        server, thread = start_http_server(listen.port, listen.address, registry)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics.{agent} is {listen} and cannot be bound: {error.strerror}; allowed: a free address of this host"
+        ) from None
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end

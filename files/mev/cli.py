@@ -7,20 +7,24 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
 
 from mev.chain.abi import checksum
 from mev.chain.errors import RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
+from mev.chain.traces import RecordingError
 from mev.domain import State
-from mev.insight import doctor, report
+from mev.insight import doctor, history, report, show
 from mev.insight.explain import UnknownOpportunityError, explain
+from mev.insight.history import HistoryError
+from mev.market.discovery import DiscoveryError
 from mev.runtime import obs
 from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
 from mev.runtime.storage import Database, StorageError, backup
@@ -37,6 +41,17 @@ DEFAULT_CONFIG = Path("/etc/mev/mev.toml")
 COULD_NOT = 1
 WRONG_USAGE = 2
 
+COULD_NOT_ERRORS = (
+    DiscoveryError,
+    ExecutorMissingError,
+    OSError,
+    OperatorError,
+    RecordingError,
+    RpcError,
+    RpcUnavailableError,
+    StorageError,
+)
+
 Document = dict[str, Any]
 
 
@@ -51,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load(options.config)
         document = options.run(config, options)
-    except (ConfigError, SecretError, UnknownOpportunityError, UsageError) as error:
+    except (ConfigError, HistoryError, SecretError, UnknownOpportunityError, UsageError) as error:
         return _fail(error, WRONG_USAGE)
-    except (OperatorError, OSError, RpcError, RpcUnavailableError, StorageError, ExecutorMissingError) as error:
+    except COULD_NOT_ERRORS as error:
         return _fail(error, COULD_NOT)
     if options.json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -87,30 +102,49 @@ def command_line() -> argparse.ArgumentParser:
         made.set_defaults(run=run, show=show)
         return made
 
-    add(commands.add_parser, "status", "How far the engine is on each chain", _status, _show_status)
+    add(commands.add_parser, "status", "How far the engine is on each chain", _status, show.status)
     listed = add(
-        commands.add_parser, "opportunities", "The opportunities that changed last", _opportunities, _show_opportunities
+        commands.add_parser, "opportunities", "The opportunities that changed last", _opportunities, show.opportunities
     )
     listed.add_argument("--chain", help="only of this chain")
     listed.add_argument("--state", choices=[state.value for state in State], help="only in this state")
     listed.add_argument("--limit", type=_positive, default=20, help="how many (%(default)s)")
-    earned = add(commands.add_parser, "pnl", "Profit and loss, from the ledger", _pnl, _show_pnl)
+    earned = add(commands.add_parser, "pnl", "Profit and loss, from the ledger", _pnl, show.pnl)
     earned.add_argument("--limit", type=_positive, default=10, help="how many of the newest fills (%(default)s)")
     earned.add_argument("--days", type=_positive, default=7, help="how many UTC days, by token (%(default)s)")
     checked = add(
-        commands.add_parser, "reconcile", "Hold the ledger against the chains' balances", _reconcile, _show_document
+        commands.add_parser, "reconcile", "Hold the ledger against the chains' balances", _reconcile, show.document
     )
     checked.add_argument("--chain", help="only this chain")
 
-    told = add(commands.add_parser, "explain", "Why an opportunity was taken or dropped", _explain, _show_document)
+    told = add(commands.add_parser, "explain", "Why an opportunity was taken or dropped", _explain, show.document)
     told.add_argument("opportunity", help="its id, or how it begins")
-    add(commands.add_parser, "doctor", "Look at all that the agents stand on", _doctor, _show_doctor)
-    halted = add(commands.add_parser, "halt", "Throw the kill switch: nothing is sent any more", _halt, _show_document)
+    add(commands.add_parser, "doctor", "Look at all that the agents stand on", _doctor, show.doctor)
+    past = "FIRST-LAST of the chain, or files or directories of recorded blocks (NUMBER.json or .json.gz)"
+    again = add(
+        commands.add_parser, "replay", "What the live detectors find in blocks that are past", _replay, show.replay
+    )
+    tested = add(
+        commands.add_parser, "backtest", "What the limits would have let through of it", _backtest, show.backtest
+    )
+    tested.add_argument("--gas", type=_natural, default=0, help="units a transaction is taken to cost (%(default)s)")
+    for replayed in (again, tested):
+        replayed.add_argument("blocks", nargs="+", metavar="BLOCKS", help=past)
+        replayed.add_argument("--chain", help="of which chain they are; needed where the configuration has several")
+    eaten = add(
+        commands.add_parser,
+        "sandwiches",
+        "Sandwiches in recorded blocks, what each swap exposed, and the limit that would have protected it",
+        _sandwiches,
+        show.sandwiches,
+    )
+    eaten.add_argument("blocks", nargs="+", metavar="BLOCKS", help="files or directories of recorded blocks")
+    halted = add(commands.add_parser, "halt", "Throw the kill switch: nothing is sent any more", _halt, show.document)
     halted.add_argument("--reason", default="", help="why, for whoever finds it")
-    resumed = add(commands.add_parser, "resume", "Take the kill switch back", _resume, _show_document)
+    resumed = add(commands.add_parser, "resume", "Take the kill switch back", _resume, show.document)
     for switched in (halted, resumed):
         switched.add_argument("--chain", help="only this chain, where it has a switch of its own")
-    kept = add(commands.add_parser, "backup", "Copy the SQLite databases while the agents run", _backup, _show_document)
+    kept = add(commands.add_parser, "backup", "Copy the SQLite databases while the agents run", _backup, show.document)
     kept.add_argument("directory", type=Path, help="where the copies go; older ones of the same names are replaced")
 
     executor = commands.add_parser("executor", help="The contract that trades, and its capital")
@@ -121,7 +155,7 @@ def command_line() -> argparse.ArgumentParser:
         ("fund", "Bring the executor's capital up to an amount", _executor_fund),
         ("withdraw", "Give capital back to the signer", _executor_withdraw),
     ):
-        made = add(acts.add_parser, name, text, act, _show_document)
+        made = add(acts.add_parser, name, text, act, show.document)
         made.add_argument("--chain", required=True, help="the chain's name in the configuration")
         if name == "fund":
             made.add_argument("--amount-wei", type=_positive, required=True, help="wrapped native coin to hold then")
@@ -132,7 +166,7 @@ def command_line() -> argparse.ArgumentParser:
         "prepare",
         "Deploy and fund on several chains, side by side",
         _executor_prepare,
-        _show_document,
+        show.document,
     )
     prepared.add_argument("--chain", action="append", help="this chain only (repeatable); all of the configuration's")
     prepared.add_argument("--amount-wei", type=_natural, required=True, help="wrapped native coin to hold then")
@@ -142,7 +176,7 @@ def command_line() -> argparse.ArgumentParser:
         "address",
         "Its address",
         _signer_address,
-        _show_document,
+        show.document,
     )
     return parser
 
@@ -207,6 +241,37 @@ def _explain(config: Config, options: argparse.Namespace) -> Document:
 
 def _doctor(config: Config, _: argparse.Namespace) -> Document:
     return doctor.document(doctor.examine(config))
+
+
+def _replay(config: Config, options: argparse.Namespace) -> Document:
+    with _progress(options) as progress:
+        return history.replay(config, _chain(config, options.chain), options.blocks, progress)
+
+
+def _backtest(config: Config, options: argparse.Namespace) -> Document:
+    with _progress(options) as progress:
+        return history.backtest(config, _chain(config, options.chain), options.blocks, options.gas, progress)
+
+
+def _sandwiches(_: Config, options: argparse.Namespace) -> Document:
+    with _progress(options) as progress:
+        return history.sandwiches(options.blocks, progress)
+
+
+@contextmanager
+def _progress(options: argparse.Namespace) -> Iterator[history.Progress]:
+    """Show how far long work is, where a person looks on."""
+    with Progress(console=Console(stderr=True), transient=True, disable=options.json or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("blocks", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _chain(config: Config, name: str | None) -> str:
+    if name is None and len(config.chains) > 1:
+        raise UsageError(f"--chain is missing; allowed: {', '.join(config.chains)} (chains of the configuration)")
+    if name is not None:
+        _require_chain(config, name)
+    return name or next(iter(config.chains))
 
 
 def _halt(config: Config, options: argparse.Namespace) -> Document:
@@ -313,58 +378,6 @@ def _signer(config: Config) -> Signer:
 
 def _ledger(config: Config) -> Database:
     return read_ledger(config.storage.ledger)
-
-
-def _show_status(console: Console, document: Document) -> None:
-    table = Table(
-        "Chain", "Head", "Age s", "Seen s ago", "Pools", "Cycles", "In flight", "Included", "Dropped", "Killed"
-    )
-    for name, chain in document["chains"].items():
-        counts = chain["opportunities"]
-        cells = [chain[key] for key in ("head", "head_age_seconds", "seen_seconds_ago", "pools", "cycles", "in_flight")]
-        cells += [counts["included"], counts["dropped"], "yes" if chain["killed"] else "no"]
-        table.add_row(name, *("-" if cell is None else str(cell) for cell in cells))
-    console.print(f"Mode: {document['mode']}")
-    console.print(table)
-
-
-def _show_opportunities(console: Console, document: Document) -> None:
-    table = Table("Changed", "Chain", "State", "Reason", "Amount in wei", "Expected profit wei", "Opportunity")
-    keys = ("changed_at", "chain", "state", "reason", "amount_in_wei", "expected_profit_wei", "opportunity")
-    for each in document["opportunities"]:
-        table.add_row(*(each[key] for key in keys))
-    console.print(table)
-
-
-def _show_pnl(console: Console, document: Document) -> None:
-    table = Table("Chain", "Strategy", "Profit wei", "Gas wei", "Net wei", "Submitted", "Included", "Success")
-    for each in document["totals"]:
-        rate = "-" if each["success_rate"] is None else f"{each['success_rate']:.1%}"
-        table.add_row(
-            *(each[key] for key in ("chain", "strategy", "profit_wei", "gas_wei", "net_wei")),
-            str(each["submitted"]),
-            str(each["states"]["included"]),
-            rate,
-        )
-    console.print(table)
-    first = document["first_included"]
-    if first is None:
-        console.print("First arbitrage: none yet")
-    else:
-        console.print(f"First arbitrage: {first['net_wei']} wei net on {first['chain']}, {first['transaction']}")
-
-
-def _show_doctor(console: Console, document: Document) -> None:
-    table = Table("", "Check", "Seen")
-    for finding in document["findings"]:
-        table.add_row("well" if finding["well"] else "NOT WELL", finding["check"], finding["seen"])
-    console.print(table)
-
-
-def _show_document(console: Console, document: Document) -> None:
-    for key, value in document.items():
-        shown = value if isinstance(value, str | int | bool) else json.dumps(value, indent=2)
-        console.print(f"{key}: {shown}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -181,3 +181,19 @@ def test_the_key_is_in_no_log(installation: Installation) -> None:
     for path in Path(installation.directory).iterdir():
         if path.is_file() and path.name != "signer.key":
             assert secret.encode() not in path.read_bytes(), path
+
+
+def test_a_replay_of_the_node_s_blocks_detects_what_the_engine_detected(installation: Installation) -> None:
+    with installation.agent("strategy_engine"):
+        filled(installation)
+        at_rest(installation)
+    known = installation.mev("opportunities", "--limit", "10000")["opportunities"]
+    first = min(each["block_number"] for each in known)
+    head = installation.mev("status")["chains"]["ethereum"]["head"]
+    replayed = installation.mev("replay", f"{first}-{head}")
+    assert (replayed["source"], replayed["covers"]["blocks"]) == ("node", head - first + 1)
+    # An opportunity is named by its block and its cycle: the same name is the same find.
+    names = {(each["opportunity"], each["expected_profit_wei"]) for each in known}
+    best = replayed["blocks"][0]["best"]
+    assert (best["opportunity"], best["expected_profit_wei"]) in names
+    assert installation.mev("backtest", f"{first}-{head}", "--gas", "200000")["totals"]["taken"] > 0

@@ -1,0 +1,130 @@
+"""Documents as tables in a terminal; programs take the documents themselves."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Document = dict[str, Any]
+
+
+def status(console: Console, document: Document) -> None:
+    """Show how far the engine is."""
+    table = Table(
+        "Chain", "Head", "Age s", "Seen s ago", "Pools", "Cycles", "In flight", "Included", "Dropped", "Killed"
+    )
+    for name, chain in document["chains"].items():
+        counts = chain["opportunities"]
+        cells = [chain[key] for key in ("head", "head_age_seconds", "seen_seconds_ago", "pools", "cycles", "in_flight")]
+        cells += [counts["included"], counts["dropped"], "yes" if chain["killed"] else "no"]
+        table.add_row(name, *("-" if cell is None else str(cell) for cell in cells))
+    console.print(f"Mode: {document['mode']}")
+    console.print(table)
+
+
+def opportunities(console: Console, document: Document) -> None:
+    """Show opportunities, a row each."""
+    table = Table("Changed", "Chain", "State", "Reason", "Amount in wei", "Expected profit wei", "Opportunity")
+    keys = ("changed_at", "chain", "state", "reason", "amount_in_wei", "expected_profit_wei", "opportunity")
+    for each in document["opportunities"]:
+        table.add_row(*(each[key] for key in keys))
+    console.print(table)
+
+
+def pnl(console: Console, document: Document) -> None:
+    """Show what was earned."""
+    table = Table("Chain", "Strategy", "Profit wei", "Gas wei", "Net wei", "Submitted", "Included", "Success")
+    for each in document["totals"]:
+        rate = "-" if each["success_rate"] is None else f"{each['success_rate']:.1%}"
+        table.add_row(
+            *(each[key] for key in ("chain", "strategy", "profit_wei", "gas_wei", "net_wei")),
+            str(each["submitted"]),
+            str(each["states"]["included"]),
+            rate,
+        )
+    console.print(table)
+    first = document["first_included"]
+    if first is None:
+        console.print("First arbitrage: none yet")
+    else:
+        console.print(f"First arbitrage: {first['net_wei']} wei net on {first['chain']}, {first['transaction']}")
+
+
+def doctor(console: Console, document: Document) -> None:
+    """Show what was looked at."""
+    table = Table("", "Check", "Seen")
+    for finding in document["findings"]:
+        table.add_row("well" if finding["well"] else "NOT WELL", finding["check"], finding["seen"])
+    console.print(table)
+
+
+def document(console: Console, document: Document) -> None:
+    """Show a document as it is, a key a line."""
+    for key, value in document.items():
+        shown = value if isinstance(value, str | int | bool) else json.dumps(value, indent=2)
+        console.print(f"{key}: {shown}", highlight=False, soft_wrap=True)
+
+
+def replay(console: Console, document: Document) -> None:
+    """Show what each block opened."""
+    table = Table("Block", "Steps", "Pools touched", "Opportunities", "Best expected profit wei", "Together wei")
+    for row in document["blocks"]:
+        if row["opportunities"]:
+            keys = (
+                "block_number",
+                "steps",
+                "pools_touched",
+                "opportunities",
+                "best_expected_profit_wei",
+                "together_wei",
+            )
+            table.add_row(*(str(row[key]) for key in keys))
+    console.print(table)
+    _covered(console, document)
+
+
+def backtest(console: Console, document: Document) -> None:
+    """Show what limits would have let through."""
+    table = Table(
+        "Block", "Gas price wei", "Opportunities", "Together", "Taken", "Expected profit wei", "Expected net wei"
+    )
+    for row in document["blocks"]:
+        if row["opportunities"]:
+            keys = ("block_number", "gas_price_wei", "opportunities", "together", "taken")
+            table.add_row(*(str(row[key]) for key in (*keys, "expected_profit_wei", "expected_net_wei")))
+    console.print(table)
+    console.print(f"Gas: {document['gas_units']} units a transaction")
+    console.print(
+        f"Refused: {', '.join(f'{reason} {count}' for reason, count in document['refused'].items()) or 'none'}"
+    )
+    _covered(console, document)
+
+
+def sandwiches(console: Console, document: Document) -> None:
+    """Show sandwiches, and what swaps exposed."""
+    table = Table("Block", "Party", "Pool", "Victims", "Profit token", "Profit")
+    exposed = Table("Block", "Swap", "Token", "Extractable", "Slippage ppm", "Limit", "Protecting limit")
+    for row in document["blocks"]:
+        for each in row["sandwiches"]:
+            keys = (each["party"], each["pool"], str(len(each["victims"])), each["profit_token"], each["profit"])
+            table.add_row(str(row["block_number"]), *keys)
+        for each in row["exposed"]:
+            cells = (each["transaction"], each["token"], each["extractable"], str(each["slippage_ppm"]), each["limit"])
+            exposed.add_row(str(row["block_number"]), *cells, each["protecting_limit"] or "none: send it privately")
+    console.print(table)
+    console.print(exposed)
+    for key, value in document["totals"].items():
+        console.print(f"{key}: {value}", highlight=False)
+
+
+def _covered(console: Console, document: Document) -> None:
+    """Show what was looked at, and the sums; blocks that opened nothing have no row."""
+    covers = document["covers"]
+    console.print(
+        f"Covers: {covers['blocks']} blocks ({covers['first_block']} to {covers['last_block']}) from {document['source']}, "
+        f"{covers['pools']} pools, {covers['cycles']} cycles, {covers['unknown_pools']} pools that could not be followed",
+        highlight=False,
+    )
+    for key, value in document["totals"].items():
+        console.print(f"{key}: {value}", highlight=False)

@@ -24,6 +24,7 @@ from mev.domain import State
 from mev.insight import doctor, history, report, show
 from mev.insight.explain import UnknownOpportunityError, explain
 from mev.insight.history import HistoryError
+from mev.insight.pools import pools
 from mev.market.discovery import DiscoveryError
 from mev.runtime import obs
 from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
@@ -120,6 +121,8 @@ def command_line() -> argparse.ArgumentParser:
     told = add(commands.add_parser, "explain", "Why an opportunity was taken or dropped", _explain, show.document)
     told.add_argument("opportunity", help="its id, or how it begins")
     add(commands.add_parser, "doctor", "Look at all that the agents stand on", _doctor, show.doctor)
+    listed = add(commands.add_parser, "pools", "The pools that the engine trades through now", _pools, show.pools)
+    listed.add_argument("--chain", help="only this chain's")
     past = "FIRST-LAST of the chain, or files or directories of recorded blocks (NUMBER.json or .json.gz)"
     again = add(
         commands.add_parser, "replay", "What the live detectors find in blocks that are past", _replay, show.replay
@@ -241,6 +244,12 @@ def _explain(config: Config, options: argparse.Namespace) -> Document:
 
 def _doctor(config: Config, _: argparse.Namespace) -> Document:
     return doctor.document(doctor.examine(config))
+
+
+def _pools(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    return pools(config, [options.chain] if options.chain else list(config.chains))
 
 
 def _replay(config: Config, options: argparse.Namespace) -> Document:

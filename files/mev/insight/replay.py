@@ -16,7 +16,7 @@ from mev.chain.traces import RecordedBlock, read_recorded
 from mev.chain.wire import Head, Log, WireLog, encode
 from mev.domain import Block, Opportunity, Pool, V2State
 from mev.domain.market import Address
-from mev.market.discovery import discover
+from mev.market.load import load_market, market_topics
 from mev.market.recorded import RecordedMarket, read_market
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
@@ -104,19 +104,19 @@ async def replay_range(
 ) -> AsyncIterator[tuple[Detected, Covered]]:
     """Replay a node's blocks from `first` to `last`; the node has to have the state of `first`.
 
-    The first block's reserves are read as a start of the engine reads them, and every pool counts as touched by it. Raises what the transport and
+    The first block's pools are read as a start of the engine reads them, and every pool counts as touched by it. Raises what the transport and
     discovery raise.
     """
     start = await _head(rpc, first)
-    tokens = [token.address for token in config.tokens]
-    state = MarketState(start, await discover(rpc, config.v2_factories, tokens, start))
+    state = await load_market(rpc, config, start)
     replay = Replay(chain, config, state)
     covered = Covered(pools=len(state.pools()), cycles=replay.cycles, unknown_pools=0)
     yield replay.detected(start, len(state.pools()), replay.begin()), covered
+    topics = [encode(topic) for topic in market_topics(config)]
     for begin in range(first + 1, last + 1, AT_ONCE):
         numbers = range(begin, min(begin + AT_ONCE, last + 1))
         blocks = [_block(rpc, number, head) for number, head in zip(numbers, await _heads(rpc, numbers), strict=True)]
-        wanted = [{"blockHash": encode(block.hash), "topics": [[encode(SYNC)]]} for block in blocks]
+        wanted = [{"blockHash": encode(block.hash), "topics": [topics]} for block in blocks]
         answers = await rpc.batch_as(list[WireLog], [("eth_getLogs", (each,)) for each in wanted])
         for block, logs in zip(blocks, answers, strict=True):
             if logs is None:

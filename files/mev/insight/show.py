@@ -66,6 +66,21 @@ def document(console: Console, document: Document) -> None:
         console.print(f"{key}: {shown}", highlight=False, soft_wrap=True)
 
 
+def pools(console: Console, document: Document) -> None:
+    """Show each chain's pools."""
+    for name, chain in document["chains"].items():
+        table = Table("Pool", "Factory", "Kind", "Tokens", "Fee ppm", "Price", "Holds", "Quarantined")
+        for each in chain["pools"]:
+            tokens = f"{each['symbol0']}/{each['symbol1']}"
+            held = (
+                f"{each['reserve0']} / {each['reserve1']}" if each["kind"] == "v2" else f"liquidity {each['liquidity']}"
+            )
+            cells = (each["pool"], each["factory"], each["kind"], tokens, str(each["fee_ppm"]), each["price"] or "-")
+            table.add_row(*cells, held, each["quarantined"] or "")
+        console.print(f"{name}: {len(chain['pools'])} pools at block {chain['block_number']}", highlight=False)
+        console.print(table)
+
+
 def replay(console: Console, document: Document) -> None:
     """Show what each block opened."""
     table = Table("Block", "Steps", "Pools touched", "Opportunities", "Best expected profit wei", "Together wei")

@@ -7,14 +7,11 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from mev.chain.abi import SYNC
 from mev.chain.collectors import BlockCollector, Event, NewBlock, Reorg, Reset
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block
 from mev.domain.market import Address
-from mev.market.concentrated_state import CONCENTRATED_TOPICS
-from mev.market.discovery import discover
-from mev.market.discovery_v3 import discover_concentrated
+from mev.market.load import load_market, market_topics
 from mev.market.state import MarketState
 from mev.runtime.config import AllowanceConfig, Config
 from mev.search.graph import CycleIndex
@@ -81,8 +78,7 @@ class Desk:
         stall_seconds = max(STALL_BLOCKS * self._chain.block_seconds, SHORTEST_STALL_SECONDS)
         if self._execution is not None:
             await open_books(self._rpc, self._execution.accounts, self._ledger)
-        topics = [SYNC, *(sorted(CONCENTRATED_TOPICS) if self._chain.v3_factories else ())]
-        async for event in BlockCollector(self._rpc, topics, stall_seconds=stall_seconds).events():
+        async for event in BlockCollector(self._rpc, market_topics(self._chain), stall_seconds=stall_seconds).events():
             async with self._working:
                 await self._take(event)
             progress()
@@ -110,10 +106,8 @@ class Desk:
 
     async def _load(self, block: Block) -> None:
         """Read every pool as it is after a block; everything counts as touched by it."""
-        tokens = [token.address for token in self._chain.tokens]
-        pairs = await discover(self._rpc, self._chain.v2_factories, tokens, block)
-        pools = await discover_concentrated(self._rpc, self._chain.v3_factories, tokens, block)
-        self._market = MarketState(block, {**pairs, **pools})
+        self._market = await load_market(self._rpc, self._chain, block)
+        watched = len(self._market.pools())
         index = CycleIndex(self._market.pools().values(), [self._chain.wrapped_native])
         self._cycles = len(index.cycles)
         self._pipeline = Pipeline(
@@ -126,8 +120,8 @@ class Desk:
             announce=self._announce,
         )
         self._pipeline.recover()
-        self._meter.loaded(self._name, pools=len(pairs) + len(pools), cycles=self._cycles)
-        log.info("loaded", chain=self._name, block=block.number, pools=len(pairs) + len(pools), cycles=self._cycles)
+        self._meter.loaded(self._name, pools=watched, cycles=self._cycles)
+        log.info("loaded", chain=self._name, block=block.number, pools=watched, cycles=self._cycles)
         self._tell_unusable(frozenset(self._market.pools()))
         await self._trade(block, frozenset(self._market.pools()))
 

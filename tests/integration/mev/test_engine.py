@@ -197,3 +197,22 @@ def test_a_replay_of_the_node_s_blocks_detects_what_the_engine_detected(installa
     best = replayed["blocks"][0]["best"]
     assert (best["opportunity"], best["expected_profit_wei"]) in names
     assert installation.mev("backtest", f"{first}-{head}", "--gas", "200000")["totals"]["taken"] > 0
+
+
+def test_pools_are_listed_as_the_chain_has_them(evm: DevNode, owner: Account, installation: Installation) -> None:
+    chain = installation.mev("pools")["chains"]["ethereum"]
+    assert chain["block_number"] == int(evm.rpc.call("eth_blockNumber"), 16)
+    pairs = [each for each in chain["pools"] if each["kind"] == "v2"]
+    assert {each["pool"].lower() for each in pairs} == {
+        pool.address.lower() for pool in evm.deployment.pools if pool.version == 2
+    }
+    for each in pairs:
+        reserves = owner.call(bytes.fromhex(each["pool"][2:]), bytes.fromhex("0902f1ac"))
+        assert [int.from_bytes(reserves[at : at + 32], "big") for at in (0, 32)] == [
+            int(each["reserve0"]),
+            int(each["reserve1"]),
+        ]
+        assert each["quarantined"] is None
+        assert float(each["price"]) > 0
+    shown = installation.run("pools", "--chain", "ethereum")
+    assert (shown.returncode, shown.stderr) == (0, "")

@@ -35,10 +35,23 @@ LISTENERS = ("Service", "Listener", "Address", "Port", "Protocol", "Exposure")
 DISKS = ("Chain", "Data path", "Disk, GiB")
 RELEASES = ("Component", "Version", "Architecture", "Source")
 HARDENING = ("Control", "Hosts", "Why", "What its switch gives back")
+SECRETS = (
+    "Secret",
+    "What",
+    "Path",
+    "Owner, group, mode",
+    "Hosts",
+    "Read by",
+    "Rotation",
+    "Old value meanwhile",
+    "Due after",
+)
 FORKS = ("Chain", "Fork", "Activation (UTC)", "Oldest versions that follow", "Left behind", "Source")
 MARKER = re.compile(r"<!-- generated from [^>]* by make docs: (begin|end) -->")
 # Ansible's markup for what is typed; its other markups are not used in this repository.
 TYPED = re.compile(r"\bC\(([^)]*)\)")
+# A path of the catalogue's in another fact.
+PLACE = re.compile(r"\{\{ catalogue_paths\.(\w+) \}\}")
 TARGET = re.compile(r"^([a-z0-9-]+):.*## (.*)$", re.MULTILINE)
 
 Entry = Mapping[str, Any]
@@ -109,6 +122,7 @@ def pages(checkout: Checkout) -> list[Page]:
         fork_day_page(checkout),
         snapshots_page(checkout),
         hardening_page(checkout),
+        secrets_page(checkout),
         commands_page(checkout),
     ]
 
@@ -254,6 +268,27 @@ def hardening_page(checkout: Checkout) -> Page:
         for name, control in table.items()
     )
     return Page(Path("docs/hardening.md"), "Hosts that hold", CONTROLS, _table(HARDENING, rows))
+
+
+def secrets_page(checkout: Checkout) -> Page:
+    """Return the page of secrets, with the table of where they lie, who may read them and how they are replaced."""
+    table = defaults(checkout, "secrets")["catalogue_default_secrets"]
+    paths = defaults(checkout, "services")["catalogue_paths"]
+    rows = (
+        [
+            _code(name),
+            _cell(secret["title"]),
+            _code(PLACE.sub(lambda found: paths[found[1]], secret["path"])),
+            f"{_code(secret['owner'])} {_code(secret['group'])} {secret['mode']}",
+            _cell(secret["hosts"]),
+            ", ".join(secret["consumers"]) or "nobody who would restart",
+            _cell(secret["rotation"]),
+            _cell(secret["overlap"]),
+            f"{secret['days']} days" if secret["days"] else "never by time alone",
+        ]
+        for name, secret in table.items()
+    )
+    return Page(Path("docs/secrets.md"), "Secrets", f"{FACTS}/main/secrets.yml", _table(SECRETS, rows))
 
 
 def _fork_day(fork: Entry, chain: Entry) -> str:

@@ -23,6 +23,10 @@ def host_secrets(table: Mapping[str, Row], chains: Iterable[str]) -> list[dict[s
             "kind": row.get("kind", "file"),
             "beside": list(row.get("beside", [])),
             "trusts": list(row.get("trusts", [])),
+            "replace": bool(row.get("replace", False)),
+            # In words where it is not the host's program that restarts them.
+            "consumers": list(row["consumers"]) if row.get("replace") else [],
+            "proof": dict(row.get("proof", {})),
             **{field: row[field] for field in FIELDS},
             "path": str(row["path"]).format(chain=item),
             "group": str(row["group"]).format(chain=item),

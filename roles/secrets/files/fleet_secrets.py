@@ -1,42 +1,63 @@
 #!/usr/bin/python3 -IB
-"""Look at the secrets of this host; see fleet-secrets --help. It never prints a value."""
+"""Look at the secrets of this host, replace one, and keep the record of it; see fleet-secrets --help. It never prints a value."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import grp
+import hmac
 import json
 import os
 import pwd
 import re
+import signal
 import stat
+import subprocess
 import sys
+import syslog
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 CONFIG = Path("/etc/fleet-secrets/secrets.json")
 DAY = 86400
 MOST_BYTES = 1 << 16
 MOST_ENTRIES = 4096
-WRONG, DUE = 1, 3
+WRONG, DUE, BACK, STUCK = 1, 3, 4, 5
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 HEX32 = re.compile(rb"(?:0x)?([0-9a-fA-F]{64})\n?")
 PEM_KEY = re.compile(
     rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s[A-Za-z0-9+/=\s]+-----END (?:[A-Z]+ )?PRIVATE KEY-----"
 )
 LINE = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{6,}[\x21-\x7e])\n?")
+SYSTEMCTL = "systemctl"
+RESTART_SECONDS = 600
+SETTLE_SECONDS = 3.0
+PROOF_SECONDS = 60
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 @._/-]{0,127}")
+RESULTS = ("rotated", "rolled_back", "stuck", "undone", "failed")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-EPILOG = (
-    "exit status: 0 all is as it has to be, 1 something is not, 2 bad usage, 3 a rotation is due or a file is unknown"
-)
+EPILOG = """exit status: 0 all is as it has to be, 1 something is not or was refused, 2 bad usage, 3 check: a rotation is due or a file is unknown,
+4 replace: the new value was no good and the old one is back, 5 a consumer runs with neither"""
 
 
 class SecretsError(Exception):
     """What was asked for is not done; the message is one sentence without a value."""
+
+
+class RolledBackError(SecretsError):
+    """The new value was no good and the old one is back."""
+
+
+class StuckError(SecretsError):
+    """A consumer runs with neither value."""
 
 
 @dataclass
@@ -292,6 +313,234 @@ def utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let no other run change a secret meanwhile."""
+    handle = os.open(CONFIG.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """Turn what would end the program into a reason to go back."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise SecretsError(f"it was interrupted ({signal.Signals(number).name})")
+
+    before = {each: signal.signal(each, stop) for each in SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def put(path: Path, value: bytes, whose: tuple[str, str, str], written_at: int | None = None) -> None:
+    """Write a value in one step, as shut as it has to be from the first byte on."""
+    draft = path.with_name(f"{path.name}.next")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(value)
+        file.flush()
+        os.fsync(handle)
+        os.fchown(handle, pwd.getpwnam(whose[0]).pw_uid, grp.getgrnam(whose[1]).gr_gid)
+        os.fchmod(handle, int(whose[2], 8))
+        if written_at is not None:
+            os.utime(handle, ns=(written_at, written_at))
+    draft.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def own(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Give owner, group and mode as the table has them."""
+    return row["owner"], row["group"], row["mode"]
+
+
+def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
+    """Ask systemd; what it says is never a secret."""
+    try:
+        return subprocess.run([SYSTEMCTL, *words], capture_output=True, text=True, timeout=RESTART_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SecretsError(f"systemctl {words[0]} did not end: {error}") from error
+
+
+def running(units: list[str]) -> list[str]:
+    """Give those that run, in their order: what an operator has stopped is not started."""
+    return [unit for unit in units if systemctl("is-active", "--quiet", f"{unit}.service").returncode == 0]
+
+
+def restart(unit: str) -> None:
+    """Restart a consumer and see it ready and still the same a little later."""
+    service = f"{unit}.service"
+    done = systemctl("restart", service)
+    if done.returncode != 0:
+        raise SecretsError(f"{unit} did not start")
+    properties = ("show", "--property=ActiveState,InvocationID,NRestarts", service)
+    first = systemctl(*properties).stdout
+    time.sleep(SETTLE_SECONDS)
+    if "ActiveState=active" not in first or systemctl(*properties).stdout != first:
+        raise SecretsError(f"{unit} started and did not stay")
+
+
+def prove(row: dict[str, Any]) -> None:
+    """Have the secret's other side say that it takes the value, before any consumer depends on it.
+
+    The command says {"findings": [{"check", "well", "seen"}]} as `mev doctor --json` does; those of the row's checks count.
+    """
+    proof = row["proof"]
+    if not proof:
+        return
+    try:
+        done = subprocess.run(proof["command"], capture_output=True, timeout=PROOF_SECONDS, check=False)
+        findings = [each for each in json.loads(done.stdout)["findings"] if each["check"].startswith(proof["check"])]
+        bad = [each for each in findings if each["well"] is not True]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, subprocess.TimeoutExpired) as error:
+        raise SecretsError(
+            f"{proof['command'][0]} does not say whether it is taken ({type(error).__name__})"
+        ) from error
+    if bad or not findings:
+        raise SecretsError(
+            f"{proof['check']} is not well with it"
+            if bad
+            else f"{proof['command'][0]} says nothing of {proof['check']}"
+        )
+
+
+def row_of(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Give the row of a secret that can be replaced here."""
+    rows: dict[str, dict[str, Any]] = {row["name"]: row for row in config["secrets"] if row["replace"]}
+    if name not in rows:
+        raise SecretsError(
+            f"{name} is no secret of this host that can be replaced so; allowed: {', '.join(rows) or 'none here'}."
+        )
+    return rows[name]
+
+
+def aside_of(config: dict[str, Any], row: dict[str, Any]) -> Path:
+    """Give where the value before stands meanwhile."""
+    return Path(config["aside"]) / f"{row['name']}.previous"
+
+
+def replace(options: argparse.Namespace) -> int:
+    """Put a value from standard input in a secret's place, and the one before back where it is no good."""
+    config = configuration()
+    row = row_of(config, options.name)
+    value = sys.stdin.buffer.read(MOST_BYTES)
+    problem = shape(value, row["form"])
+    if problem:
+        raise SecretsError(f"The new value of {options.name} {problem}; nothing was changed.")
+    path, aside = Path(row["path"]), aside_of(config, row)
+    with alone():
+        if aside.exists():
+            raise SecretsError(
+                f"{aside} was left by a replacement that did not end; `fleet-secrets undo {options.name}` puts it back."
+            )
+        try:
+            before, written_at = read_value(path), path.stat().st_mtime_ns
+        except OSError as error:
+            raise SecretsError(
+                f"{path} cannot be read ({error.strerror}), so there is nothing to go back to; site.yml places it first."
+            ) from error
+        changed = not hmac.compare_digest(before, value)
+        consumers = running(row["consumers"]) if changed else []
+        if changed and not options.dry_run:
+            with whole():
+                exchange(config, row, (before, value), written_at, options.by)
+    sys.stdout.write(json.dumps({"changed": changed, "restarts": consumers}) + "\n")
+    return 0
+
+
+def exchange(
+    config: dict[str, Any], row: dict[str, Any], values: tuple[bytes, bytes], written_at: int, by: str
+) -> None:
+    """Bring the new value to its consumers, one after the other, or the old one back to all that have seen the new."""
+    path, aside = Path(row["path"]), aside_of(config, row)
+    touched: list[str] = []
+    put(aside, values[0], ("root", "root", "0600"), written_at)
+    try:
+        put(path, values[1], own(row))
+        prove(row)
+        for unit in running(row["consumers"]):
+            touched.append(unit)
+            restart(unit)
+    except (SecretsError, OSError) as failure:
+        # Nothing ends the way back.
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        put(path, values[0], own(row), written_at)
+        for unit in touched:
+            try:
+                restart(unit)
+            except SecretsError as again:
+                record(config, row["name"], "", "stuck", f"{failure}; with the old value {again}", by)
+                raise StuckError(f"{row['name']}: {failure}; the old value is back, and {again} with it.") from failure
+        aside.unlink()
+        record(config, row["name"], "", "rolled_back", str(failure), by)
+        raise RolledBackError(f"{row['name']} has its old value again: {failure}.") from failure
+    aside.unlink()
+    record(config, row["name"], "", "rotated", "", by)
+
+
+def undo(options: argparse.Namespace) -> int:
+    """Put the value before back that a replacement has left which did not end."""
+    config = configuration()
+    row = row_of(config, options.name)
+    aside = aside_of(config, row)
+    with alone():
+        if not aside.exists():
+            raise SecretsError(f"No replacement of {options.name} was cut off here: {aside} is not there.")
+        put(Path(row["path"]), read_value(aside), own(row), aside.stat().st_mtime_ns)
+        for unit in running(row["consumers"]):
+            restart(unit)
+        aside.unlink()
+        record(config, row["name"], "", "undone", "it was cut off", options.by)
+    return 0
+
+
+def note(options: argparse.Namespace) -> int:
+    """Put what a play did with a secret on record."""
+    record(
+        configuration(),
+        options.name,
+        options.item,
+        options.result,
+        sys.stdin.read(4096) if options.reason else "",
+        options.by,
+    )
+    return 0
+
+
+def record(config: dict[str, Any], name: str, item: str, result: str, reason: str, by: str) -> None:
+    """Write to the journal and to the host's log: when, which, how it ended, why, and by whom."""
+    here = os.environ.get("SUDO_USER") or account(os.getuid(), pwd.getpwuid)
+    said = {"time": utc(time.time()), "secret": name, **({"chain": item} if item else {}), "result": result}
+    said |= {
+        "reason": "".join(each for each in " ".join(reason.split()) if each.isprintable())[:300],
+        "by": f"{by or here} as {here}",
+    }
+    handle = os.open(config["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    with os.fdopen(handle, "a") as file:
+        file.write(json.dumps(said) + "\n")
+    syslog.openlog("fleet-secrets", facility=syslog.LOG_AUTHPRIV)
+    syslog.syslog(syslog.LOG_NOTICE, json.dumps(said))
+
+
+def word(text: str) -> str:
+    """Read a name that goes on record."""
+    if text and not WORD.fullmatch(text):
+        raise argparse.ArgumentTypeError("allowed: letters, digits, spaces, '@', '.', '_', '/' and '-', 128 at most")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     top = argparse.ArgumentParser(prog="fleet-secrets", description=__doc__, epilog=EPILOG)
@@ -307,6 +556,23 @@ def parser() -> argparse.ArgumentParser:
         help="end with 0 where a rotation is due or a file unknown, and print what is not ok",
     )
     looking.set_defaults(run=check)
+    taking = commands.add_parser(
+        "replace", help="a new value from standard input; consumers restart one after the other"
+    )
+    taking.add_argument(
+        "--dry-run", action="store_true", help="only say whether it is another one, and what would restart"
+    )
+    taking.set_defaults(run=replace)
+    going_back = commands.add_parser("undo", help="the value before, where a replacement was cut off")
+    going_back.set_defaults(run=undo)
+    noting = commands.add_parser("record", help="put on record what a play did with a secret")
+    noting.add_argument("--item", type=word, default="", help="which of several, a chain for example")
+    noting.add_argument("--result", choices=RESULTS, required=True, help="how it ended")
+    noting.add_argument("--reason", action="store_true", help="standard input says why")
+    noting.set_defaults(run=note)
+    for each in (taking, going_back, noting):
+        each.add_argument("name", type=word, help="the secret's name in the table")
+        each.add_argument("--by", type=word, default="", help="who asked for it (default: who runs it)")
     return top
 
 
@@ -317,7 +583,7 @@ def main() -> int:
         return int(options.run(options))
     except SecretsError as failure:
         sys.stderr.write(f"fleet-secrets: {failure}\n")
-        return WRONG
+        return {RolledBackError: BACK, StuckError: STUCK}.get(type(failure), WRONG)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert isinstance(config.storage.ledger, Path)
     assert config.bus.location is None
     assert config.chains["base"].risk == config.common_risk
+    assert config.snapshots is not None
+    assert config.snapshots.directory == config.logging.directory / "snapshots"
     assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]
     assert (config.common_risk.max_gas, config.common_risk.breaker_failures) == (None, 0)
     assert rendered("_mev_agents_component", options()) == "mev"

@@ -37,6 +37,13 @@ async def discover(
     A pool that does not answer as a V2 pair does is left out and logged. Raises DiscoveryError where a factory does not
     answer as one, RpcUnavailableError where the node does not.
     """
+    return await read_pairs(rpc, await find_pairs(rpc, factories, tokens, block), block)
+
+
+async def find_pairs(
+    rpc: Rpc, factories: Sequence[FactoryConfig], tokens: Iterable[Address], block: Block
+) -> list[Pool]:
+    """Return the pools that the factories name between two of the tokens; raises as `discover`."""
     pairs = list(combinations(sorted(set(tokens)), 2))
     wanted = [(factory, pair) for factory in factories for pair in pairs]
     found = await call_at(rpc, block, [(factory.address, encode_call(GET_PAIR, *pair)) for factory, pair in wanted])
@@ -45,10 +52,11 @@ async def discover(
         address = _pair_of(factory, answer)
         if address != NOBODY:
             pools.append(Pool(address, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator))
-    return await _read(rpc, pools, block)
+    return pools
 
 
-async def _read(rpc: Rpc, pools: Sequence[Pool], block: Block) -> dict[Pool, V2State]:
+async def read_pairs(rpc: Rpc, pools: Sequence[Pool], block: Block) -> dict[Pool, V2State]:
+    """Return the reserves of pools that answer as V2 pairs do; the others are left out and logged."""
     questions = (TOKEN0, TOKEN1, GET_RESERVES)
     answers = await call_at(rpc, block, [(pool.address, question) for pool in pools for question in questions])
     states: dict[Pool, V2State] = {}

@@ -6,6 +6,7 @@ spacing of 60 ticks, 6,932 for one of 1, and one a tick. All are pinned to the b
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import structlog
 
@@ -39,6 +40,15 @@ UINT256 = 2**256
 log = structlog.get_logger(__name__)
 
 
+class Named(NamedTuple):
+    """A pool as its factory names it."""
+
+    address: Address
+    factory: str
+    tokens: tuple[Address, Address]
+    fee: int
+
+
 async def discover_concentrated(
     rpc: Rpc, factories: Sequence[V3FactoryConfig], tokens: Iterable[Address], block: Block
 ) -> dict[Pool, Concentrated]:
@@ -47,28 +57,52 @@ async def discover_concentrated(
     A pool that does not answer as a V3 pool does, or contradicts itself, is left out and logged. Raises DiscoveryError where a factory does
     not answer as one, RpcUnavailableError where the node does not.
     """
+    return await read_concentrated(rpc, await find_concentrated(rpc, factories, tokens, block), block)
+
+
+async def find_concentrated(
+    rpc: Rpc, factories: Sequence[V3FactoryConfig], tokens: Iterable[Address], block: Block
+) -> list[Named]:
+    """Return the pools that the factories name between two of the tokens; raises as `discover_concentrated`."""
     pairs = list(combinations(sorted(set(tokens)), 2))
     wanted = [(factory, pair, fee) for factory in factories for pair in pairs for fee in factory.fees]
     found = await call_at(
         rpc, block, [(factory.address, encode_call(GET_POOL, *pair, fee)) for factory, pair, fee in wanted]
     )
+    return [
+        Named(address, factory.name, pair, fee)
+        for (factory, pair, fee), answer in zip(wanted, found, strict=True)
+        if (address := _pool_of(factory, answer)) != NOBODY
+    ]
+
+
+async def read_concentrated(rpc: Rpc, named: Iterable[Named], block: Block) -> dict[Pool, Concentrated]:
+    """Return the state of pools that answer as V3 pools do; the others are left out and logged."""
     states: dict[Pool, Concentrated] = {}
-    for (factory, pair, fee), answer in zip(wanted, found, strict=True):
-        address = _pool_of(factory, answer)
-        if address == NOBODY:
-            continue
+    for each in named:
         try:
-            pool, state = await _read(rpc, block, factory, address, pair, fee)
+            pool, state = await _read(rpc, block, each)
         except (AbiError, AmmError, RpcError, MalformedAnswerError) as error:
-            log.warning("pool left out", pool=encode(address), factory=factory.name, reason=str(error))
+            log.warning("pool left out", pool=encode(each.address), factory=each.factory, reason=str(error))
             continue
         states[pool] = state
     return states
 
 
-async def _read(
-    rpc: Rpc, block: Block, factory: V3FactoryConfig, address: Address, pair: tuple[Address, Address], fee: int
-) -> tuple[Pool, Concentrated]:
+async def read_prices(rpc: Rpc, pools: Sequence[Address], block: Block) -> list[tuple[int, int, int]]:
+    """Return price, tick and liquidity of V3 pools after `block`; raises AbiError or RpcError where one does not answer so."""
+    answers = await call_at(rpc, block, [(pool, question) for pool in pools for question in (SLOT0, LIQUIDITY)])
+    return [_price(returned(answers[place]), returned(answers[place + 1])) for place in range(0, len(answers), 2)]
+
+
+async def read_net(rpc: Rpc, ticks: Sequence[tuple[Address, int]], block: Block) -> list[int]:
+    """Return liquidity net of ticks after `block`; raises as `read_prices`."""
+    answers = await call_at(rpc, block, [(pool, encode_call(TICKS, tick % UINT256)) for pool, tick in ticks])
+    return [_signed(returned(answer), 1, TICK_WORDS, LIQUIDITY_BITS) for answer in answers]
+
+
+async def _read(rpc: Rpc, block: Block, named: Named) -> tuple[Pool, Concentrated]:
+    address, factory, pair, fee = named
     questions = (TOKEN0, TOKEN1, FEE, TICK_SPACING, SLOT0, LIQUIDITY)
     answers = [returned(each) for each in await call_at(rpc, block, [(address, question) for question in questions])]
     if (decode_address(answers[0]), decode_address(answers[1])) != pair or decode_uint(answers[2]) != fee:
@@ -76,10 +110,8 @@ async def _read(
     spacing = decode_uint(answers[3])
     if not 0 < spacing <= MAX_TICK_SPACING:
         raise AbiError(f"a tick spacing of {spacing} is none")
-    pool = Pool(address, factory.name, *pair, FEE_DENOMINATOR - fee, FEE_DENOMINATOR, spacing)
-    price = decode_uint(answers[4], 0, words=SLOT0_WORDS, bits=PRICE_BITS)
-    tick = _signed(answers[4], 1, SLOT0_WORDS, TICK_BITS)
-    liquidity = decode_uint(answers[5], bits=LIQUIDITY_BITS)
+    pool = Pool(address, factory, *pair, FEE_DENOMINATOR - fee, FEE_DENOMINATOR, spacing)
+    price, tick, liquidity = _price(answers[4], answers[5])
     if not price:
         return pool, NO_PRICE
     return pool, made(pool, await _net(rpc, block, pool), price, tick, liquidity)
@@ -97,11 +129,15 @@ async def _net(rpc: Rpc, block: Block, pool: Pool) -> dict[int, int]:
         for bit in range(WORD_TICKS)
         if bits >> bit & 1
     ]
-    answers = await call_at(rpc, block, [(pool.address, encode_call(TICKS, tick % UINT256)) for tick in ticks])
-    return {
-        tick: _signed(returned(answer), 1, TICK_WORDS, LIQUIDITY_BITS)
-        for tick, answer in zip(ticks, answers, strict=True)
-    }
+    return dict(zip(ticks, await read_net(rpc, [(pool.address, tick) for tick in ticks], block), strict=True))
+
+
+def _price(slot0: bytes, liquidity: bytes) -> tuple[int, int, int]:
+    return (
+        decode_uint(slot0, 0, words=SLOT0_WORDS, bits=PRICE_BITS),
+        _signed(slot0, 1, SLOT0_WORDS, TICK_BITS),
+        decode_uint(liquidity, bits=LIQUIDITY_BITS),
+    )
 
 
 def _pool_of(factory: V3FactoryConfig, answer: object) -> Address:

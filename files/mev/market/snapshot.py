@@ -1,10 +1,10 @@
 """A chain's market on disk, for a fast start: every pool and what it held after one block.
 
-    save(path, chain_id, state.block, state.v2_states())
+    save(path, chain_id, state.block, state.states())
     block, states = load(path, chain_id)
 
 One file: magic with the format's version, the header's length, the header (JSON: chain, block, factories, how many tokens and
-pools), the tokens, one record of fixed size a pool, and the BLAKE2b digest of all of it. It is written beside the old one, flushed, and
+pools), the tokens, one record of fixed size a pair, one a V3 pool followed by its ticks, and the BLAKE2b digest of all of it. It is written beside the old one, flushed, and
 renamed over it: whatever ends the process, there is one whole snapshot or the other. Nothing that is read is believed before
 its digest is right. A digest is no signature: whoever may write the file may write another.
 """
@@ -20,17 +20,26 @@ from pathlib import Path
 import msgspec
 
 from mev.domain import Block, Pool, V2State
+from mev.market.amm import AmmError
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.concentrated_state import Concentrated, made
+from mev.market.state import PoolState
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"mevstate"
 MAX_FILE_BYTES = 2 * 2**30
 DIGEST_BYTES = 32
 ADDRESS_BYTES = 20
 RESERVE_BYTES = 14
+PRICE_BYTES = 20
+LIQUIDITY_BYTES = 16
 
 _PREFIX = struct.Struct(">8sII")
 # Address, token0 and token1 and factory by their place, reserve0, reserve1, the block that they are of.
 _RECORD = struct.Struct(">20sIIH14s14sQ")
+# Address, token0 and token1 and factory by their place, spacing, price, tick, liquidity, how many ticks follow.
+_V3_RECORD = struct.Struct(">20sIIHH20si16sI")
+_TICK = struct.Struct(">i16s")
 
 
 class SnapshotError(Exception):
@@ -58,20 +67,33 @@ class _Header(msgspec.Struct, frozen=True):
     factories: list[_Factory]
     tokens: int
     v2_pools: int
+    v3_pools: int
+    v3_bytes: int
 
 
-def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, V2State]) -> None:
-    """Write a snapshot in place of the one that is there; raises OSError where it cannot be, and the old one stays then."""
+def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, PoolState]) -> None:
+    """Write a snapshot in place of the one that is there; raises OSError where it cannot be, and the old one stays then.
+
+    A pool that is not usable is left out: it has to be read anew.
+    """
     factories: dict[_Factory, int] = {}
     tokens: dict[bytes, int] = {}
-    records = bytearray()
+    records, concentrated, count = bytearray(), bytearray(), 0
     for pool, state in states.items():
         factory = _Factory(pool.factory, pool.fee_numerator, pool.fee_denominator)
-        records += _RECORD.pack(
+        places = (
             pool.address,
             tokens.setdefault(pool.token0, len(tokens)),
             tokens.setdefault(pool.token1, len(tokens)),
             factories.setdefault(factory, len(factories)),
+        )
+        if not isinstance(state, V2State):
+            written = _v3_record(places, pool, state)
+            concentrated += written
+            count += bool(written)
+            continue
+        records += _RECORD.pack(
+            *places,
             state.reserve0.to_bytes(RESERVE_BYTES, "big"),
             state.reserve1.to_bytes(RESERVE_BYTES, "big"),
             state.block_number,
@@ -88,17 +110,20 @@ def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, V2State]
             ),
             factories=list(factories),
             tokens=len(tokens),
-            v2_pools=len(states),
+            v2_pools=len(records) // _RECORD.size,
+            v3_pools=count,
+            v3_bytes=len(concentrated),
         )
     )
-    parts = (_PREFIX.pack(MAGIC, VERSION, len(header)), header, b"".join(tokens), bytes(records))
+    prefix = _PREFIX.pack(MAGIC, VERSION, len(header))
+    parts = (prefix, header, b"".join(tokens), bytes(records), bytes(concentrated))
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         digest.update(part)
     _replace(path, (*parts, digest.digest()))
 
 
-def load(path: Path, chain_id: int) -> tuple[Block, dict[Pool, V2State]]:
+def load(path: Path, chain_id: int) -> tuple[Block, dict[Pool, PoolState]]:
     """Read a snapshot of a chain; raises SnapshotError, also where it is another chain's, another version's, or damaged.
 
     Whether its block is still of the chain is the caller's to ask.
@@ -115,7 +140,7 @@ def load(path: Path, chain_id: int) -> tuple[Block, dict[Pool, V2State]]:
         raise SnapshotError(f"{path} is of chain {header.chain_id}, not {chain_id}")
     try:
         return _block(header.block), _states(header, body)
-    except (ValueError, IndexError, struct.error) as error:
+    except (AmmError, ValueError, IndexError, struct.error) as error:
         # Its digest is right: whoever wrote it was wrong.
         raise SnapshotError(f"{path} contradicts itself: {error}") from None
 
@@ -136,20 +161,39 @@ def _checked(path: Path, content: bytes) -> tuple[_Header, memoryview]:
         header = msgspec.json.decode(body[_PREFIX.size : begin], type=_Header)
     except msgspec.DecodeError as error:
         raise SnapshotError(f"{path} has a header that cannot be read: {error}") from None
-    expected = begin + header.tokens * ADDRESS_BYTES + header.v2_pools * _RECORD.size
-    if min(header.tokens, header.v2_pools) < 0 or len(body) != expected:
+    expected = begin + header.tokens * ADDRESS_BYTES + header.v2_pools * _RECORD.size + header.v3_bytes
+    if min(header.tokens, header.v2_pools, header.v3_pools, header.v3_bytes) < 0 or len(body) != expected:
         raise SnapshotError(f"{path} has {len(body)} bytes where its header says {expected}")
     return header, body[begin:]
 
 
-def _states(header: _Header, body: memoryview) -> dict[Pool, V2State]:
+def _v3_record(places: tuple[bytes, int, int, int], pool: Pool, state: Concentrated) -> bytes:
+    if not isinstance(state, ConcentratedPool):
+        return b""
+    head = _V3_RECORD.pack(
+        *places,
+        pool.tick_spacing,
+        state.sqrt_price_x96.to_bytes(PRICE_BYTES, "big"),
+        state.tick,
+        state.liquidity.to_bytes(LIQUIDITY_BYTES, "big"),
+        len(state.ticks.net),
+    )
+    ticks = (
+        _TICK.pack(tick, net.to_bytes(LIQUIDITY_BYTES, "big", signed=True)) for tick, net in state.ticks.net.items()
+    )
+    return head + b"".join(ticks)
+
+
+def _states(header: _Header, body: memoryview) -> dict[Pool, PoolState]:
     end = header.tokens * ADDRESS_BYTES
+    pairs_end = end + header.v2_pools * _RECORD.size
     tokens = [bytes(body[start : start + ADDRESS_BYTES]) for start in range(0, end, ADDRESS_BYTES)]
     factories = header.factories
     number = int.from_bytes
-    states: dict[Pool, V2State] = {}
+    states: dict[Pool, PoolState] = {}
     with _without_collection():
-        for address, token0, token1, made_by, reserve0, reserve1, block_number in _RECORD.iter_unpack(body[end:]):
+        pairs = _RECORD.iter_unpack(body[end:pairs_end])
+        for address, token0, token1, made_by, reserve0, reserve1, block_number in pairs:
             factory = factories[made_by]
             pool = Pool(
                 address,
@@ -160,9 +204,26 @@ def _states(header: _Header, body: memoryview) -> dict[Pool, V2State]:
                 factory.fee_denominator,
             )
             states[pool] = V2State(number(reserve0, "big"), number(reserve1, "big"), block_number)
-    if len(states) != header.v2_pools:
-        raise ValueError("a pool stands there twice")
+        states.update(_v3_states(header, tokens, body[pairs_end:]))
+    if len(states) != header.v2_pools + header.v3_pools:
+        raise ValueError("a pool stands there twice, or one is missing")
     return states
+
+
+def _v3_states(header: _Header, tokens: list[bytes], body: memoryview) -> Iterator[tuple[Pool, ConcentratedPool]]:
+    number, place = int.from_bytes, 0
+    while place < len(body):
+        address, token0, token1, made_by, spacing, price, tick, liquidity, count = _V3_RECORD.unpack_from(body, place)
+        place += _V3_RECORD.size
+        end = place + count * _TICK.size
+        if end > len(body) or not spacing:
+            raise ValueError("a V3 pool's ticks are cut off, or it has no spacing")
+        factory = header.factories[made_by]
+        fee = factory.fee_numerator, factory.fee_denominator
+        pool = Pool(address, factory.name, tokens[token0], tokens[token1], *fee, spacing)
+        net = {at: number(change, "big", signed=True) for at, change in _TICK.iter_unpack(body[place:end])}
+        place = end
+        yield pool, made(pool, net, number(price, "big"), tick, number(liquidity, "big"))
 
 
 def _block(stored: _Block) -> Block:

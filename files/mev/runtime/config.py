@@ -22,6 +22,10 @@
     directory = "/data/blockchain/nodes/logs"
     level = "info"                           # debug | info | warning | error
 
+    [snapshots]                              # optional: the market on disk, for a fast start; one file a chain
+    directory = "/data/blockchain/nodes/mev/snapshots"
+    every_minutes = 10.0                     # default; and whenever the engine stops
+
     [signer]                                 # needed for live only
     key = "credential:signer_key"            # or "file:/absolute/path": 64 hex digits; never the key itself
 
@@ -114,6 +118,7 @@ __all__ = [
     "RiskConfig",
     "SecretError",
     "SignerConfig",
+    "SnapshotsConfig",
     "StorageConfig",
     "StrategyName",
     "TokenConfig",
@@ -189,6 +194,13 @@ class LoggingConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: _Path
     level: Level = Level.INFO
+
+
+class SnapshotsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the strategy engine keeps what it knows of each chain's market, and how often it writes it down."""
+
+    directory: _Path
+    every_minutes: Annotated[float, Meta(gt=0, le=1440, description="minutes, more than 0 and at most 1440")] = 10.0
 
 
 class SignerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,6 +301,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     # What holds on a chain is that chain's `risk`, where these are merged in.
     common_risk: RiskConfig = msgspec.field(name="risk")
     signer: SignerConfig | None = None
+    snapshots: SnapshotsConfig | None = None
     chains: dict[str, ChainConfig]
 
 

@@ -11,6 +11,7 @@ from mev.chain.collectors import BlockCollector, Event, NewBlock, Reorg, Reset
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block
 from mev.domain.market import Address
+from mev.market.keeper import Keeper
 from mev.market.load import load_market, market_topics
 from mev.market.state import MarketState
 from mev.runtime.config import AllowanceConfig, Config
@@ -58,6 +59,8 @@ class Desk:
         self._execution = None
         if signer is not None:
             self._execution = Execution(self._chain.id, rpc, signer, ledger, accounts_of(name, self._chain, signer))
+        kept = config.snapshots
+        self._keeper = Keeper(kept.directory, name, self._chain.id, 60 * kept.every_minutes) if kept else None
         self._market: MarketState | None = None
         self._pipeline: Pipeline | None = None
         self._cycles = 0
@@ -84,8 +87,10 @@ class Desk:
             progress()
 
     async def finish(self) -> None:
-        """Wait until the event at hand is done with, and take no other."""
+        """Wait until the event at hand is done with, take no other, and write the market down."""
         await self._working.acquire()
+        if self._keeper is not None and self._market is not None:
+            await self._keeper.finish(self._market)
 
     async def _take(self, event: Event) -> None:
         match event:
@@ -103,10 +108,13 @@ class Desk:
                 self._turned = touched if behind else frozenset()
                 if not behind:
                     await self._trade(block, touched)
+                    if self._keeper is not None:
+                        self._keeper.look(self._market)
 
     async def _load(self, block: Block) -> None:
         """Read every pool as it is after a block; everything counts as touched by it."""
-        self._market = await load_market(self._rpc, self._chain, block)
+        snapshot = self._keeper.path if self._keeper else None
+        self._market = await load_market(self._rpc, self._chain, block, snapshot)
         watched = len(self._market.pools())
         index = CycleIndex(self._market.pools().values(), [self._chain.wrapped_native])
         self._cycles = len(index.cycles)

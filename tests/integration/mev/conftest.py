@@ -166,6 +166,8 @@ class Installation:
     storage: str = ""
     # Fees of the V3 pools that are watched; none without.
     v3_fees: tuple[int, ...] = ()
+    # Further tables.
+    more: str = ""
 
     def __post_init__(self) -> None:
         key = self.directory / "signer.key"
@@ -211,6 +213,7 @@ mode = "{self.mode}"
 {self.storage or files}
 [logging]
 directory = "{self.directory}"
+{self.more}
 [signer]
 key = "file:{self.directory}/signer.key"
 [risk]

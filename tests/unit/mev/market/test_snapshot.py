@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mev.domain import Block, Pool, V2State
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.tick_math import sqrt_price_at
+from mev.market.concentrated_state import Unusable, made, same
 from mev.market.snapshot import DIGEST_BYTES, SnapshotError, load, save
-from mev.market.state import MarketState
+from mev.market.state import MarketState, PoolState
 
 BLOCK = Block(20_000_000, b"\x01" * 32, b"\x02" * 32, 1_700_000_000, 2**70)
 address = st.binary(min_size=20, max_size=20)
@@ -38,6 +41,29 @@ def test_what_was_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, held
     assert [each.name for each in path.parent.iterdir()] == ["x"]
 
 
+def test_v3_pools_are_saved_with_every_tick(path: Path) -> None:
+    net = {-887220: 5, -60: 10**20, 120: -(10**20), 887220: -5}
+    pool = Pool(b"\x77" * 20, "uniswap_v3", b"\xaa" * 20, b"\xbb" * 20, 997_000, 10**6, 60)
+    empty = Pool(b"\x78" * 20, "uniswap_v3", b"\xaa" * 20, b"\xcc" * 20, 999_500, 10**6, 10)
+    broken = Pool(b"\x79" * 20, "uniswap_v3", b"\xaa" * 20, b"\xcc" * 20, 990_000, 10**6, 200)
+    held: dict[Pool, PoolState] = {
+        **SOME,
+        pool: made(pool, net, sqrt_price_at(-7) + 5, -7, 10**20 + 5),
+        empty: made(empty, {}, sqrt_price_at(800_000), 800_000, 0),
+        broken: Unusable("it contradicts itself"),
+    }
+    save(path, 1, BLOCK, held)
+    block, found = load(path, 1)
+    assert (block, set(found)) == (BLOCK, set(held) - {broken})
+    for each in (pool, empty):
+        ours, theirs = held[each], found[each]
+        assert isinstance(ours, ConcentratedPool)
+        assert isinstance(theirs, ConcentratedPool)
+        assert same(ours, theirs)
+        assert ours.fees == theirs.fees
+    assert {each: state for each, state in found.items() if not each.concentrated} == SOME
+
+
 def test_a_state_goes_on_from_its_snapshot(path: Path) -> None:
     save(path, 1, BLOCK, MarketState(BLOCK, SOME).v2_states())
     again = MarketState(*load(path, 1))
@@ -60,7 +86,7 @@ def test_another_format_s_is_refused(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[11] = 9
     path.write_bytes(content)
-    with pytest.raises(SnapshotError, match="is of format 9; format 1 can be read"):
+    with pytest.raises(SnapshotError, match="is of format 9; format 2 can be read"):
         load(path, 1)
 
 

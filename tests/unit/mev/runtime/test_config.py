@@ -41,6 +41,8 @@ def test_the_documented_example_is_a_configuration(path: Path) -> None:
     assert isinstance(chain.tokens[1], Token)
     assert (chain.tokens[1].symbol, chain.tokens[1].decimals, len(chain.tokens[1].address)) == ("USDC", 6, 20)
     assert (chain.v2_factories[0].fee_numerator, chain.v2_factories[0].fee_denominator) == (997, 1000)
+    assert config.snapshots is not None
+    assert (config.snapshots.every_minutes, config.snapshots.directory.name) == (10.0, "snapshots")
     assert [(made.name, made.fees) for made in chain.v3_factories] == [("uniswap_v3", (500, 3000))]
     assert config.storage.ledger == Path("/data/blockchain/nodes/logs/mev_opportunities.db")
 
@@ -237,6 +239,8 @@ WRONG = [
         "chains.ethereum.v2_factories[0].fee_numerator is 0",
         "allowed: a whole number",
     ),
+    ("every_minutes = 10.0", "every_minutes = 0.0", "snapshots.every_minutes is 0.0", "allowed: minutes, more than 0"),
+    ('mev/snapshots"', 'mev/snapshots"\nfiles = 3', "snapshots.files is not a known key", "allowed: directory"),
     ("fees = [500, 3000]", "fees = []", "v3_factories[0].fees is []", "allowed: 1 to 16 fees in millionths"),
     ("fees = [500, 3000]", "fees = [500.5]", "v3_factories[0].fees is [500.5]", "allowed: 1 to 16 fees"),
     ("fees = [500, 3000]", "fees = [0]", "v3_factories[0].fees[0] is 0", "allowed: from 1 to 999999 millionths"),

@@ -1,0 +1,171 @@
+"""The market at a block, read from the chain, or from a snapshot where there is one that still holds.
+
+A snapshot holds if it is whole, its block is still of the chain and not too old, the logs since then can be applied, and what comes out is what the
+chain itself says at the new block: of every pool, where there are few, otherwise of a sample drawn anew each time, price, liquidity and every
+tick that is known, or reserves. One that does not hold is put aside (`.refused`) and named, and all is read anew.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import structlog
+
+from mev.chain.abi import SYNC, AbiError
+from mev.chain.errors import MalformedAnswerError, RpcError
+from mev.chain.rpc import Rpc
+from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, Head, Log, WireLog, encode, fixed, quantity
+from mev.domain import Block, Pool, V2State
+from mev.domain.market import Address
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.concentrated_state import CONCENTRATED_TOPICS
+from mev.market.discovery import find_pairs, read_pairs
+from mev.market.discovery_v3 import find_concentrated, read_concentrated, read_net, read_prices
+from mev.market.snapshot import SnapshotError, load
+from mev.market.state import MarketState, PoolState
+from mev.runtime.config import FactoryConfig, V3FactoryConfig
+
+# What is further back is quicker read anew than followed.
+MOST_BLOCKS = 20_000
+FIRST_SPAN = 2_000
+# So many pools' logs are asked for by address; of more, by topic alone.
+MOST_ADDRESSES = 1_000
+SAMPLE_POOLS = 256
+
+log = structlog.get_logger(__name__)
+
+
+class _Placed(WireLog, frozen=True, kw_only=True, rename="camel"):
+    block_number: str
+
+
+async def market_at(
+    rpc: Rpc,
+    chain_id: int,
+    block: Block,
+    tokens: Iterable[Address],
+    v2: Sequence[FactoryConfig],
+    v3: Sequence[V3FactoryConfig],
+    snapshot: Path | None = None,
+) -> dict[Pool, PoolState]:
+    """Return every pool of the factories between two of the tokens, as it is after `block`; raises as `discover`."""
+    tokens = list(tokens)
+    known = await _known(rpc, chain_id, block, snapshot) if snapshot is not None else {}
+    pairs = await find_pairs(rpc, v2, tokens, block)
+    named = await find_concentrated(rpc, v3, tokens, block)
+    states: dict[Pool, PoolState] = {pool: known[pool] for pool in pairs if pool in known}
+    by_address = {pool.address: pool for pool in known if pool.concentrated}
+    for each in named:
+        pool = by_address.get(each.address)
+        if pool is not None and (pool.factory, pool.fee_denominator - pool.fee_numerator) == (each.factory, each.fee):
+            states[pool] = known[pool]
+    kept = {pool.address for pool in states}
+    states.update(await read_pairs(rpc, [pool for pool in pairs if pool.address not in kept], block))
+    states.update(await read_concentrated(rpc, [each for each in named if each.address not in kept], block))
+    return states
+
+
+async def _known(rpc: Rpc, chain_id: int, block: Block, path: Path) -> dict[Pool, PoolState]:
+    """Return what a snapshot says of `block`; nothing where there is none or it does not hold, and it is put aside then."""
+    if not _is_there(path):
+        return {}
+    try:
+        states = await resume(rpc, chain_id, block, path)
+    except SnapshotError as error:
+        log.warning("snapshot refused: the market is read anew", file=str(_put_aside(path)), reason=str(error))
+        return {}
+    log.info("snapshot resumed", file=str(path), block=block.number, pools=len(states))
+    return states
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
+
+
+def _put_aside(path: Path) -> Path:
+    return path.replace(path.with_name(path.name + ".refused"))
+
+
+async def resume(rpc: Rpc, chain_id: int, block: Block, path: Path) -> dict[Pool, PoolState]:
+    """Return a snapshot's pools as they are after `block`; raises SnapshotError where it does not hold."""
+    then, states = load(path, chain_id)
+    behind = block.number - then.number
+    if not 0 <= behind <= MOST_BLOCKS:
+        raise SnapshotError(
+            f"{path} is of block {then.number}, {behind} blocks before {block.number}: at most {MOST_BLOCKS}"
+        )
+    head = await rpc.call_as(Head, "eth_getBlockByNumber", [hex(then.number), False])
+    if head is None or head.block().hash != then.hash:
+        raise SnapshotError(f"{path} is of a block {then.number} that the chain does not have (any more)")
+    if behind:
+        state = MarketState(then, states)
+        try:
+            logs = await _logs(rpc, then.number + 1, block.number, list(state.pools()))
+            # As one block: none of those between is gone back to.
+            state.apply_block(Block(block.number, block.hash, then.hash, block.timestamp, block.base_fee_wei), logs)
+        except (AbiError, RpcError, MalformedAnswerError) as error:
+            raise SnapshotError(f"{path}: the logs since then cannot be read: {error}") from None
+        # What contradicted itself on the way is read anew.
+        unusable = state.unusable()
+        states = {pool: held for pool, held in state.states().items() if pool.address not in unusable}
+    try:
+        wrong = await _differing(rpc, block, states)
+    except (AbiError, RpcError, MalformedAnswerError) as error:
+        raise SnapshotError(f"{path}: one of its pools does not answer as one: {error}") from None
+    if wrong is not None:
+        raise SnapshotError(f"{path}: pool {encode(wrong.address)} is not what the chain says at block {block.number}")
+    return states
+
+
+async def _logs(rpc: Rpc, first: int, last: int, pools: Sequence[Address]) -> list[Log]:
+    """Return the pools' logs in order; a range that the node refuses is halved. Raises RpcError where one block is refused too."""
+    wanted: dict[str, object] = {"topics": [[encode(topic) for topic in (SYNC, *sorted(CONCENTRATED_TOPICS))]]}
+    if len(pools) <= MOST_ADDRESSES:
+        wanted["address"] = [encode(pool) for pool in pools]
+    found: list[tuple[int, int, Log]] = []
+    begin, span = first, FIRST_SPAN
+    while begin <= last and pools:
+        end = min(begin + span - 1, last)
+        asked = {**wanted, "fromBlock": hex(begin), "toBlock": hex(end)}
+        try:
+            answered = await rpc.call_as(list[_Placed], "eth_getLogs", [asked])
+        except RpcError:
+            if begin == end:
+                raise
+            span = (end - begin + 1) // 2
+            continue
+        found += [_placed(each) for each in answered or ()]
+        begin = end + 1
+    return [each for *_, each in sorted(found, key=lambda placed: placed[:2])]
+
+
+def _placed(each: _Placed) -> tuple[int, int, Log]:
+    if each.removed:
+        raise MalformedAnswerError("eth_getLogs answered with a log that was removed")
+    topics, content = each.content()
+    index = quantity(each.log_index)
+    made = Log(fixed(each.address, ADDRESS_BYTES), topics, content, index, fixed(each.transaction_hash, HASH_BYTES))
+    return quantity(each.block_number), index, made
+
+
+async def _differing(rpc: Rpc, block: Block, states: dict[Pool, PoolState]) -> Pool | None:
+    """Return a pool of which the chain says something else, None where all that are asked for agree."""
+    pools = list(states)
+    if len(pools) > SAMPLE_POOLS:
+        pools = random.sample(pools, SAMPLE_POOLS)
+    pairs = [pool for pool in pools if not pool.concentrated]
+    read = await read_pairs(rpc, pairs, block)
+    for pool in pairs:
+        there, ours = read.get(pool), states[pool]
+        if there is None or not isinstance(ours, V2State):
+            return pool
+        if (there.reserve0, there.reserve1) != (ours.reserve0, ours.reserve1):
+            return pool
+    held = {pool: state for pool in pools if isinstance(state := states[pool], ConcentratedPool)}
+    prices = await read_prices(rpc, [pool.address for pool in held], block)
+    for (pool, state), price in zip(held.items(), prices, strict=True):
+        if price != (state.sqrt_price_x96, state.tick, state.liquidity):
+            return pool
+    ticks = [(pool, tick, net) for pool, state in held.items() for tick, net in state.ticks.net.items()]
+    nets = await read_net(rpc, [(pool.address, tick) for pool, tick, _ in ticks], block)
+    return next((pool for (pool, _, net), there in zip(ticks, nets, strict=True) if net != there), None)

@@ -17,14 +17,14 @@ from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mev.domain import Cycle, Pool
+from mev.domain import Cycle
 from mev.market.amm import UINT112_MAX, AmmError
 from mev.market.state import MarketState
 from mev.search.active_set import optimum
 from mev.search.graph import Cycles
 from mev.search.legs import AnyLeg, Leg, amounts, legs_of
+from mev.search.rates import Floats, coefficients
 
 # Amounts this close to the best one, of the token put in and of the coarsest one on the way, have been tried; base units.
 NEIGHBOURS = 3
@@ -33,9 +33,6 @@ MOVES = 64
 # What float64 may get wrong over three hops: of the threshold, and of the amount put in.
 SLACK = 1e-6
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
-
-Floats = NDArray[np.float64]
-Q96 = float(2**96)
 
 
 class Sized(NamedTuple):
@@ -73,7 +70,7 @@ def screen(cycles: Cycles, state: MarketState, *, max_amount_in: int | None = No
 def estimate(cycles: Cycles, state: MarketState, max_amount_in: int | None = None) -> tuple[Floats, Floats]:
     """Return each cycle's best amount in and its profit, base units, as float64; 0 or less where there is none."""
     hops = cycles.source.hops[cycles.positions]
-    gain, part, cost = _coefficients(cycles, state, hops)
+    gain, part, cost = coefficients(cycles.source.pools, np.unique(hops >> 1).tolist(), state)
     a, c, d = np.ones(len(cycles)), np.zeros(len(cycles)), np.ones(len(cycles))
     for column in range(hops.shape[1]):
         step = hops[:, column]
@@ -139,42 +136,6 @@ def _best_of_pairs(legs: Sequence[Leg], max_amount_in: int | None) -> tuple[int,
     if whole.a <= whole.d or limit < 1:
         return limit, 0
     return limit, min(max((isqrt(whole.a * whole.d) - whole.d) // whole.c, 1), limit)
-
-
-def _coefficients(cycles: Cycles, state: MarketState, hops: NDArray[np.int32]) -> tuple[Floats, Floats, Floats]:
-    """Return n ro, n and d ri for each step number that occurs; the last one, no hop, changes nothing."""
-    pools = cycles.source.pools
-    gain, part, cost = (np.ones(2 * len(pools) + 1) for _ in range(3))
-    part[-1] = 0
-    for position in np.unique(hops >> 1).tolist():
-        if position == len(pools):
-            continue
-        pool = pools[position]
-        for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
-            gain[step] = pool.fee_numerator * other
-            part[step] = pool.fee_numerator
-            cost[step] = pool.fee_denominator * one
-    return gain, part, cost
-
-
-def _virtual(pool: Pool, state: MarketState) -> list[tuple[float, float]]:
-    """Return what a pool seems to hold of what goes in and of what comes out, from token0 to token1 and back."""
-    if not pool.concentrated:
-        reserves = state.v2(pool.address)
-        both = float(reserves.reserve0), float(reserves.reserve1)
-        return [both, both[::-1]]
-    found = state.concentrated(pool.address)
-    held = []
-    for zero_for_one in (True, False):
-        # Where there is no liquidity at the price, the next range is what a swap meets.
-        segment = found.segment(0, zero_for_one=zero_for_one) if found else None
-        if segment is None:
-            held.append((1.0, 0.0))
-            continue
-        price = segment.sqrt_price_x96 / Q96
-        reserves0, reserves1 = segment.liquidity / price, segment.liquidity * price
-        held.append((reserves0, reserves1) if zero_for_one else (reserves1, reserves0))
-    return held
 
 
 def _largest_in(legs: Sequence[Leg]) -> int:

@@ -7,6 +7,7 @@ the fleet does not want is nobody's, one that it wants may still be refused by f
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -53,6 +54,7 @@ ERRORS = {
 LOG = '-m limit --limit 6/min --limit-burst 10 -j LOG --log-prefix "fleet-firewall: "'
 # Where a ban names no time of its own. A set keeps what it was made with, so this is no option.
 BAN_SECONDS = 3600
+GLASS_SECONDS = 180
 # Beyond these a host that may not speak outwards could not be kept: names, time (NTP, and NTS' keys), packages and end points of chains.
 OUTWARDS = (("udp", 53), ("tcp", 53), ("udp", 123), ("tcp", 4460), ("tcp", 80), ("tcp", 443))
 
@@ -109,15 +111,31 @@ def rules(policy: Facts) -> dict[str, str]:
     """A host's rules as iptables-restore reads them, `v4` and `v6`, and its `sets` as `ipset restore` does.
 
     `policy` holds the role's options without their prefix, and `listeners` (as `listeners_here` gives them), `neighbours` (addresses),
-    `private_address`, `sets` ({v4, v6}: the sets of banned addresses), and `fleet_ports` ([[protocol, port]]: what neighbours offer).
+    `private_address`, `sets` ({v4, v6}: the sets of banned addresses), of the VPN `vpn_interface`, `vpn_admins` (addresses) and
+    `glass_set` (the set that has SSH's port while the VPN is lost), and `fleet_ports` ([[protocol, port]]: what neighbours offer).
     """
     return {
         **{family: _restore(family, policy) for family in ("v4", "v6")},
         "sets": "".join(
             f"create {policy['sets'][family]} hash:net family {name} hashsize 4096 maxelem 262144 timeout {BAN_SECONDS}\n"
             for family, name in (("v4", "inet"), ("v6", "inet6"))
+        )
+        # Empty after a boot, and its entries end by themselves.
+        + (
+            f"create {policy['glass_set']} bitmap:port range 1-65535 timeout {GLASS_SECONDS}\n"
+            if policy["vpn_only"]
+            else ""
         ),
     }
+
+
+def admins_seen(status: str) -> list[str]:
+    """The administrators who are up, by what `vpn-status --json` prints; none where it printed nothing of the kind."""
+    try:
+        peers = json.loads(status)["peers"]
+        return [str(peer["name"]) for peer in peers if peer["kind"] == "admin" and peer["state"] == "up"]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def problems(policy: Facts, host: str) -> list[str]:
@@ -138,6 +156,11 @@ def problems(policy: Facts, host: str) -> list[str]:
         found.append(
             f"iptables_confirm_seconds is {policy['confirm_seconds']} and iptables_revert_seconds {policy['revert_seconds']} on host "
             f"'{host}'; allowed: at least 10 seconds between them, in which the rules are brought in."
+        )
+    if policy["state"] == "present" and policy["vpn_only"] and not (policy["has_vpn"] and policy["vpn_admins"]):
+        found.append(
+            f"iptables_vpn_only is true on host '{host}', which nobody could reach by SSH then; allowed: a host of the group vpn, and "
+            "administrators in catalogue_vpn_admins."
         )
     for name, networks in (("admin_networks", policy["admin_networks"]), *_output_networks(policy)):
         found += [
@@ -196,10 +219,7 @@ def _restore(family: str, policy: Facts) -> str:
         },
         "filter": {
             "FLEET-INPUT": list(_input(family, policy)),
-            "FLEET-SSH": [
-                *(f"-s {each} -j RETURN" for each in _of(family, policy["admin_networks"])),
-                _named("", "ssh.refused", "-j FLEET-DROP"),
-            ],
+            "FLEET-SSH": list(_ssh(family, policy)),
             "FLEET-DROP": [LOG, "-j DROP"],
         },
     }
@@ -231,10 +251,15 @@ def _ssh_ports(policy: Facts) -> list[int]:
 def _banned(family: str, policy: Facts) -> Iterator[str]:
     """Before connections are looked up, so that a ban costs little and ends what is open; no ban keeps out who could lift it."""
     yield "-i lo -j RETURN"
-    yield from (f"-s {each} -j RETURN" for each in _of(family, [*policy["admin_networks"], *policy["neighbours"]]))
+    yield from (f"-s {each} -j RETURN" for each in _of(family, _never_banned(policy)))
     yield _named(f"-m set --match-set {policy['sets'][family]} src", "banned", "-j DROP")
     if policy["synproxy"]:
         yield from (f"-p tcp -m tcp --dport {port} --syn -j CT --notrack" for port in _edge_ports(policy))
+
+
+def _never_banned(policy: Facts) -> list[str]:
+    admins = [*policy["admin_networks"], *(policy["vpn_admins"] if policy["has_vpn"] else [])]
+    return list(dict.fromkeys([*admins, *policy["neighbours"]]))
 
 
 def _checks(family: str, policy: Facts) -> Iterator[str]:
@@ -304,8 +329,22 @@ def _listener(family: str, entry: Facts, policy: Facts) -> Iterator[str]:
     elif entry["exposure"] == "public":
         yield _named(port, entry["name"], "-j RETURN")
     elif entry["exposure"] == "vpn" and policy["private_address"] and family == "v4":
-        interface = f"-i {policy['private_interface']} " if policy["private_interface"] else ""
+        only = policy["vpn_interface"] if policy["vpn_only"] else policy["private_interface"]
+        interface = f"-i {only} " if only else ""
         yield _named(f"{interface}-d {entry['address']}/32 {port}", entry["name"], "-g FLEET-NEIGHBOURS")
+
+
+def _ssh(family: str, policy: Facts) -> Iterator[str]:
+    if policy["has_vpn"]:
+        # The tunnel lets nobody have another's address; the interface keeps out who has it elsewhere.
+        yield from (f"-s {each} -i {policy['vpn_interface']} -j RETURN" for each in _of(family, policy["vpn_admins"]))
+    for network in _of(family, policy["admin_networks"]):
+        if policy["vpn_only"]:
+            glass = f"-s {network} -m set --match-set {policy['glass_set']} dst"
+            yield _named(glass, "ssh.break-glass", "-j RETURN")
+        else:
+            yield f"-s {network} -j RETURN"
+    yield _named("", "ssh.refused", "-j FLEET-DROP")
 
 
 def _icmp(family: str) -> Iterator[str]:
@@ -359,6 +398,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Map each name to its function."""
         return {
+            "iptables_admins_seen": admins_seen,
             "iptables_fleet_ports": fleet_ports,
             "iptables_listeners": listeners_here,
             "iptables_neighbours": neighbours,

@@ -48,6 +48,10 @@ options:
     type: list
     elements: str
     default: []
+  own_address:
+    description: Address of this host that SSH is let in to, in the VPN; any if empty.
+    type: str
+    default: ""
   ssh_ports:
     description: Ports that SSH is let in on.
     type: list
@@ -82,8 +86,8 @@ on_trial:
 """
 
 
-def ssh_connection() -> tuple[str, int] | None:
-    """Give the address that this module's SSH connection comes from and the port that it came to; None where it is not SSH's.
+def ssh_connection() -> tuple[str, str, int] | None:
+    """Give where this module's SSH connection comes from, and the address and port that it came to; None where it is not SSH's.
 
     sudo keeps the variable from its child, not from the process that called it.
     """
@@ -93,16 +97,24 @@ def ssh_connection() -> tuple[str, int] | None:
         for entry in (directory / "environ").read_bytes().split(b"\0"):
             if entry.startswith(b"SSH_CONNECTION="):
                 words = entry.partition(b"=")[2].decode().split()
-                return words[0].partition("%")[0].removeprefix("::ffff:"), int(words[3])
+                here, there = (word.partition("%")[0].removeprefix("::ffff:") for word in (words[2], words[0]))
+                return there, here, int(words[3])
         process = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
     return None
 
 
-def lockout(connection: tuple[str, int] | None, networks: list[str], ports: list[int]) -> str:
+def lockout(
+    connection: tuple[str, str, int] | None, networks: list[str], ports: list[int], own_address: str = ""
+) -> str:
     """Say in one sentence how the rules would lock a connection's address out; empty where they would not."""
     if connection is None:
         return ""
-    address, port = ipaddress.ip_address(connection[0]), connection[1]
+    address, here, port = ipaddress.ip_address(connection[0]), connection[1], connection[2]
+    if own_address and here != own_address:
+        return (
+            f"Ansible comes to {here} from {address}, and not by the VPN, which iptables_vpn_only makes SSH's only way in (to {own_address}); "
+            "allowed: ansible_host in the VPN, or iptables_check_own_access: false."
+        )
     if port not in ports:
         return (
             f"SSH is reached on port {port} here, which the rules would close (catalogue_host_services.ssh says "
@@ -111,7 +123,8 @@ def lockout(connection: tuple[str, int] | None, networks: list[str], ports: list
     if any(address in ipaddress.ip_network(each, strict=False) for each in networks):
         return ""
     return (
-        f"Ansible comes from {address}, which the rules would lock out, for iptables_admin_networks holds only {', '.join(networks)}; "
+        f"Ansible comes from {address}, which the rules would lock out, for "
+        f"{'catalogue_vpn_admins' if own_address else 'iptables_admin_networks'} holds only {', '.join(networks)}; "
         "allowed: networks that hold it, or iptables_check_own_access: false."
     )
 
@@ -164,7 +177,7 @@ def present(module: AnsibleModule) -> dict[str, Any]:
     given = module.params
     texts = {family: given[f"rules_{family}"] for family in firewall.families()}
     if given["check_own_access"] and given["state"] == "tried":
-        sentence = lockout(ssh_connection(), given["admin_networks"], given["ssh_ports"])
+        sentence = lockout(ssh_connection(), given["admin_networks"], given["ssh_ports"], given["own_address"])
         if sentence:
             module.fail_json(msg=sentence)
     if module.check_mode and not (shutil.which("iptables") and shutil.which("ipset")):
@@ -221,6 +234,7 @@ def main() -> None:
             "sets": {"type": "str", "default": ""},
             "sysctls": {"type": "dict", "default": {}},
             "admin_networks": {"type": "list", "elements": "str", "default": []},
+            "own_address": {"type": "str", "default": ""},
             "ssh_ports": {"type": "list", "elements": "int", "default": []},
             "check_own_access": {"type": "bool", "default": True},
             "revert_seconds": {"type": "int", "default": 45},

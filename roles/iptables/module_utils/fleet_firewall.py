@@ -21,7 +21,7 @@ import syslog
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 # What boots: rules.v4, rules.v6 and sets, as the last trial that was confirmed left them.
@@ -275,7 +275,9 @@ def confirm(rules: Mapping[str, Tables], sets: str) -> None:
         changed = [family for family, tables in rules.items() if own(live(family)) != tables]
         if changed:
             raise FirewallError(f"The rules of IP{changed[0]} have changed during their trial.")
+        before = declared()
         write(CONFIRMED, rules, sets)
+        destroy(words for words in before if words not in declared())
         shutil.rmtree(TRIAL)
         run("systemctl", "stop", f"{REVERT_UNIT}.timer")
 
@@ -317,16 +319,25 @@ def remove() -> str:
         if TRIAL.exists():
             shutil.rmtree(TRIAL)
         bring({family: {} for family in families()})
-        for name in set_names():
-            subprocess.run(["ipset", "destroy", name], capture_output=True, timeout=30, check=False)
+        destroy(declared())
     return "the fleet's chains are gone"
 
 
-def set_names() -> dict[str, int]:
-    """Give the sets of banned addresses and their IP versions, by name."""
+def declared() -> list[list[str]]:
+    """Give the words that declare each set."""
     path = CONFIRMED / "sets"
-    lines = [line.split() for line in (path.read_text() if path.exists() else "").splitlines()]
-    return {words[1]: 6 if "inet6" in words else 4 for words in lines if words[:1] == ["create"]}
+    return [words for line in (path.read_text() if path.exists() else "").splitlines() if (words := line.split())]
+
+
+def destroy(sets: Iterable[list[str]]) -> None:
+    """Have sets no more; the kernel keeps one that a rule still names."""
+    for words in sets:
+        subprocess.run(["ipset", "destroy", words[1]], capture_output=True, timeout=30, check=False)
+
+
+def set_names() -> dict[str, int]:
+    """Give the sets of banned addresses and their IP versions, by name; another set is of ports."""
+    return {words[1]: 6 if "inet6" in words else 4 for words in declared() if words[2] == "hash:net"}
 
 
 def change_ban(address: str, seconds: int | None, reason: str = "") -> str:

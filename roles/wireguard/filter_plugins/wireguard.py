@@ -19,6 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?")
 MTU = range(1280, 9001)
 KEEPALIVE = range(601)
+HOURS = range(1, 721)
 ADMIN_FIELDS = {"name", "public_key", "address"}
 # In check mode no host has made its key yet; what is shown in its place is no key.
 TO_BE_MADE = "(made on the host)"
@@ -43,7 +44,7 @@ def is_key(value: object) -> bool:
 def problems(vpn: Facts, host: str) -> list[str]:
     """What cannot be carried out on a host, a sentence each: what, where it is set, what is allowed.
 
-    `vpn` holds state, endpoint, mtu, keepalive_seconds, network, admins, `members` ({host: private_address} of the group vpn) and
+    `vpn` holds state, endpoint, mtu, keepalive_seconds, break_glass_hours, network, admins, `members` ({host: private_address} of the group vpn) and
     `others` ({host: private_address} of the inventory's other hosts).
     """
     if vpn["state"] not in STATES:
@@ -54,6 +55,10 @@ def problems(vpn: Facts, host: str) -> list[str]:
     if vpn["keepalive_seconds"] not in KEEPALIVE:
         found.append(
             f"wireguard_keepalive_seconds is {vpn['keepalive_seconds']!r} on host '{host}'; allowed: 0 (none) to {KEEPALIVE[-1]}."
+        )
+    if vpn["break_glass_hours"] not in HOURS:
+        found.append(
+            f"wireguard_break_glass_hours is {vpn['break_glass_hours']!r} on host '{host}'; allowed: {HOURS[0]} to {HOURS[-1]}."
         )
     if not ENDPOINT.fullmatch(str(vpn["endpoint"])):
         found.append(
@@ -167,9 +172,10 @@ def peers(
     return found
 
 
-def config(interface: str, wanted: Iterable[Facts]) -> dict[str, Any]:
-    """What the host's programs read; no secret is in it."""
+def config(interface: str, wanted: Iterable[Facts], glass: Facts) -> dict[str, Any]:
+    """What the host's programs read, `glass` for vpn-break-glass; no secret is in it."""
     return {
+        "break_glass": dict(glass),
         "interface": interface,
         "peers": [{**peer, "public_key": peer["public_key"] or TO_BE_MADE} for peer in wanted],
     }

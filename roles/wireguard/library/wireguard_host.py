@@ -104,6 +104,9 @@ def main() -> None:
         "known": known(Path(module.params["config"])),
         "public_key": "",
     }
+    if module.check_mode and result["missing"] and not module.params["key"]:
+        result["changed"] = True
+        result["diff"] = {"before": "", "after": "".join(f"package {name}\n" for name in result["missing"])}
     if module.params["key"]:
         path = Path(module.params["key"])
         if not path.exists():

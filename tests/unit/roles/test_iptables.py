@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +43,10 @@ def policy(
         "private_address": private,
         "neighbours": [PRIVATE, NEIGHBOUR],
         "sets": SERVICES_FILE["catalogue_firewall"]["ban_sets"],
+        "vpn_interface": SERVICES_FILE["catalogue_vpn"]["interface"],
+        "vpn_admins": [],
+        "glass_set": SERVICES_FILE["catalogue_vpn"]["break_glass_set"],
+        "has_vpn": False,
         "fleet_ports": rendering.fleet_ports({**SERVICES, **HOST_SERVICES}),
         "listeners": rendering.listeners_here(
             catalogue.listeners(SERVICES, CHAINS, private),
@@ -203,6 +208,66 @@ def test_what_neighbours_read_comes_by_the_private_interface_where_one_is_named(
     assert verdict(rules, Packet("tcp", 8545, NEIGHBOUR, PRIVATE, "eth0")) == "dropped"
 
 
+BOUND: dict[str, Any] = {"vpn_only": True, "vpn_admins": ["10.66.0.200"], "has_vpn": True}
+
+
+def test_bound_to_the_vpn_ssh_and_what_neighbours_read_come_by_its_interface_alone() -> None:
+    rules = rendering.rules(policy(**BOUND))
+    alice = "10.66.0.200"
+    assert verdict(rules, Packet("tcp", 22, alice, PRIVATE, "wg0")) == "on"
+    # The right address by the wrong way, another peer of the VPN, and who was let in before.
+    assert verdict(rules, Packet("tcp", 22, alice, PRIVATE, "eth0")) == "dropped"
+    assert verdict(rules, Packet("tcp", 22, NEIGHBOUR, PRIVATE, "wg0")) == "dropped"
+    for source in (ADMIN, V6[ADMIN]):
+        assert verdict(rules, Packet("tcp", 22, source, V6[PRIVATE] if ":" in source else PRIVATE)) == "dropped"
+    assert verdict(rules, Packet("tcp", 8545, NEIGHBOUR, PRIVATE, "wg0")) == "on"
+    assert verdict(rules, Packet("tcp", 8545, NEIGHBOUR, PRIVATE, "eth0")) == "dropped"
+    # What is public stays so.
+    assert verdict(rules, Packet("tcp", 8443)) == "on"
+
+
+def test_administrators_come_in_by_the_vpn_before_it_is_the_only_way() -> None:
+    rules = rendering.rules(policy(vpn_admins=["10.66.0.200"], has_vpn=True))
+    assert verdict(rules, Packet("tcp", 22, "10.66.0.200", PRIVATE, "wg0")) == "on"
+    assert verdict(rules, Packet("tcp", 22, "10.66.0.200", PRIVATE, "eth0")) == "dropped"
+    assert verdict(rules, Packet("tcp", 22, ADMIN)) == "on"
+
+
+def test_while_the_vpn_is_lost_ssh_is_open_for_admin_networks_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MATCHES, "--match-set", lambda value, packet: value == "fleet-glass" and packet.port == 22)
+    rules = rendering.rules(policy(**BOUND))
+    for family in ("v4", "v6"):
+        rules[family] = rules[family].replace("fleet-glass dst", "fleet-glass")
+    for source in (ADMIN, V6[ADMIN]):
+        assert verdict(rules, Packet("tcp", 22, source, V6[PRIVATE] if ":" in source else PRIVATE)) == "on"
+    assert verdict(rules, Packet("tcp", 22, STRANGER)) == "dropped"
+    assert verdict(rules, Packet("tcp", 8545, NEIGHBOUR, PRIVATE, "eth0")) == "dropped"
+
+
+def test_the_set_of_break_glass_is_there_where_ssh_is_bound_and_is_no_set_of_bans(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "fleet-glass" not in rendering.rules(policy())["sets"]
+    (tmp_path / "sets").write_text(rendering.rules(policy(**BOUND))["sets"])
+    monkeypatch.setattr(firewall, "CONFIRMED", tmp_path)
+    assert firewall.set_names() == {"fleet-ban4": 4, "fleet-ban6": 6}
+    assert [words[1] for words in firewall.declared()] == ["fleet-ban4", "fleet-ban6", "fleet-glass"]
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"),
+    [
+        ('{"peers": [{"name": "alice", "kind": "admin", "state": "up"}]}', ["alice"]),
+        ('{"peers": [{"name": "alice", "kind": "admin", "state": "stale"}]}', []),
+        ('{"peers": [{"name": "node2", "kind": "host", "state": "up"}]}', []),
+        ("", []),
+        ("[]", []),
+    ],
+)
+def test_only_an_administrator_who_is_up_proves_the_vpn(status: str, seen: list[str]) -> None:
+    assert rendering.admins_seen(status) == seen
+
+
 def test_a_host_lets_in_nothing_of_chains_and_groups_that_it_is_not_in() -> None:
     rules = rendering.rules(policy([], []))
     assert verdict(rules, Packet("tcp", 22, ADMIN)) == "on"
@@ -280,6 +345,11 @@ def test_connections_are_counted_before_synproxy_hides_their_syns() -> None:
             "allowed: protocol tcp or udp, and ports from 1 to 65535.",
         ),
         ({"output_allow": [{"protocol": "tcp", "ports": [1], "networks": ["x"]}]}, "iptables_output_allow holds 'x'"),
+        (
+            {"vpn_only": True},
+            "iptables_vpn_only is true on host 'node1', which nobody could reach by SSH then; allowed: a",
+        ),
+        ({"vpn_only": True, "has_vpn": True}, "administrators in catalogue_vpn_admins."),
         ({"state": "off"}, "iptables_state is 'off' on host 'node1'; allowed: present, absent, unmanaged."),
     ],
 )
@@ -450,10 +520,17 @@ def module() -> ModuleType:
 
 def test_rules_that_lock_their_own_connection_out_are_refused() -> None:
     lockout = module().lockout
-    assert lockout(("192.0.2.7", 22), ["192.0.2.0/24"], [22]) == ""
-    assert lockout(("2001:db8:ad::1", 22), ["192.0.2.0/24", "2001:db8:ad::/48"], [22]) == ""
+    assert lockout(("192.0.2.7", PRIVATE, 22), ["192.0.2.0/24"], [22]) == ""
+    assert lockout(("2001:db8:ad::1", V6[PRIVATE], 22), ["192.0.2.0/24", "2001:db8:ad::/48"], [22]) == ""
     assert lockout(None, ["192.0.2.0/24"], [22]) == ""
     assert "comes from 198.51.100.9, which the rules would lock out" in lockout(
-        ("198.51.100.9", 22), ["192.0.2.0/24"], [22]
+        ("198.51.100.9", PRIVATE, 22), ["192.0.2.0/24"], [22]
     )
-    assert "SSH is reached on port 2222 here" in lockout(("192.0.2.7", 2222), ["192.0.2.0/24"], [22])
+    assert lockout(("10.66.0.200", PRIVATE, 22), ["10.66.0.200"], [22], PRIVATE) == ""
+    assert "catalogue_vpn_admins holds only 10.66.0.200" in lockout(
+        (NEIGHBOUR, PRIVATE, 22), ["10.66.0.200"], [22], PRIVATE
+    )
+    assert "Ansible comes to 203.0.113.5 from 10.66.0.200, and not by the VPN" in lockout(
+        ("10.66.0.200", "203.0.113.5", 22), ["10.66.0.200"], [22], PRIVATE
+    )
+    assert "SSH is reached on port 2222 here" in lockout(("192.0.2.7", PRIVATE, 2222), ["192.0.2.0/24"], [22])

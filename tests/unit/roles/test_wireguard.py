@@ -14,12 +14,14 @@ from tests.plugins import load_plugin
 rendering = load_plugin("wireguard", "filter_plugins", "wireguard")
 program = load_plugin("wireguard", "files", "fleet_vpn")
 status = load_plugin("wireguard", "files", "vpn_status")
+glass = load_plugin("wireguard", "files", "vpn_break_glass")
 
 
 def key(number: int) -> str:
     return base64.b64encode(bytes([number] * 32)).decode()
 
 
+GLASS = {"set": "fleet-glass", "port": 22, "hours": 24}
 ALICE = {"name": "alice", "public_key": key(7), "address": "10.66.0.200"}
 
 
@@ -29,6 +31,7 @@ def vpn(**given: Any) -> dict[str, Any]:
         "endpoint": "node1.example.com",
         "mtu": 1420,
         "keepalive_seconds": 25,
+        "break_glass_hours": 24,
         "network": "10.66.0.0/24",
         "admins": [ALICE],
         "members": {"node1": "10.66.0.1", "node2": "10.66.0.2"},
@@ -47,6 +50,7 @@ def test_a_sound_inventory_is_let_through() -> None:
         ({"state": "on"}, "wireguard_state is 'on' on host 'node1'; allowed: present, absent."),
         ({"mtu": 576}, "wireguard_mtu is 576 on host 'node1'; allowed: 1280 to 9000 bytes."),
         ({"keepalive_seconds": 601}, "wireguard_keepalive_seconds is 601 on host 'node1'; allowed: 0 (none) to 600."),
+        ({"break_glass_hours": 0}, "wireguard_break_glass_hours is 0 on host 'node1'; allowed: 1 to 720."),
         ({"endpoint": "a b"}, "wireguard_endpoint is 'a b' on host 'node1'; allowed: a name or an address"),
         ({"network": ""}, "catalogue_vpn_network is '' in the inventory; allowed: an IPv4 network of /30 or wider"),
         ({"network": "10.66.0.7/24"}, "catalogue_vpn_network is '10.66.0.7/24' in the inventory"),
@@ -103,7 +107,8 @@ def test_peers_are_the_other_hosts_and_the_administrators() -> None:
         ("node4", "", "node4:51820", 25),
         ("alice", key(7), "", 0),
     ]
-    shown = rendering.config("wg0", found)
+    shown = rendering.config("wg0", found, GLASS)
+    assert shown["break_glass"] == GLASS
     assert [peer["public_key"] for peer in shown["peers"]] == [key(2), key(3), rendering.TO_BE_MADE, key(7)]
 
 
@@ -230,3 +235,86 @@ def test_a_host_without_the_tunnel_says_so(
     assert status.main([]) == status.NOT_RUNNING
     assert status.main(["--metrics"]) == 0
     assert capsys.readouterr().out == "# TYPE fleet_vpn_up gauge\nfleet_vpn_up 0\n"
+
+
+class Glass:
+    """A host whose SSH is bound to the VPN: when an administrator was last heard, and how long the firewall's set holds SSH's port."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self.age: float | None = None
+        self.bound = True
+        self.open_seconds = 0.0
+        monkeypatch.setattr(glass, "STATE", directory / "state.json")
+        monkeypatch.setattr(glass, "METRICS", directory / "glass.prom")
+        monkeypatch.setattr(glass, "newest_admin", lambda: self.age)
+        monkeypatch.setattr(glass, "is_bound", lambda _: self.bound)
+        monkeypatch.setattr(glass, "set_port", self.set_port)
+
+    def set_port(self, _: Any, seconds: float) -> None:
+        self.open_seconds = seconds
+
+    def look(self, now: float) -> str:
+        return str(glass.look(GLASS, now))
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Glass:
+    return Glass(monkeypatch, tmp_path)
+
+
+HOUR, START = 3600.0, 1_700_000_000.0
+
+
+def test_ssh_opens_when_no_administrator_was_there_for_long_enough_and_closes_when_one_is(
+    host: Glass, tmp_path: Path
+) -> None:
+    assert host.look(START) == ""
+    host.age = 10.0
+    assert host.look(START + HOUR) == ""
+    # The tunnel's own memory goes with its restart; this one does not.
+    host.age = None
+    assert host.look(START + 25 * HOUR - 10) == ""
+    assert host.open_seconds == 0
+    assert "SSH is open beside the VPN" in host.look(START + 25 * HOUR + 1)
+    assert host.open_seconds == glass.HOLD_SECONDS
+    assert "fleet_vpn_break_glass_open 1\n" in (tmp_path / "glass.prom").read_text()
+    # Said once, held on.
+    assert host.look(START + 25 * HOUR + 61) == ""
+    assert host.open_seconds == glass.HOLD_SECONDS
+    host.age = 5.0
+    assert host.look(START + 26 * HOUR) == "break-glass: SSH is bound to the VPN again"
+    assert host.open_seconds == 0
+    assert "fleet_vpn_break_glass_open 0\n" in (tmp_path / "glass.prom").read_text()
+
+
+def test_a_host_that_remembers_nothing_counts_from_now(host: Glass, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"seen": "never"}')
+    assert host.look(START) == ""
+    assert host.look(START + 24 * HOUR - 1) == ""
+    assert host.look(START + 24 * HOUR + 1) != ""
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_out_for_longer(host: Glass) -> None:
+    host.look(START + 1000 * HOUR)
+    host.look(START)
+    assert host.look(START + 25 * HOUR) != ""
+
+
+def test_a_host_whose_ssh_is_not_bound_opens_nothing(host: Glass) -> None:
+    host.bound = False
+    host.look(START)
+    assert host.look(START + 48 * HOUR) == ""
+    with pytest.raises(glass.GlassError, match=r"SSH is not bound to the VPN on this host \(iptables_vpn_only\)"):
+        glass.by_hand(GLASS, START, 600)
+
+
+def test_what_was_opened_by_hand_stays_open_for_its_time_though_the_vpn_is_well(host: Glass) -> None:
+    host.age = 5.0
+    assert "asked for by hand" in glass.by_hand(GLASS, START, 600)
+    assert host.open_seconds == 600
+    assert host.look(START + 300) == ""
+    assert host.open_seconds == 300
+    assert host.look(START + 601) == "break-glass: SSH is bound to the VPN again"
+    glass.by_hand(GLASS, START + 700, 600)
+    assert glass.by_hand(GLASS, START + 710, 0) == "break-glass: SSH is bound to the VPN again"
+    assert host.open_seconds == 0

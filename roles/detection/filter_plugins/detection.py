@@ -43,6 +43,11 @@ def problems(options: Mapping[str, Any], host: str) -> list[str]:
         for network in options["allowed_networks"]
         if _network(network) is None
     ]
+    hook = list(options["alert_hook"])
+    if hook and not str(hook[0]).startswith("/"):
+        found.append(
+            f"detection_alert_hook begins with {hook[0]!r} on host '{host}'; allowed: a program's absolute path, then its arguments."
+        )
     if options["state"] == "present" and options["firewall"] != "present":
         found.append(
             f"detection_state is present and iptables_state {options['firewall']} on host '{host}'; allowed: iptables_state: present, because it is "

@@ -41,6 +41,7 @@ def test_no_host_bans_before_its_inventory_says_so() -> None:
         ({"ban_most_seconds": 3_000_000}, "allowed: a whole number from 5 to 2000000."),
         ({"ban_seconds": 600, "ban_most_seconds": 300}, "allowed: a first ban that is no longer than the longest."),
         ({"allowed_networks": ["10.0.0.0/99"]}, "detection_allowed_networks holds '10.0.0.0/99'"),
+        ({"alert_hook": ["page", "x"]}, "detection_alert_hook begins with 'page'"),
         ({"state": "present", "firewall": "unmanaged"}, "because it is the firewall that bans"),
     ],
 )

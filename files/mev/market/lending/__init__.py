@@ -1,0 +1,1 @@
+"""Lending markets, exact as their contracts compute them: one module a protocol, integers only."""

@@ -30,6 +30,7 @@ from mev.trading.execution.execution import Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger
 from mev.trading.meter import Meter
+from mev.trading.strategies.plugin import load_plugin
 
 AGENT = "strategy_engine"
 RETRY_SECONDS = 2.0
@@ -129,6 +130,8 @@ def main() -> int:
     try:
         config = load(parser.parse_args().config)
         obs.configure(config.logging.level, config.logging.directory / f"{AGENT}.log")
+        for reference in config.strategy_plugins:
+            load_plugin(reference)
         # Observing needs no key, and so must not be stopped by one that is not there.
         signer = Signer(signing_key(config.signer.key)) if config.signer and config.mode is not Mode.OBSERVE else None
         database = Database(config.storage.ledger)

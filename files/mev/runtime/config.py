@@ -2,6 +2,7 @@
 
     mode = "observe"                         # observe | paper | live
     strategies = ["atomic_arbitrage"]        # default
+    strategy_plugins = []                    # optional: "MODULE:FUNCTION" of strategies of your own (docs/strategies.md)
 
     [storage]                                # absolute paths of SQLite files, or postgresql:// URLs
     opportunities = "/data/blockchain/nodes/logs/mev_opportunities.db"
@@ -186,6 +187,13 @@ _Fees = Annotated[
     Meta(min_length=1, max_length=16, description="1 to 16 fees in millionths, each from 1 to 999999, each once"),
 ]
 _Seconds = Annotated[float, Meta(gt=0, le=86400, description="seconds, more than 0 and at most 86400")]
+_Function = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
+        description="MODULE:FUNCTION, names of Python's",
+    ),
+]
 _Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="1 to 32 of a-z, 0-9, _ and -")]
 
 
@@ -294,6 +302,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: Mode = Mode.OBSERVE
     strategies: tuple[StrategyName, ...] = (StrategyName.ATOMIC_ARBITRAGE,)
+    strategy_plugins: tuple[_Function, ...] = ()
     storage: StorageConfig
     bus: BusConfig = BusConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -34,7 +34,9 @@ def problems(config: "Config", strategies: set[str]) -> Iterable[Problem]:
         *((f"chains.{n}.risk", c.risk) for n, c in config.chains.items()),
     ):
         yield from _unknown(f"{where}.tokens", risk.tokens, symbols, "symbols of tokens in the configuration")
-        yield from _unknown(f"{where}.strategies", risk.strategies, strategies, "strategies that there are")
+        # What a plug-in calls its strategy, only it knows.
+        if not config.strategy_plugins:
+            yield from _unknown(f"{where}.strategies", risk.strategies, strategies, "strategies that there are")
     for name, chain in config.chains.items():
         where = f"chains.{name}"
         if _CHAIN_NAME.fullmatch(name) is None:

@@ -25,6 +25,7 @@ from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
+from mev.trading.strategies.plugin import Market, Strategies
 
 # Without a head for so many block times the chain is asked whether there is one.
 STALL_BLOCKS = 3
@@ -122,7 +123,11 @@ class Desk:
             self._settings(),
             self._rpc,
             self._market,
-            AtomicArbitrage(self._name, index, self._market),
+            Strategies(
+                Market(chain=self._name, config=self._chain, state=self._market, index=index),
+                AtomicArbitrage(self._name, index, self._market),
+                self._config.strategy_plugins,
+            ),
             self._ledger,
             self._execution,
             announce=self._announce,

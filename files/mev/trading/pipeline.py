@@ -24,7 +24,7 @@ from mev.trading.simulation import (
     Simulator,
     StaleSimulationError,
 )
-from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
+from mev.trading.strategies.plugin import Strategy
 
 # Cycles through one pool exclude each other: after a block's best few, simulation only costs time.
 SIMULATED_A_BLOCK = 3
@@ -75,7 +75,7 @@ class Pipeline:
         settings: Settings,
         rpc: Rpc,
         state: MarketState,
-        strategy: AtomicArbitrage,
+        strategy: Strategy,
         ledger: Ledger,
         execution: Execution | None,
         *,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 from testinfra.host import Host
 
-from tests.vpn import ADDRESS, administrators, answers, connect, machine_of_alice, peers, reached, until, vpn
+from tests.plays import play
+from tests.vpn import ADDRESS, NETWORK, administrators, answers, connect, machine_of_alice, peers, reached, until, vpn
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,60 @@ def test_a_host_without_its_tunnel_says_so(host: Host) -> None:
     assert host.run("vpn-status").rc == 3
     assert host.check_output("vpn-status --metrics") == "# TYPE fleet_vpn_up gauge\nfleet_vpn_up 0"
     host.check_output("systemctl start fleet-vpn")
+
+
+def public(host: Host) -> str:
+    return str(host.check_output("wg show wg0 public-key"))
+
+
+def test_a_new_key_to_which_nobody_answers_is_taken_back(host: Host) -> None:
+    assert until(lambda: peers(host)["wireguard-b"]["state"] == "up")
+    before = public(host)
+    host.check_output("umask 077; wg genkey > /etc/fleet-vpn/next.key")
+    keys = "--key /etc/fleet-vpn/private.key --next /etc/fleet-vpn/next.key"
+    done = host.run(f"fleet-vpn rotate {keys} --seconds 4")
+    assert done.rc == 1
+    assert (
+        done.stderr.strip() == "fleet-vpn: wireguard-b did not answer to the new key within 4 s; the old one is back."
+    )
+    assert public(host) == before
+    assert not host.file("/etc/fleet-vpn/next.key").exists
+    assert until(lambda: answers(host, ADDRESS["wireguard-b"]))
+
+
+def test_a_host_goes_back_from_a_key_that_another_has_followed_it_to(host: Host, other: Host) -> None:
+    """Switched by hand, without anybody who would accept it: the old key's handshake is the newer one again."""
+    next_key = host.check_output("umask 077; wg genkey > /run/next.key; wg pubkey < /run/next.key")
+    other.check_output(
+        "systemd-run --quiet --collect --unit=follow --service-type=notify fleet-vpn expect --peer wireguard --key %s --seconds 600",
+        next_key,
+    )
+    for key in ("/run/next.key", "/etc/fleet-vpn/private.key"):
+        host.check_output("sleep 1.1; wg set wg0 private-key %s", key)
+        assert until(lambda: answers(host, ADDRESS["wireguard-b"])), key
+        held = other.check_output("wg show wg0 allowed-ips")
+        assert f"{public(host)}\t10.66.0.1/32" in held
+    other.check_output("systemctl stop follow")
+    other.check_output("fleet-vpn sync")
+    assert next_key not in other.check_output("wg show wg0 peers")
+
+
+def test_every_host_has_a_new_key_and_its_tunnels_go_on(
+    host: Host, other: Host, alice: Host, admins: list[dict[str, str]]
+) -> None:
+    assert until(lambda: peers(host)["wireguard-b"]["state"] == "up")
+    before = {public(host), public(other)}
+    tunnel = host.check_output("pgrep -x wireguard-go")
+    done = play("wireguard", "../../playbooks/rotate_vpn_keys.yml", {"catalogue_vpn_network": NETWORK})
+    assert done.code == 0, done.messages
+    assert not before & {public(host), public(other)}
+    assert other.check_output("wg pubkey < /etc/fleet-vpn/private.key") == public(other)
+    assert not before & set(host.check_output("wg show wg0 peers").split())
+    assert answers(host, ADDRESS["wireguard-b"])
+    assert f"wireguard has a new public key, for the machines of administrators: {public(host)}" in done.messages
+    # What the role would write is what is there, and the tunnel need not begin anew.
+    assert vpn(catalogue_vpn_admins=admins).changed == 0
+    assert host.check_output("pgrep -x wireguard-go") == tunnel
+    for one in (host, other):
+        connect(alice, one)
+    assert until(lambda: answers(alice, ADDRESS["wireguard"]) and answers(alice, ADDRESS["wireguard-b"]))

@@ -28,6 +28,7 @@ USERSPACE = "wireguard-go"
 FRESH_SECONDS = 180
 LOOK_SECONDS = 15.0
 START_SECONDS = 10.0
+EXPECT_SECONDS = 0.2
 
 Peer = dict[str, Any]
 
@@ -106,6 +107,105 @@ def sync(interface: str, peers: list[Peer]) -> bool:
     return True
 
 
+def peer_of(name: str) -> Peer:
+    """Give the configured host of a name."""
+    hosts = {peer["name"]: dict(peer) for peer in configured()["peers"] if peer["kind"] == "host"}
+    if name not in hosts:
+        raise VpnError(
+            f"{name} is no host that this one has a tunnel to; allowed: {', '.join(sorted(hosts)) or 'none'}."
+        )
+    return hosts[name]
+
+
+def expect(name: str, key: str, seconds: float) -> None:
+    """Take a host by a new public key beside its old one, for a while: its address is whose handshake is the newest.
+
+    So a host that changes its key is followed within a moment, and one that goes back to its old key as well. In the end the configuration
+    decides, which `accept` changes.
+    """
+    peer, interface = peer_of(name), configured()["interface"]
+    old, deadline = peer["public_key"], time.monotonic() + seconds
+    if key == old:
+        raise VpnError(f"that is {name}'s key already.")
+    endpoint = table(interface, "endpoints").get(old, ["(none)"])[0]
+    words = [] if endpoint == "(none)" else ["endpoint", endpoint]
+    run("wg", "set", interface, "peer", key, *words, "persistent-keepalive", str(peer["keepalive"] or "off"))
+    started()
+    holder = old
+    while time.monotonic() < deadline and peer_of(name)["public_key"] == old:
+        seen = {public: int(at[0]) for public, at in table(interface, "latest-handshakes").items()}
+        newest = key if seen.get(key, 0) >= max(1, seen.get(old, 0)) else old
+        if newest != holder:
+            run("wg", "set", interface, "peer", newest, "allowed-ips", f"{peer['address']}/32")
+            holder = newest
+        time.sleep(EXPECT_SECONDS)
+    sync(interface, configured()["peers"])
+
+
+def accept(name: str, key: str) -> bool:
+    """Have a host by its new public key alone; say whether it was by another."""
+    config = configured()
+    if peer_of(name)["public_key"] == key:
+        return False
+    for peer in config["peers"]:
+        if (peer["kind"], peer["name"]) == ("host", name):
+            peer["public_key"] = key
+    status = CONFIG.stat()
+    new = CONFIG.with_name(f".{CONFIG.name}")
+    # As the role writes it, which then finds no difference.
+    new.write_text(json.dumps(config, indent=4, sort_keys=True) + "\n")
+    new.chmod(status.st_mode & 0o777)
+    os.chown(new, status.st_uid, status.st_gid)
+    new.replace(CONFIG)
+    sync(config["interface"], config["peers"])
+    return True
+
+
+def prod(peers: list[Peer]) -> None:
+    """Send each peer a packet, so that a tunnel without a session has one made."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for peer in peers:
+            with contextlib.suppress(OSError):
+                sender.sendto(b"", (peer["address"], 9))
+
+
+def rotate(current: Path, following: Path, seconds: float) -> None:
+    """Change this host's key for the one that is ready; back to the old one unless every host that was up answers to the new."""
+    config, now = configured(), time.time()
+    interface = config["interface"]
+    known = ages(interface, now)
+    up = [
+        peer
+        for peer in config["peers"]
+        if peer["kind"] == "host" and known.get(peer["public_key"], now) <= FRESH_SECONDS
+    ]
+    if not up:
+        raise VpnError(
+            "no host is up on the VPN, so that nothing would prove a new key; allowed: a host with a tunnel to another."
+        )
+    # Handshakes are known to the second: one of the same second as the change would not be told from one before it.
+    time.sleep(1.1)
+    before = table(interface, "latest-handshakes")
+    run("wg", "set", interface, "private-key", str(following))
+    deadline = time.monotonic() + seconds
+    silent = up
+    while silent and time.monotonic() < deadline:
+        prod(silent)
+        time.sleep(0.5)
+        seen = table(interface, "latest-handshakes")
+        silent = [peer for peer in silent if seen[peer["public_key"]] == before[peer["public_key"]]]
+    if silent:
+        run("wg", "set", interface, "private-key", str(current))
+        following.unlink()
+        prod(up)
+        names = ", ".join(peer["name"] for peer in silent)
+        raise VpnError(f"{names} did not answer to the new key within {seconds:g} s; the old one is back.")
+    # The tunnel that runs has this key: it needs no restart because of a younger file.
+    was = current.stat()
+    os.utime(following, ns=(was.st_atime_ns, was.st_mtime_ns))
+    following.replace(current)
+
+
 def look_again(interface: str, peers: list[Peer]) -> None:
     """Ask names again where a peer does not answer: it may have moved."""
     known, live, now = ages(interface, time.time()), table(interface, "endpoints"), time.time()
@@ -176,6 +276,15 @@ def keep_metrics(path: Path) -> None:
     new.replace(path)
 
 
+def wait(child: subprocess.Popen[bytes] | None) -> None:
+    """Let time pass until the next look; an end of wireguard-go is seen at once."""
+    if child is None:
+        time.sleep(LOOK_SECONDS)
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        raise VpnError(f"{USERSPACE} has ended with status {child.wait(LOOK_SECONDS)}.")
+
+
 def hold(asked: argparse.Namespace) -> None:
     """Bring the tunnel up and hold it until a signal comes."""
 
@@ -193,16 +302,14 @@ def hold(asked: argparse.Namespace) -> None:
         started()
         while True:
             keep_metrics(asked.metrics)
-            time.sleep(LOOK_SECONDS)
-            if child is not None and child.poll() is not None:
-                raise VpnError(f"{USERSPACE} has ended with status {child.returncode}.")
+            wait(child)
             look_again(interface, configured()["peers"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Do what the command line says; 0 done, 1 refused, 2 bad usage."""
-    parser = argparse.ArgumentParser(prog="fleet-vpn", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(prog="fleet-vpn", description=__doc__.partition("\n")[0])
+    commands = top.add_subparsers(dest="command", required=True)
     held = commands.add_parser("run", help="hold the tunnel; what the unit does")
     held.add_argument("--address", required=True, help="this host's address and the network's length, 10.66.0.1/24")
     held.add_argument("--port", type=int, required=True, help="UDP port")
@@ -210,15 +317,39 @@ def main(argv: list[str] | None = None) -> int:
     held.add_argument("--key", type=Path, required=True, help="file of the private key")
     held.add_argument("--metrics", type=Path, required=True, help="file for node_exporter's textfile collector")
     commands.add_parser("sync", help=f"make the tunnel's peers those of {CONFIG}; prints whether any differed")
-    asked = parser.parse_args(argv)
+    expecting = commands.add_parser("expect", help="follow a host from its key to a new one, and back, for a while")
+    accepting = commands.add_parser("accept", help="have a host by its new key alone; prints whether it was by another")
+    for one in (expecting, accepting):
+        one.add_argument("--peer", required=True, help="the host, by its name in the inventory")
+        one.add_argument("--key", required=True, help="its new public key")
+    expecting.add_argument("--seconds", type=float, default=180.0, help="default 180")
+    rotating = commands.add_parser("rotate", help="change this host's key, and back where others do not answer to it")
+    rotating.add_argument("--key", type=Path, required=True, help="file of the private key")
+    rotating.add_argument("--next", type=Path, required=True, help="file of the key that takes its place")
+    rotating.add_argument("--seconds", type=float, default=30.0, help="wait so long for an answer (default 30)")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do what the command line says; 0 done, 1 refused, 2 bad usage."""
+    asked = parser().parse_args(argv)
+    changed = True
     try:
         if asked.command == "run":
             hold(asked)
-        config = configured()
-        print(json.dumps({"changed": sync(config["interface"], config["peers"])}))
+        elif asked.command == "expect":
+            expect(asked.peer, asked.key, asked.seconds)
+        elif asked.command == "accept":
+            changed = accept(asked.peer, asked.key)
+        elif asked.command == "rotate":
+            rotate(asked.key, asked.next, asked.seconds)
+        else:
+            config = configured()
+            changed = sync(config["interface"], config["peers"])
     except VpnError as error:
         print(f"fleet-vpn: {error}", file=sys.stderr)
         return 1
+    print(json.dumps({"changed": changed}))
     return 0
 
 

@@ -237,6 +237,27 @@ def test_a_host_without_the_tunnel_says_so(
     assert capsys.readouterr().out == "# TYPE fleet_vpn_up gauge\nfleet_vpn_up 0\n"
 
 
+def test_a_host_is_had_by_its_new_key_in_a_file_as_the_role_writes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "vpn.json"
+    config.write_text(json.dumps(rendering.config("wg0", PEERS, GLASS), indent=4, sort_keys=True) + "\n")
+    config.chmod(0o640)
+    before = config.read_text()
+    synced: list[list[str]] = []
+    monkeypatch.setattr(program, "CONFIG", config)
+    monkeypatch.setattr(program.configured, "__defaults__", (config,))
+    monkeypatch.setattr(program, "sync", lambda _, peers: synced.append([peer["public_key"] for peer in peers]))
+    assert program.accept("node2", key(3)) is True
+    assert config.read_text() == before.replace(key(2), key(3))
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert program.accept("node2", key(3)) is False
+    assert synced == [[key(3), key(7)]]
+    # An administrator's key is the inventory's to say.
+    with pytest.raises(program.VpnError, match="alice is no host that this one has a tunnel to; allowed: node2"):
+        program.accept("alice", key(4))
+
+
 class Glass:
     """A host whose SSH is bound to the VPN: when an administrator was last heard, and how long the firewall's set holds SSH's port."""
 

@@ -369,6 +369,14 @@ def test_the_log_and_the_figures_hold_words_of_ours_alone(host: Host, key: str) 
     assert found['edge_request_seconds_count{chain="ethereum",method="eth_call"}'] >= 1
 
 
+def test_a_transaction_that_is_sent_once_has_its_call_in_the_log(host: Host) -> None:
+    (answer,) = send(host, rpc("eth_sendRawTransaction", "0x00"), source="127.3.3.1")
+    assert "error" in json.loads(answer["text"])
+    until("its line", lambda: host.run('grep -hF \'"client":"127.3.3.1"\' %s/*', LOGS).rc == 0)
+    line = json.loads(host.check_output('grep -hF \'"client":"127.3.3.1"\' %s/* | tail -1', LOGS))
+    assert (line["calls"], line["methods"]) == (1, ["eth_sendRawTransaction"])
+
+
 def test_a_play_makes_a_key_for_every_edge_and_ends_it(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "key"
     made = play(

@@ -44,7 +44,7 @@ local OFFENCES = {
 local facts, rights, known
 local rates, ceilings, tiers = {}, {}, {}
 local chains = {}
--- A request's context by nginx' $request_id: internal redirects lose ngx.ctx.
+-- A request's context by $edge_request: internal redirects lose ngx.ctx.
 local contexts = {}
 
 -- init_by_lua: read what is configured.
@@ -108,7 +108,7 @@ function M.work()
 end
 
 local function current()
-    return ngx.ctx.edge or contexts[ngx.var.request_id]
+    return ngx.ctx.edge or contexts[ngx.var.edge_request]
 end
 
 local function know(context)
@@ -127,7 +127,7 @@ end
 -- rewrite_by_lua: who calls. The variables that it sets are what nginx counts connections by.
 function M.enter(chain)
     local var = ngx.var
-    local id = var.request_id
+    local id = var.edge_request
     if contexts[id] then
         return
     end
@@ -459,7 +459,7 @@ end
 function M.done(chain)
     local var = ngx.var
     local context = current() or { chain = chain, methods = {}, calls = 0 }
-    contexts[var.request_id] = nil
+    contexts[var.edge_request] = nil
     local fetch = context.fetch
     if fetch then
         -- Who waits for it asks for himself, and for a moment everybody does.

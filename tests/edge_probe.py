@@ -46,6 +46,34 @@ with concurrent.futures.ThreadPoolExecutor(workers) as pool:
 """
 )
 
+# What programs that speak to sockets themselves begin with; no step takes longer than a minute.
+EDGE = (
+    GIVEN
+    + """
+import http.client, select, socket, ssl, sys, threading, time
+context = ssl._create_unverified_context()
+SECONDS = 60
+def connect(source, protocol="http/1.1", window=None):
+    plain = socket.socket()
+    if window:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    plain.settimeout(SECONDS)
+    plain.bind((source, 0))
+    plain.connect(("127.0.0.1", 8443))
+    mine = ssl._create_unverified_context()
+    mine.set_alpn_protocols([protocol])
+    return mine.wrap_socket(plain, server_hostname="NAME")
+def post(body, *headers):
+    lines = ("POST / HTTP/1.1", "Host: NAME", f"Content-Length: {len(body)}", *headers, "", "")
+    return "\\r\\n".join(lines).encode() + body.encode()
+def status(link):
+    answer = http.client.HTTPResponse(link)
+    answer.begin()
+    answer.read()
+    return answer.status
+"""
+)
+
 # WebSockets from one address: opens as many as it is told, and on the first sends messages and prints what comes back.
 SOCKETS = (
     GIVEN
@@ -123,3 +151,12 @@ def until(what: str, condition: Callable[[], object]) -> None:
 def metrics(host: Host) -> dict[str, float]:
     lines = host.check_output("edge-pools show --metrics").splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def refusals(host: Host, reason: str) -> float:
+    """How often the edge has refused something for this reason."""
+    return sum(
+        value
+        for name, value in metrics(host).items()
+        if name.startswith("edge_refusals_total") and f'reason="{reason}"' in name
+    )

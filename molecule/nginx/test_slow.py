@@ -7,38 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.edge_probe import GIVEN, PASSED, metrics, rpc, run, send, until
+from tests.edge_probe import EDGE, PASSED, metrics, refusals, rpc, run, send, until
 
 if TYPE_CHECKING:
     from testinfra.host import Host
-
-# What the programs below begin with; each step waits for what it waits for, and not for longer than a minute.
-EDGE = (
-    GIVEN
-    + """
-import http.client, select, socket, ssl, sys, threading, time
-context = ssl._create_unverified_context()
-SECONDS = 60
-def connect(source, protocol="http/1.1", window=None):
-    plain = socket.socket()
-    if window:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-    plain.settimeout(SECONDS)
-    plain.bind((source, 0))
-    plain.connect(("127.0.0.1", 8443))
-    mine = ssl._create_unverified_context()
-    mine.set_alpn_protocols([protocol])
-    return mine.wrap_socket(plain, server_hostname="NAME")
-def post(body, *headers):
-    lines = ("POST / HTTP/1.1", "Host: NAME", f"Content-Length: {len(body)}", *headers, "", "")
-    return "\\r\\n".join(lines).encode() + body.encode()
-def status(link):
-    answer = http.client.HTTPResponse(link)
-    answer.begin()
-    answer.read()
-    return answer.status
-"""
-)
 
 # One sends a byte of its headers each half second, one of its body, one sends half a body and no more, and one reads nothing of a long
 # answer, each until the edge ends it. Prints how each was ended, and what another caller got meanwhile.
@@ -195,14 +167,6 @@ def test_who_is_slow_is_cut_off_and_others_are_served(host: Host) -> None:
 
     until("a line of each in the log", is_logged)
     until("their count", lambda: refusals(host, "slow") >= 3)
-
-
-def refusals(host: Host, reason: str) -> float:
-    return sum(
-        value
-        for name, value in metrics(host).items()
-        if name.startswith("edge_refusals_total") and f'reason="{reason}"' in name
-    )
 
 
 def test_an_address_has_so_many_connections_idle_or_not(host: Host) -> None:

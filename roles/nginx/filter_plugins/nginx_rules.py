@@ -22,6 +22,10 @@ NUMBERS = {
     "nginx_keepalive_seconds": (1, 3600),
     "nginx_keepalive_requests": (1, 1_000_000),
     "nginx_http2_streams": (1, 1024),
+    "nginx_requests_in_flight": (1, 100_000),
+    "nginx_chain_requests_in_flight": (1, 100_000),
+    "nginx_public_in_flight_percent": (1, 100),
+    "nginx_websockets_in_all": (1, 100_000),
 }
 
 Facts = Mapping[str, Any]

@@ -3,24 +3,23 @@
 local cjson = require("cjson.safe")
 local bodies = require("edge.bodies")
 local cache = require("edge.cache")
+local callers = require("edge.callers")
 local calls = require("edge.calls")
 local complaints = require("edge.complaints")
 local connections = require("edge.connections")
 local finality = require("edge.finality")
 local held = require("edge.held")
-local keys = require("edge.keys")
-local limits = require("edge.limits")
 local pools = require("edge.pools")
+local pressure = require("edge.pressure")
 local record = require("edge.record")
 local rules = require("edge.rules")
 local sockets = require("edge.sockets")
 
-local shared, answers, buckets = ngx.shared.pools, ngx.shared.answers, ngx.shared.buckets
+local shared, answers = ngx.shared.pools, ngx.shared.answers
 local now = ngx.now
 
 local M = {}
 
-local PUBLIC = "public"
 -- A fetch that takes longer is no longer waited for.
 local FETCH_SECONDS, WAIT_SECONDS = 10, 2
 local problem = calls.problem
@@ -42,7 +41,6 @@ local OFFENCES = {
 }
 
 local facts, rights, known
-local rates, ceilings, tiers = {}, {}, {}
 local chains = {}
 -- A request's context by $edge_request: internal redirects lose ngx.ctx.
 local contexts = {}
@@ -61,22 +59,13 @@ function M.start(path)
         end
     end
     rights, known = rules.rights(facts)
-    -- Whose tier is not known yet may have what some tier has.
-    local most_connections = 0
-    for _, tier in ipairs(facts.tiers) do
-        rates[tier.name] = limits.rate(tier.requests_per_minute, 60, tier.burst)
-        tiers[tier.name] = tier
-        most_connections = math.max(most_connections, tier.connections)
-    end
-    for _, one in ipairs(facts.ceilings) do
-        ceilings[one.chain] = limits.rate(one.calls_per_second + one.burst, 1, one.burst)
-    end
+    callers.start(facts, rights)
     for chain in pairs(facts.pools) do
         chains[#chains + 1] = chain
     end
     record.start(ngx.shared.figures)
     bodies.start(tonumber(facts.body_seconds))
-    connections.start(facts.uncounted_ranges, most_connections)
+    pressure.start(facts.pressure)
     pools.start(facts)
 end
 
@@ -111,19 +100,6 @@ local function current()
     return ngx.ctx.edge or contexts[ngx.var.edge_request]
 end
 
-local function know(context)
-    local key = keys.named(ngx.var.http_authorization, ngx.var.http_x_api_key)
-    if key then
-        local found = keys.find(facts.keys, key, ngx.time())
-        if found and rates[found.tier] then
-            context.key, context.tier = found, found.tier
-        else
-            context.is_stranger = true
-        end
-    end
-    context.rights = rights[context.chain][context.tier]
-end
-
 -- rewrite_by_lua: who calls. The variables that it sets are what nginx counts connections by.
 function M.enter(chain)
     local var = ngx.var
@@ -131,15 +107,7 @@ function M.enter(chain)
     if contexts[id] then
         return
     end
-    local context = {
-        chain = chain,
-        tier = PUBLIC,
-        address = limits.address(var.binary_remote_addr),
-        is_limited = var.limited ~= "0",
-        calls = 0,
-        methods = {},
-    }
-    know(context)
+    local context = callers.context(chain)
     contexts[id], ngx.ctx.edge = context, context
     if context.is_limited then
         var.edge_caller, var.edge_tier = context.address, context.tier
@@ -173,34 +141,6 @@ local function refuse(context, request, trouble, is_each)
     return ngx.exit(ngx.HTTP_OK)
 end
 
-local function too_many(seconds, words, reason)
-    local trouble = problem(calls.LIMIT, 429, reason or "rate", words .. string.format("; try again in %d s", seconds))
-    trouble.seconds = seconds
-    return trouble
-end
-
-local function bucket_of(context)
-    return context.key and "key:" .. context.key.id or context.address
-end
-
--- Nothing, or the problem of one who calls too often.
-local function charge(context, count)
-    local at = now() * 1000
-    if context.is_limited then
-        local passes, seconds = limits.charge(buckets, bucket_of(context), count, rates[context.tier], at)
-        if not passes then
-            return too_many(seconds, "too many calls")
-        end
-    end
-    local ceiling = ceilings[context.chain]
-    if ceiling then
-        local passes, seconds = limits.charge(buckets, "chain:" .. context.chain, count, ceiling, at)
-        if not passes then
-            return too_many(seconds, "the chain's limit for all callers is reached", "ceiling")
-        end
-    end
-end
-
 -- Note a request's calls for the log and the figures.
 local function note(context, request)
     context.calls = context.calls + #request.calls
@@ -218,14 +158,15 @@ end
 
 -- Read a body and hold it against all rules. Gives the request where one could be read, the problem, and whether each call has its own.
 local function judged(context, body)
-    if #body > calls.LONGEST and context.is_limited and not limits.has_room(buckets, bucket_of(context), rates[context.tier], now() * 1000) then
-        return nil, too_many(1, "too many calls")
+    local early = #body > calls.LONGEST and callers.fault(context)
+    if early then
+        return nil, early
     end
     local request, trouble = calls.read(body)
     if request then
         note(context, request)
     end
-    local over = charge(context, request and math.min(#request.calls, context.rights.batch_calls) or 1)
+    local over = callers.charge(context, request and math.min(#request.calls, context.rights.batch_calls) or 1)
     if over or not request then
         return request, over or trouble
     end
@@ -236,13 +177,23 @@ local function judged(context, body)
     return request, fault, true
 end
 
+local BUSY = problem(calls.LIMIT, 503, "busy", "the edge has as many requests in flight as it takes; try again")
+
+-- Nothing, or the problem of a request for which there is no room.
+local function take_room(context)
+    if not context.has_room then
+        context.has_room = pressure.enter(context.chain, callers.kind(context))
+    end
+    return not context.has_room and BUSY or nil
+end
+
 local function count_cache(context, outcome)
     context.cache = outcome
     local labels = string.format('chain="%s",method="%s",outcome="%s"', context.chain, label_of(context), outcome)
     record.count("cache_total", labels)
 end
 
--- The kept result of a call, after waiting for who fetches it; nil where it is to be asked for.
+-- The kept result of a call, after waiting for who fetches it; nil where it is to be asked for. One who waits takes room as well.
 local function kept_result(context, call)
     local name = cache.name(context.chain, context.tier, call, finality.of(context.chain))
     if not name then
@@ -263,7 +214,7 @@ local function kept_result(context, call)
             ngx.req.clear_header("Accept-Encoding")
             return nil
         end
-        if waited >= WAIT_SECONDS or answers:get(lock) == "failed" then
+        if waited >= WAIT_SECONDS or answers:get(lock) == "failed" or take_room(context) then
             count_cache(context, "passed")
             return nil
         end
@@ -281,9 +232,13 @@ local ONLY_POST = problem(calls.INVALID, 405, "http_method", "calls are POSTed")
 
 local function open_socket(context)
     local fault = sockets.fault()
-    local trouble = charge(context, 1) or fault and problem(calls.INVALID, 400, "handshake", fault)
+    local trouble = callers.charge(context, 1) or fault and problem(calls.INVALID, 400, "handshake", fault)
     if not trouble and #pools.members(context.chain) == 0 then
         trouble = unavailable(context.chain)
+    end
+    if not trouble then
+        context.has_socket = pressure.open(callers.kind(context))
+        trouble = not context.has_socket and BUSY or nil
     end
     if trouble then
         return refuse(context, nil, trouble)
@@ -295,17 +250,17 @@ local function pass(context)
     local method, upgrade = ngx.req.get_method(), ngx.var.http_upgrade
     if context.is_stranger then
         local body = method == "POST" and bodies.read()
-        return refuse(context, calls.peek(body), charge(context, 1) or NO_KEY)
+        return refuse(context, calls.peek(body), callers.charge(context, 1) or NO_KEY)
     end
     if method == "GET" and upgrade and upgrade:lower() == "websocket" then
         return open_socket(context)
     end
     if method ~= "POST" then
-        return refuse(context, nil, charge(context, 1) or ONLY_POST)
+        return refuse(context, nil, callers.charge(context, 1) or ONLY_POST)
     end
     local body, trouble = bodies.read()
     if not body then
-        return refuse(context, nil, charge(context, 1) or trouble)
+        return refuse(context, nil, callers.charge(context, 1) or trouble)
     end
     local request, fault, is_each = judged(context, body)
     if fault then
@@ -326,6 +281,10 @@ local function pass(context)
             return ngx.exit(ngx.HTTP_OK)
         end
     end
+    local busy = take_room(context)
+    if busy then
+        return refuse(context, request, busy)
+    end
     if not calls.repeatable(request) then
         return ngx.exec("@once")
     end
@@ -345,7 +304,7 @@ end
 
 -- Nothing, or an answer that closes the connection, for one of an address that has too many, idle ones among them.
 local function turn_away(context)
-    if context.is_limited and connections.of(context.address) > tiers[context.tier].connections then
+    if callers.has_too_many_connections(context) then
         return ngx.exit(429)
     end
 end
@@ -370,10 +329,13 @@ function M.socket()
         sockets.run(socket, {
             most_bytes = facts.most_socket_bytes,
             judge = function(text)
-                if context.key and not keys.known(facts.keys, context.key.id, ngx.time()) then
+                if not callers.is_known(context) then
                     return nil
                 end
                 local request, trouble, is_each = judged(context, text)
+                if not trouble and pressure.is_full(context.chain, callers.kind(context)) then
+                    trouble, is_each = BUSY, false
+                end
                 if not trouble then
                     return true
                 end
@@ -430,7 +392,7 @@ local ELSEWHERE = problem(calls.INVALID, 404, "path", "calls are POSTed to /")
 function M.elsewhere()
     return safely(function(context)
         turn_away(context)
-        return refuse(context, nil, charge(context, 1) or ELSEWHERE)
+        return refuse(context, nil, callers.charge(context, 1) or ELSEWHERE)
     end)
 end
 
@@ -460,6 +422,12 @@ function M.done(chain)
     local var = ngx.var
     local context = current() or { chain = chain, methods = {}, calls = 0 }
     contexts[var.edge_request] = nil
+    if context.has_room then
+        pressure.leave(context.chain)
+    end
+    if context.has_socket then
+        pressure.close()
+    end
     local fetch = context.fetch
     if fetch then
         -- Who waits for it asks for himself, and for a moment everybody does.
@@ -502,9 +470,7 @@ end
 -- content_by_lua of the status socket: Prometheus' text format.
 function M.metrics()
     local lines = pools.metrics()
-    lines[#lines + 1] = "# HELP edge_connections Callers' connections that are open; those of proxies and unlimited networks are not counted."
-    lines[#lines + 1] = "# TYPE edge_connections gauge"
-    lines[#lines + 1] = "edge_connections " .. held.get("connections")
+    pressure.metrics(lines, chains)
     record.metrics(lines)
     ngx.header["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
     ngx.say(table.concat(lines, "\n"))

@@ -74,6 +74,54 @@ def status(link):
 """
 )
 
+# A WebSocket frame by frame, which EDGE comes before.
+SOCKET = """
+import base64, os
+CLOSE, PING, PONG = 8, 9, 10
+class Socket:
+    def __init__(self, source, *headers, answers=True):
+        self.link, self.answers, self.pings, self.messages, self.close = connect(source), answers, 0, [], None
+        lines = ("GET / HTTP/1.1", "Host: NAME", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+        key = "Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16)).decode()
+        self.link.sendall("\\r\\n".join((*lines, key, *headers, "", "")).encode())
+        head = b""
+        while not head.endswith(b"\\r\\n\\r\\n"):
+            head += self.link.recv(1)
+        assert head.startswith(b"HTTP/1.1 101 "), head
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            part = self.link.recv(count - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+    def send(self, opcode, payload):
+        length = bytes([128 | len(payload)]) if len(payload) < 126 else bytes([254]) + len(payload).to_bytes(2, "big")
+        # A mask of nothing changes nothing.
+        self.link.sendall(bytes([128 | opcode]) + length + bytes(4) + payload)
+    def step(self):
+        opcode, length = self.read(1)[0] & 15, self.read(1)[0]
+        if length > 125:
+            length = int.from_bytes(self.read(2 if length == 126 else 8), "big")
+        payload = self.read(length)
+        if opcode == PING:
+            self.pings += 1
+            if self.answers:
+                self.send(PONG, payload)
+        elif opcode == CLOSE:
+            self.close = [int.from_bytes(payload[:2], "big"), payload[2:].decode()]
+        else:
+            self.messages.append(json.loads(payload))
+    def follow(self, until):
+        try:
+            while not until():
+                self.step()
+        except (OSError, EOFError) as error:
+            self.close = self.close or [0, type(error).__name__]
+        return {"pings": self.pings, "messages": len(self.messages), "close": self.close}
+"""
+
 # WebSockets from one address: opens as many as it is told, and on the first sends messages and prints what comes back.
 SOCKETS = (
     GIVEN

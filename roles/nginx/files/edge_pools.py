@@ -197,8 +197,12 @@ def show(options: argparse.Namespace) -> None:
     if options.json or options.metrics:
         sys.stdout.write(text)
         return
+    known = json.loads(text)
+    emergency = known["emergency"]
+    if emergency:
+        sys.stdout.write(f"emergency profile: callers without a key are {emergency['public']}; edge-emergency status\n")
     rows: list[tuple[str, ...]] = [("chain", "host", "in", "calls", "sockets", "head", "why")]
-    for chain, pool in sorted(json.loads(text)["pools"].items()):
+    for chain, pool in sorted(known["pools"].items()):
         for node in pool["nodes"]:
             share = f"{node['share']:.0%}" if node["member"] else "no"
             head = "-" if node.get("head") is None else f"{node['head']:.0f}"

@@ -26,6 +26,11 @@ NUMBERS = {
     "nginx_chain_requests_in_flight": (1, 100_000),
     "nginx_public_in_flight_percent": (1, 100),
     "nginx_websockets_in_all": (1, 100_000),
+    "nginx_websocket_ping_seconds": (1, 3600),
+    "nginx_websocket_idle_seconds": (1, 1_000_000),
+    "nginx_emergency_requests_per_minute": (2, 1_000_000),
+    "nginx_emergency_burst": (1, 1_000_000),
+    "nginx_emergency_connections": (1, 65_535),
 }
 
 Facts = Mapping[str, Any]
@@ -109,11 +114,17 @@ def _number(value: object) -> int:
 
 def number_problems(options: Facts) -> list[str]:
     """Which of the options, by name, are beyond their bounds, a sentence each."""
-    return [
+    found = [
         f"{name} is {value!r} in the inventory; allowed: a whole number from {NUMBERS[name][0]} to {NUMBERS[name][1]}."
         for name, value in options.items()
         if not NUMBERS[name][0] <= _number(value) <= NUMBERS[name][1]
     ]
+    burst, minute = (_number(options.get(f"nginx_emergency_{what}")) for what in ("burst", "requests_per_minute"))
+    if 0 < minute <= burst:
+        found.append(
+            f"nginx_emergency_burst is {burst} in the inventory; allowed: less than nginx_emergency_requests_per_minute, {minute}."
+        )
+    return found
 
 
 def no_networks(names: Sequence[object]) -> list[object]:

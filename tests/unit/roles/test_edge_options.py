@@ -89,6 +89,9 @@ def test_numbers_have_bounds_and_networks_a_form() -> None:
     assert RULES.number_problems({"nginx_send_seconds": None, "nginx_http2_streams": True})[1].startswith(
         "nginx_http2_streams is True"
     )
+    assert RULES.number_problems({"nginx_emergency_burst": 5, "nginx_emergency_requests_per_minute": 5}) == [
+        "nginx_emergency_burst is 5 in the inventory; allowed: less than nginx_emergency_requests_per_minute, 5."
+    ]
     assert RULES.no_networks(["192.0.2.0/24", "2001:db8::/32", "192.0.2.1", "300.0.0.1", "all", 7]) == [
         "300.0.0.1",
         "all",

@@ -49,6 +49,9 @@ class Edge:
     def methods(self, tier: str, chain: str = "ethereum") -> set[str]:
         return set(self._rights[chain][tier].methods)
 
+    def pause(self, tier: str, method: str | None) -> None:
+        self._rights.ethereum[tier].paused = self._lua.table_from({method: True}) if method else None
+
     def answer(self, body: bytes | str, tier: str = "public") -> tuple[int, Any]:
         """HTTP's status and the refusal; (200, None) for what passes."""
         text = body.decode("latin-1") if isinstance(body, bytes) else body
@@ -100,6 +103,14 @@ def test_sets_of_a_family_are_for_its_chains(edge: Edge) -> None:
 def test_a_method_that_the_tier_lacks_is_refused(edge: Edge, method: str) -> None:
     status, refusal = edge.answer(json.dumps(call(method, id="mine")))
     assert (status, refusal["error"]["code"], refusal["id"]) == (403, -32601, "mine")
+
+
+def test_a_method_may_be_paused_and_is_said_to_be_so(edge: Edge) -> None:
+    edge.pause("public", "eth_getLogs")
+    status, refusal = edge.answer(json.dumps([call("eth_getLogs", [{}]), call("eth_call"), call("admin_peers")]))
+    edge.pause("public", None)
+    assert (status, [one["error"]["code"] for one in refusal]) == (503, [-32005, -32600, -32601])
+    assert edge.answer(json.dumps(call("eth_getLogs", [{"fromBlock": "latest"}]))) == (200, None)
 
 
 def test_a_tier_may_have_more(edge: Edge) -> None:

@@ -2,6 +2,7 @@
 
 local calls = require("edge.calls")
 local connections = require("edge.connections")
+local emergency = require("edge.emergency")
 local keys = require("edge.keys")
 local limits = require("edge.limits")
 
@@ -12,9 +13,34 @@ local problem = calls.problem
 local M = {}
 
 local PUBLIC = "public"
+M.NO_PUBLIC = "this is not given without an API key for the time being"
 
 local directory, rights
 local tiers, rates, ceilings = {}, {}, {}
+-- What the public may during an emergency: {connections, rate, rights by chain}.
+local narrow
+
+local function narrowed(facts)
+    local public, limit = tiers[PUBLIC], {}
+    for _, name in ipairs({ "requests_per_minute", "burst", "connections" }) do
+        limit[name] = math.min(public[name], tonumber(facts[name]))
+    end
+    local paused = {}
+    for _, method in ipairs(facts.paused_methods) do
+        paused[method] = true
+    end
+    local found = { connections = limit.connections, rate = limits.rate(limit.requests_per_minute, 60, limit.burst), rights = {} }
+    for chain, by_tier in pairs(rights) do
+        local usual = by_tier[PUBLIC]
+        found.rights[chain] = {
+            methods = usual.methods,
+            paused = paused,
+            batch_calls = math.min(usual.batch_calls, limit.burst),
+            log_blocks = usual.log_blocks,
+        }
+    end
+    return found
+end
 
 -- init_by_lua: the facts, and what each tier may on each chain.
 function M.start(facts, rights_of_tiers)
@@ -30,6 +56,7 @@ function M.start(facts, rights_of_tiers)
         ceilings[one.chain] = limits.rate(one.calls_per_second + one.burst, 1, one.burst)
     end
     connections.start(facts.uncounted_ranges, most_connections)
+    narrow = narrowed(facts.emergency)
 end
 
 -- What is known of a request before it is read.
@@ -53,6 +80,11 @@ function M.context(chain)
         end
     end
     context.rights = rights[chain][context.tier]
+    -- What becomes of the public at this moment; one whose key is not valid is no better.
+    local state = emergency.state()
+    if state and M.kind(context) == "public" then
+        context.emergency, context.ends, context.rights = state.public, state.ends, narrow.rights[chain]
+    end
     return context
 end
 
@@ -61,14 +93,31 @@ function M.kind(context)
     return not context.is_limited and "free" or context.key and "keyed" or "public"
 end
 
--- Whether a key with which a WebSocket began is valid still.
-function M.is_known(context)
-    return not context.key or keys.known(directory, context.key.id, ngx.time()) ~= nil
+-- Why an open WebSocket may not stay, or nothing.
+function M.fault(context)
+    if context.key and not keys.known(directory, context.key.id, ngx.time()) then
+        return "the API key is not valid any more"
+    elseif M.kind(context) == "public" and emergency.state() then
+        return M.NO_PUBLIC
+    end
+end
+
+-- The problem of the public that is not served at all, or not by this.
+function M.refusal(context)
+    local trouble = problem(calls.LIMIT, 503, "emergency", M.NO_PUBLIC)
+    trouble.seconds = math.min(600, math.max(1, (context.ends or ngx.time() + 60) - ngx.time()))
+    return trouble
 end
 
 -- Whether the address has more connections than its tier may, idle ones among them.
 function M.has_too_many_connections(context)
-    return context.is_limited and connections.of(context.address) > tiers[context.tier].connections
+    local most = context.emergency and narrow.connections or tiers[context.tier].connections
+    return context.is_limited and connections.of(context.address) > most
+end
+
+-- Under which name nginx counts the requests at once of one whose connections the emergency lowers, or "".
+function M.narrow_name(context)
+    return context.emergency and context.address or ""
 end
 
 local function too_many(seconds, words, reason)
@@ -77,15 +126,20 @@ local function too_many(seconds, words, reason)
     return trouble
 end
 
+-- The bucket that a caller's calls are charged to, and its rate.
 local function bucket_of(context)
-    return context.key and "key:" .. context.key.id or context.address
+    if context.emergency then
+        return "emergency:" .. context.address, narrow.rate
+    end
+    return context.key and "key:" .. context.key.id or context.address, rates[context.tier]
 end
 
 -- Nothing, or the problem of one who calls too often.
 function M.charge(context, count)
     local at = now() * 1000
     if context.is_limited then
-        local passes, seconds = limits.charge(buckets, bucket_of(context), count, rates[context.tier], at)
+        local bucket, rate = bucket_of(context)
+        local passes, seconds = limits.charge(buckets, bucket, count, rate, at)
         if not passes then
             return too_many(seconds, "too many calls")
         end
@@ -100,10 +154,9 @@ function M.charge(context, count)
 end
 
 -- As charge, for what has not been read yet: nothing is charged.
-function M.fault(context)
-    if context.is_limited and not limits.has_room(buckets, bucket_of(context), rates[context.tier], now() * 1000) then
-        return too_many(1, "too many calls")
-    end
+function M.is_over(context)
+    local bucket, rate = bucket_of(context)
+    return context.is_limited and not limits.has_room(buckets, bucket, rate, now() * 1000) and too_many(1, "too many calls") or nil
 end
 
 return M

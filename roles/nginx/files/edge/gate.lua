@@ -7,6 +7,7 @@ local callers = require("edge.callers")
 local calls = require("edge.calls")
 local complaints = require("edge.complaints")
 local connections = require("edge.connections")
+local emergency = require("edge.emergency")
 local finality = require("edge.finality")
 local held = require("edge.held")
 local pools = require("edge.pools")
@@ -59,6 +60,7 @@ function M.start(path)
         end
     end
     rights, known = rules.rights(facts)
+    emergency.start(facts.emergency.file)
     callers.start(facts, rights)
     for chain in pairs(facts.pools) do
         chains[#chains + 1] = chain
@@ -66,6 +68,7 @@ function M.start(path)
     record.start(ngx.shared.figures)
     bodies.start(tonumber(facts.body_seconds))
     pressure.start(facts.pressure)
+    sockets.start(facts.sockets)
     pools.start(facts)
 end
 
@@ -86,6 +89,8 @@ end
 function M.work()
     pools.work()
     held.work()
+    emergency.look()
+    every(emergency.LOOK_SECONDS, nil, emergency.look)
     every(0.5, "mend", held.mend)
     every(0.5, nil, held.follow)
     every(0.5, nil, connections.look)
@@ -94,6 +99,18 @@ function M.work()
     every(finality.SECONDS, "finality", function()
         finality.poll(chains)
     end)
+end
+
+local kept_up = 0
+
+-- A worker that only ends what it has, such as WebSockets after a reload, has no timers any more: its WebSockets do what those did.
+local function keep_up()
+    if ngx.worker.exiting() and now() - kept_up >= emergency.LOOK_SECONDS then
+        kept_up = now()
+        emergency.look()
+        held.follow()
+        connections.look()
+    end
 end
 
 local function current()
@@ -111,6 +128,7 @@ function M.enter(chain)
     contexts[id], ngx.ctx.edge = context, context
     if context.is_limited then
         var.edge_caller, var.edge_tier = context.address, context.tier
+        var.edge_narrow = callers.narrow_name(context)
     end
 end
 
@@ -158,7 +176,7 @@ end
 
 -- Read a body and hold it against all rules. Gives the request where one could be read, the problem, and whether each call has its own.
 local function judged(context, body)
-    local early = #body > calls.LONGEST and callers.fault(context)
+    local early = #body > calls.LONGEST and callers.is_over(context)
     if early then
         return nil, early
     end
@@ -233,6 +251,9 @@ local ONLY_POST = problem(calls.INVALID, 405, "http_method", "calls are POSTed")
 local function open_socket(context)
     local fault = sockets.fault()
     local trouble = callers.charge(context, 1) or fault and problem(calls.INVALID, 400, "handshake", fault)
+    if context.emergency then
+        trouble = trouble or callers.refusal(context)
+    end
     if not trouble and #pools.members(context.chain) == 0 then
         trouble = unavailable(context.chain)
     end
@@ -302,9 +323,13 @@ local function safely(action)
     end
 end
 
--- Nothing, or an answer that closes the connection, for one of an address that has too many, idle ones among them.
+-- Nothing, or an answer that closes the connection and for which no body is read: to one of an address that has too many connections, idle
+-- ones among them, and to the public while it is not served at all.
 local function turn_away(context)
-    if callers.has_too_many_connections(context) then
+    if context.emergency == "refused" then
+        context.turned_away = callers.refusal(context)
+    end
+    if context.turned_away or callers.has_too_many_connections(context) then
         return ngx.exit(429)
     end
 end
@@ -326,11 +351,17 @@ function M.socket()
         end
         pools.hold(node, true)
         context.is_socket = true
-        sockets.run(socket, {
+        local function fault()
+            keep_up()
+            return callers.fault(context)
+        end
+        local why = sockets.run(socket, {
             most_bytes = facts.most_socket_bytes,
+            fault = fault,
             judge = function(text)
-                if not callers.is_known(context) then
-                    return nil
+                local ended = fault()
+                if ended then
+                    return false, nil, ended
                 end
                 local request, trouble, is_each = judged(context, text)
                 if not trouble and pressure.is_full(context.chain, callers.kind(context)) then
@@ -343,6 +374,7 @@ function M.socket()
                 return false, calls.refusal(request, not is_each and trouble or nil), trouble.seconds
             end,
         })
+        record.count("websockets_ended_total", string.format('chain="%s",why="%s"', context.chain, why or "failed"))
     end)
 end
 
@@ -409,6 +441,9 @@ local REASONS = { [408] = "slow", [413] = "size", [429] = "connections" }
 function M.refused(chain)
     local context = current() or { chain = chain, methods = {} }
     local status = ngx.status
+    if context.turned_away then
+        return refuse(context, nil, context.turned_away)
+    end
     local is_limit = status == 413 or status == 429
     local code = is_limit and calls.LIMIT or calls.INVALID
     local reason = REASONS[status] or "http"
@@ -471,6 +506,7 @@ end
 function M.metrics()
     local lines = pools.metrics()
     pressure.metrics(lines, chains)
+    emergency.metrics(lines)
     record.metrics(lines)
     ngx.header["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
     ngx.say(table.concat(lines, "\n"))

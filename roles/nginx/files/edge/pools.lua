@@ -3,6 +3,7 @@
 
 local balancer = require("ngx.balancer")
 local cjson = require("cjson.safe")
+local emergency = require("edge.emergency")
 local fetch = require("edge.fetch")
 local judge = require("edge.judge")
 
@@ -324,7 +325,7 @@ local function counted()
     return found
 end
 
--- Everything that is known: {loaded_at, polled_seconds_ago, pools: {chain: {members, retries, nodes: [...]}}}.
+-- Everything that is known: {loaded_at, polled_seconds_ago, emergency, pools: {chain: {members, retries, nodes: [...]}}}.
 local function report()
     local known, counts_of, pools = states(), counted(), {}
     for chain, pool in pairs(facts.pools) do
@@ -352,7 +353,12 @@ local function report()
         }
     end
     local polled = dict:get("polled")
-    return { loaded_at = loaded_at, polled_seconds_ago = polled and now() - polled, pools = pools }
+    return {
+        loaded_at = loaded_at,
+        polled_seconds_ago = polled and now() - polled,
+        pools = pools,
+        emergency = emergency.state() or cjson.null,
+    }
 end
 
 -- content_by_lua of the status socket: JSON.

@@ -59,6 +59,7 @@ local HELP = {
     { "key_calls_total", "counter", "Calls by API key." },
     { "cache_total", "counter", "Calls that have an answer which cannot change, by whether it was there." },
     { "connections_refused_total", "counter", "Handshakes that were refused, because their address has too many connections." },
+    { "websockets_ended_total", "counter", "WebSockets that have ended, by why." },
     { "request_seconds", "histogram", "From a request's first byte to its answer's last; a batch is method batch." },
 }
 

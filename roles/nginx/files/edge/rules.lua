@@ -106,6 +106,12 @@ local function fault_of_call(call, rights, head)
         local name = #call.method <= 64 and call.method:gsub("[^%w_]", "?") or "the method"
         return problem(calls.NOT_ALLOWED, 403, "method", name .. " is not allowed here")
     end
+    -- Allowed, but not for the time being.
+    if rights.paused and rights.paused[call.method] then
+        local trouble = problem(calls.LIMIT, 503, "emergency", call.method .. " is not given without an API key for the time being")
+        trouble.seconds = 60
+        return trouble
+    end
     local at = FILTERED[call.method]
     if at then
         local filter = call.params and call.params[at]

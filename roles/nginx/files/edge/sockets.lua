@@ -5,15 +5,26 @@ local semaphore = require("ngx.semaphore")
 local frames = require("edge.frames")
 local pools = require("edge.pools")
 
+local now = ngx.now
+
 local M = {}
 
 local TRIES = 3
-local CONNECT_MS, HANDSHAKE_MS, SEND_MS = 1000, 5000, 30000
--- After so long a silence of the caller's it is pinged, and after as long again it is gone.
-M.SILENCE_MS = 30000
+local CONNECT_MS, HANDSHAKE_MS = 1000, 5000
+-- How often it is looked at whether a WebSocket may stay, and how long its last words wait for others.
+local LOOK_SECONDS, LAST_WORDS_SECONDS = 0.5, 0.2
+-- Set by start: a caller who takes nothing for so long is gone; after so long a silence it is pinged, and after as long again it is gone;
+-- and without a message for so long, either way, the WebSocket ends.
+local send_ms, silence_ms, idle_seconds
 local PIECE = 32768
 local PROTOCOL, WENT_AWAY, POLICY, TOO_BIG = 1002, 1001, 1008, 1009
 local MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+-- init_by_lua: {send_seconds, ping_seconds, idle_seconds}.
+function M.start(facts)
+    send_ms, silence_ms = tonumber(facts.send_seconds) * 1000, tonumber(facts.ping_seconds) * 1000
+    idle_seconds = tonumber(facts.idle_seconds)
+end
 
 local function random_bytes(count)
     local bytes = {}
@@ -26,7 +37,7 @@ end
 -- A node's WebSocket, or nil.
 local function open(node)
     local socket = ngx.socket.tcp()
-    socket:settimeouts(CONNECT_MS, SEND_MS, HANDSHAKE_MS)
+    socket:settimeouts(CONNECT_MS, send_ms, HANDSHAKE_MS)
     if not socket:connect(node.ws.address, node.ws.port) then
         pools.unreached(node)
         return nil
@@ -138,40 +149,43 @@ local function head_of(socket, wait)
     return frame
 end
 
--- Pass what an accepted WebSocket's two ends say, until one of them leaves. `about` is {most_bytes, judge}: `judge(text)` gives nothing
--- for a message that may pass, the text that refuses it, or nil and why the connection ends. Gives why it ended.
+-- Pass what an accepted WebSocket's two ends say, until one of them leaves. `about` is {most_bytes, judge, fault}: `judge(text)` gives true
+-- for a message that may pass; else false, the text that refuses it, and the seconds until it might; or false, nothing, and why the connection
+-- ends. `fault()` gives why it may not stay, or nothing. Gives why it ended.
 function M.run(node_socket, about)
     local client = accept()
     if not client then
         return "no socket"
     end
-    client:settimeouts(CONNECT_MS, SEND_MS, M.SILENCE_MS)
+    client:settimeouts(CONNECT_MS, send_ms, silence_ms)
     -- A node with nothing to say is no less well; the caller is who is asked for a sign of life.
-    node_socket:settimeouts(CONNECT_MS, SEND_MS, 86400000)
+    node_socket:settimeouts(CONNECT_MS, send_ms, 86400000)
     -- Two threads write to the caller, a message at a time.
     local turn = semaphore.new(1)
-    local function say(opcode, payload)
-        if not turn:wait(SEND_MS / 1000) then
+    local function say(opcode, payload, patience)
+        if not turn:wait(patience or send_ms / 1000) then
             return false
         end
         local ok = client:send(frames.start(opcode, #payload) .. payload)
         turn:post()
         return ok
     end
-    -- So do the caller's messages to the node, and the answers to its pings.
+    local function leave(code, words, patience)
+        say(frames.CLOSE, frames.reason(code, words), patience)
+        return words
+    end
+    -- And two to the node.
     local node_turn = semaphore.new(1)
     local function tell(bytes)
-        if not node_turn:wait(SEND_MS / 1000) then
+        if not node_turn:wait(send_ms / 1000) then
             return false
         end
         local ok = node_socket:send(bytes)
         node_turn:post()
         return ok
     end
-    local function leave(code, words)
-        say(frames.CLOSE, frames.reason(code, words))
-        return words
-    end
+    -- When a message went either way last.
+    local spoken = now()
 
     local function from_client()
         local pinged = false
@@ -218,6 +232,7 @@ function M.run(node_socket, about)
                 if #parts > 1024 then
                     return leave(POLICY, "too many pieces")
                 end
+                spoken = now()
                 if frame.final then
                     local message = #parts == 1 and plain or table.concat(parts)
                     local passes, said, seconds = about.judge(message)
@@ -234,7 +249,7 @@ function M.run(node_socket, about)
                             ngx.sleep(math.min(seconds, 1))
                         end
                     else
-                        return leave(POLICY, "not allowed any more")
+                        return leave(POLICY, seconds)
                     end
                     parts, size, kind = {}, 0, nil
                 end
@@ -246,35 +261,16 @@ function M.run(node_socket, about)
         local function wait(problem)
             return problem == "timeout", "gone"
         end
-        local function next_frame()
-            local frame = head_of(node_socket, wait)
-            if not frame or frame.masked then
-                return nil
-            end
-            if frame.opcode ~= frames.PING then
-                return frame
-            end
-            -- It is the edge that a node asks for a sign of life, as the edge asks the caller; nodes leave who does not answer.
+        -- The caller is asked for signs of life by the edge alone, and the edge gives them to the node.
+        local function answer(frame)
             local payload = receive(node_socket, frame.length, wait)
-            local key = random_bytes(4)
-            return payload and tell(frames.start(frames.PONG, #payload, key) .. frames.mask(payload, key)) and frame
+            if payload and frame.opcode == frames.PING then
+                local key = random_bytes(4)
+                return tell(frames.start(frames.PONG, #payload, key) .. frames.mask(payload, key))
+            end
+            return payload
         end
-        -- Nodes send long messages in pieces, between which no other message may come.
-        local is_begun = false
-        while true do
-            local frame
-            repeat
-                frame = next_frame()
-            until not frame or frame.opcode ~= frames.PING
-            if not frame then
-                if is_begun then
-                    return "gone"
-                end
-                return leave(WENT_AWAY, "the node went away")
-            end
-            if not is_begun and not turn:wait(SEND_MS / 1000) then
-                return "gone"
-            end
+        local function pass(frame)
             local ok = client:send(frame.bytes)
             local left = frame.length
             while ok and left > 0 do
@@ -282,22 +278,56 @@ function M.run(node_socket, about)
                 ok = piece and client:send(piece)
                 left = left - math.min(left, PIECE)
             end
-            if frame.opcode < frames.CLOSE then
-                is_begun = not frame.final
+            return ok
+        end
+        -- Nodes send long messages in pieces, between which no other message may come.
+        local is_begun = false
+        while true do
+            local frame = head_of(node_socket, wait)
+            if not frame or frame.masked then
+                if is_begun then
+                    return "gone"
+                end
+                return leave(WENT_AWAY, "the node went away")
             end
-            if not is_begun then
-                turn:post()
-            end
-            if not ok or frame.opcode == frames.CLOSE then
-                return "closed"
+            if frame.opcode == frames.PING or frame.opcode == frames.PONG then
+                if not answer(frame) then
+                    return "gone"
+                end
+            else
+                if not is_begun and not turn:wait(send_ms / 1000) then
+                    return "gone"
+                end
+                local ok = pass(frame)
+                spoken = now()
+                is_begun = frame.opcode < frames.CLOSE and not frame.final
+                if not is_begun then
+                    turn:post()
+                end
+                if not ok or frame.opcode == frames.CLOSE then
+                    return "closed"
+                end
             end
         end
     end
 
-    local up, down = ngx.thread.spawn(from_client), ngx.thread.spawn(from_node)
-    local _, why = ngx.thread.wait(up, down)
-    ngx.thread.kill(up)
-    ngx.thread.kill(down)
+    local function look()
+        while true do
+            ngx.sleep(LOOK_SECONDS)
+            local fault = about.fault()
+            if fault then
+                return leave(POLICY, fault, LAST_WORDS_SECONDS)
+            elseif now() - spoken >= idle_seconds then
+                return leave(WENT_AWAY, "idle", LAST_WORDS_SECONDS)
+            end
+        end
+    end
+
+    local threads = { ngx.thread.spawn(from_client), ngx.thread.spawn(from_node), ngx.thread.spawn(look) }
+    local _, why = ngx.thread.wait(unpack(threads))
+    for _, thread in ipairs(threads) do
+        ngx.thread.kill(thread)
+    end
     node_socket:close()
     return why
 end

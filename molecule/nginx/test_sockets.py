@@ -1,0 +1,85 @@
+"""Callers of WebSockets who fall silent, say nothing any more, or lose their key, beside one that goes on all the while."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.edge_probe import EDGE, SOCKET, metrics, rpc, run, until
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+# Four WebSockets at once: one never answers a ping, one answers and says nothing, one loses its key, and one hears of new heads, answers,
+# and asks something when the others have ended. Prints each one's frames, and its close's code and words.
+WATCH = (
+    EDGE
+    + SOCKET
+    + """
+import subprocess
+silent = Socket("127.12.1.1", answers=False)
+idle = Socket("127.12.1.2")
+keyed = Socket("127.12.1.3", "X-API-Key: " + given["key"])
+listener = Socket("127.12.1.4")
+listener.send(1, json.dumps(given["subscribe"]).encode())
+said, threads = {}, []
+def follow(name, socket, until):
+    said[name] = socket.follow(until)
+def begin(name, socket, until):
+    thread = threading.Thread(target=follow, args=(name, socket, until))
+    threads.append(thread)
+    thread.start()
+    return thread
+others = [begin(name, socket, lambda socket=socket: socket.close) for name, socket in (("silent", silent), ("idle", idle), ("keyed", keyed))]
+done, asked = threading.Event(), []
+def is_answered():
+    # Between two heads, by the thread that reads.
+    if done.is_set() and not asked:
+        asked.append(listener.send(1, json.dumps(given["last"]).encode()))
+    return any(message.get("id") == "last" for message in listener.messages)
+rest = begin("listener", listener, is_answered)
+subprocess.run(["edge-keys", "revoke", given["name"]], check=True, stdout=subprocess.DEVNULL)
+for thread in others:
+    thread.join(SECONDS)
+done.set()
+rest.join(SECONDS)
+print(json.dumps(said), flush=True)
+os._exit(0)
+"""
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_pool(host: Host) -> None:
+    until("a node in the pool", lambda: metrics(host).get('edge_pool_members{chain="ethereum"}', 0) >= 1)
+
+
+def test_who_is_silent_idle_or_without_a_key_is_cut_off_and_others_go_on(host: Host) -> None:
+    host.run("edge-keys revoke watcher")
+    given = {
+        "name": "watcher",
+        "key": host.check_output("edge-keys create watcher --tier partner"),
+        "subscribe": rpc("eth_subscribe", "newHeads"),
+        "last": rpc(identity="last"),
+    }
+    seen: dict[str, dict[str, Any]] = json.loads(run(host, WATCH, given))
+    assert {name: one["close"] for name, one in seen.items()} == {
+        "silent": [1001, "silent"],
+        "idle": [1001, "idle"],
+        "keyed": [1008, "the API key is not valid any more"],
+        "listener": None,
+    }
+    # Pinged after four seconds of silence, and cut off after eight; idle after fifteen.
+    assert (seen["silent"]["pings"], seen["idle"]["pings"] >= 2, seen["listener"]["pings"] >= 1) == (1, True, True)
+    # The subscription, heads, and the answer to the last call.
+    assert seen["listener"]["messages"] >= 3
+    ended = 'edge_websockets_ended_total{chain="ethereum",why="%s"}'
+    until(
+        "their counts",
+        lambda: all(
+            metrics(host).get(ended % why, 0) >= 1 for why in ("silent", "idle", "the API key is not valid any more")
+        ),
+    )
+    until("no WebSocket", lambda: metrics(host)["edge_websockets"] == 0)

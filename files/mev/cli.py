@@ -36,7 +36,7 @@ from mev.trading.execution.execution import Execution
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, read_ledger
 from mev.trading.operator import Done, Operator, OperatorError
-from mev.trading.reconcile import open_books, reconcile
+from mev.trading.reconcile import open_books, reconcile, undone
 
 DEFAULT_CONFIG = Path("/etc/mev/mev.toml")
 COULD_NOT = 1
@@ -219,6 +219,7 @@ def _reconcile(config: Config, options: argparse.Namespace) -> Document:
 
     async def check() -> Document:
         found: Document = {}
+        gone: Document = {}
         for name in [options.chain] if options.chain else config.chains:
             chain = config.chains[name]
             async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
@@ -232,8 +233,9 @@ def _reconcile(config: Config, options: argparse.Namespace) -> Document:
                     }
                     for each in await reconcile(rpc, accounts_of(name, chain, signer), ledger)
                 ]
+                gone[name] = ["0x" + each.hex() for each in await undone(rpc, name, ledger)]
         agrees = all(each["difference_wei"] == "0" for name in found for each in found[name])
-        return {"agrees": agrees, "chains": found}
+        return {"agrees": agrees and not any(gone.values()), "chains": found, "undone_transactions": gone}
 
     return asyncio.run(check())
 

@@ -22,7 +22,7 @@ from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.meter import Meter
 from mev.trading.pipeline import Pipeline, Settings
-from mev.trading.reconcile import open_books, reconcile
+from mev.trading.reconcile import open_books, reconcile, undone
 from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 from mev.trading.strategies.plugin import Market, Strategies
@@ -173,6 +173,8 @@ class Desk:
     async def _reconcile(self, execution: Execution) -> None:
         # What a ledger of a release before did not follow opens its books here, once nothing is in flight.
         await open_books(self._rpc, execution.accounts, self._ledger)
+        for transaction in await undone(self._rpc, self._name, self._ledger):
+            log.error("a booked transaction is not on the chain", chain=self._name, transaction=transaction)
         differences = await reconcile(self._rpc, execution.accounts, self._ledger)
         self._meter.reconciled(differences)
         for found in differences:

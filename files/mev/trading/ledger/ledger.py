@@ -258,6 +258,21 @@ class Ledger:
                 int(row.amount) if row.debit == account else -int(row.amount) for row in connection.execute(query)
             )
 
+    def booked_after(self, chain: str, block_number: int) -> list[Hash]:
+        """Return the transactions of a chain's blocks after `block_number` that entries were booked for, oldest first."""
+        query = (
+            select(entries.c.transaction, func.min(entries.c.seq))
+            .where(
+                entries.c.chain == chain,
+                entries.c.block_number > block_number,
+                entries.c.transaction != _hex(OPENING),
+            )
+            .group_by(entries.c.transaction)
+            .order_by(func.min(entries.c.seq))
+        )
+        with self._database.begin() as connection:
+            return [_bytes(row.transaction) for row in connection.execute(query)]
+
     def opened(self, chain: str) -> set[tuple[Account, Address]]:
         """Of which accounts and tokens of a chain the opening balance is booked."""
         query = select(entries.c.debit, entries.c.token).where(

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from tests.bench import clients, converge, edge, engine, engine_chain
+from tests.bench import clients, converge, edge, engine, engine_chain, engine_search
 from tests.bench.figure import Figure, table
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "clients": clients.measure,
     "converge": converge.measure,
     "edge": edge.measure,
-    "engine": lambda: chain(engine.measure(), engine_chain.measure()),
+    "engine": lambda: chain(engine.measure(), engine_search.measure(), engine_chain.measure()),
 }
 
 

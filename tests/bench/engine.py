@@ -52,7 +52,7 @@ EXECUTE = "execute(bytes,bytes[],uint256)"
 
 def measure() -> Iterator[Figure]:
     """Quotes, logs and calls a second; median of three rounds, ours and the peer's by turns."""
-    _install()
+    install()
     work = _work()
     with Peers(work) as peers:
         pairs, pool, wire, calls = work["v2"], _pool(work), work["logs"].encode(), _bytes(work["calls"])
@@ -222,7 +222,7 @@ def _call(draw: random.Random, number: int) -> bytes:
     return selector(EXECUTE) + encode(["bytes", "bytes[]", "uint256"], [b"\x00", [swap], number])
 
 
-def _install() -> None:
+def install() -> None:
     """Make the peers' environment what its lock says."""
     if not (VENV / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", VENV], check=True)

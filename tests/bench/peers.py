@@ -12,6 +12,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import rustworkx
 from degenbot.uniswap.types import UniswapV3BitmapAtWord, UniswapV3LiquidityAtTick, UniswapV3PoolState
 from degenbot.uniswap.v2_functions import constant_product_calc_exact_in
 from degenbot.uniswap.v3_liquidity_pool import UniswapV3Pool
@@ -89,9 +90,24 @@ def calls(work: dict[str, Any]) -> Work:
     return lambda: [one(call) for call in given]
 
 
+def negative(work: dict[str, Any]) -> Work:
+    graph = rustworkx.PyDiGraph()
+    graph.add_nodes_from(range(work["nodes"]))
+    graph.add_edges_from([(begin, end, weight) for begin, end, weight in work["negative"]])
+
+    def found() -> list[bool]:
+        try:
+            return [len(rustworkx.find_negative_cycle(graph, float)) > 0]
+        except ValueError:
+            return [False]
+
+    return found
+
+
 def main() -> None:
     work = json.loads(sys.stdin.readline())
-    kinds = {"v2": v2(work), "v3": v3(work), "logs": logs(work), "calls": calls(work)}
+    makers = {"v2": v2, "v3": v3, "logs": logs, "calls": calls, "negative": negative}
+    kinds = {kind: make(work) for kind, make in makers.items() if kind in work}
     print("null", flush=True)
     for line in sys.stdin:
         [(question, kind)] = json.loads(line).items()

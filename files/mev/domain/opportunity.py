@@ -8,7 +8,7 @@ from mev.domain.market import Address, Hash, Hop
 
 
 class Cycle(msgspec.Struct, frozen=True):
-    """A closed path of two or three swaps that begins and ends in `token`."""
+    """A closed path of two to four swaps that begins and ends in `token`."""
 
     token: Address
     hops: tuple[Hop, ...]

@@ -1,8 +1,8 @@
 """The live detectors over blocks that are past: of a node, by their numbers, or from files of recorded ones.
 
 What a step is: a block of a node's, or one transaction of a recorded block, after which the reserves are known exactly (mev.market.recorded).
-After each, what the strategy engine would detect is detected by the same code: MarketState takes in the logs, CycleIndex has the touched cycles,
-AtomicArbitrage sizes them. Nothing is simulated and nothing is sent.
+After each, what the strategy engine would detect is detected by the same code: MarketState takes in the logs, AtomicArbitrage finds and sizes
+the touched cycles. Nothing is simulated and nothing is sent.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -20,7 +20,6 @@ from mev.market.load import load_market, market_topics
 from mev.market.recorded import RecordedMarket, read_market
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
-from mev.search.graph import CycleIndex
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
 # Blocks that are asked for in one message.
@@ -70,10 +69,9 @@ class Replay:
     """One market, taken from block to block."""
 
     def __init__(self, chain: str, config: ChainConfig, state: MarketState) -> None:
-        index = CycleIndex(state.pools().values(), [config.wrapped_native])
-        self.cycles = len(index.cycles)
         self.state = state
-        self._strategy = AtomicArbitrage(chain, index, state)
+        self._strategy = AtomicArbitrage.watching(chain, config, state)
+        self.cycles = len(self._strategy.index.cycles)
         self._capital = config.risk.max_amount_in_wei
 
     def begin(self) -> list[Opportunity]:

@@ -48,6 +48,10 @@ class MarketState:
         """Every pool by its address; a read-only view."""
         return MappingProxyType(self._pools)
 
+    def held(self, pool: Address) -> PoolState:
+        """Return what a pool holds, of whichever kind it is; raises KeyError where it is not known."""
+        return self._states[pool]
+
     def v2(self, pool: Address) -> V2State:
         """Return a pair's reserves; raises KeyError where the pair is not known."""
         state = self._states[pool]

@@ -72,6 +72,7 @@
     v3_factories = [                         # optional: pools of these fees, millionths; without fees, of 100, 500, 3000 and 10000
       { name = "uniswap_v3", address = "0x1F98431c8aD98523631AE4a59f267346ea31F984", fees = [500, 3000] },
     ]
+    max_hops = 3                             # default: swaps of a cycle; with 4, also the one of four that pays most at the margin
 
     [chains.ethereum.risk]                   # optional: what differs from [risk] on this chain
     max_in_flight = 2
@@ -289,6 +290,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[TokenConfig, ...]
     v2_factories: tuple[FactoryConfig, ...]
     v3_factories: tuple[V3FactoryConfig, ...] = ()
+    max_hops: Annotated[int, Meta(ge=2, le=4, description="2, 3 or 4 swaps")] = 3
     risk: RiskConfig
 
     @property

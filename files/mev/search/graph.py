@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mev.domain import Cycle, Hop, Pool
 from mev.domain.market import Address
+from mev.search.rates import RateTable
 
 MAX_HOPS = 3
 Indices = NDArray[np.int32]
@@ -34,9 +35,10 @@ class CycleIndex:
         if max_hops not in {2, MAX_HOPS}:
             raise ValueError(f"max_hops is {max_hops}: 2 and {MAX_HOPS} are possible")
         self.pools = tuple(pools)
+        self.rates = RateTable(self.pools)
         steps = _steps(self.pools)
-        starts = dict.fromkeys(start_tokens)
-        paths = [(token, path) for token in starts for path in _paths(steps, token, max_hops)]
+        self.starts = tuple(dict.fromkeys(start_tokens))
+        paths = [(token, path) for token in self.starts for path in _paths(steps, token, max_hops)]
         self.cycles = [Cycle(token, tuple(step.hop for step in path)) for token, path in paths]
         self.hops: Indices = np.full((len(paths), max_hops), 2 * len(self.pools), dtype=np.int32)
         through: defaultdict[Address, list[int]] = defaultdict(list)
@@ -44,6 +46,8 @@ class CycleIndex:
             for column, step in enumerate(path):
                 self.hops[position, column] = step.number
                 through[step.hop.pool].append(position)
+        # The same by column, as screening reads it.
+        self.columns: Indices = np.ascontiguousarray(self.hops.T)
         self._through = {pool: np.asarray(positions, dtype=np.int32) for pool, positions in through.items()}
 
     def touched(self, pools: Iterable[Address]) -> "Cycles":

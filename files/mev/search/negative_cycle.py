@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mev.domain import Cycle, Hop, Pool
 from mev.domain.market import Address
 from mev.market.state import MarketState
-from mev.search.rates import Floats, coefficients
+from mev.search.rates import COST, GAIN, Floats, RateTable
 
 Indices = NDArray[np.int64]
 # Less than this of a gain is float64's own.
@@ -28,6 +28,7 @@ class RateGraph:
 
     def __init__(self, pools: Iterable[Pool]) -> None:
         self.pools = tuple(pools)
+        self._rates = RateTable(self.pools)
         names: dict[Address, int] = {}
         for pool in self.pools:
             names.setdefault(pool.token0, len(names))
@@ -44,9 +45,9 @@ class RateGraph:
 
     def weights(self, state: MarketState) -> Floats:
         """Return each swap's -log rate for next to nothing, by step number; infinite where nothing comes out."""
-        gain, _, cost = coefficients(self.pools, range(len(self.pools)), state)
+        table = self._rates.refreshed(state)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = -np.log(gain[:-1] / cost[:-1])
+            found = -np.log(table[GAIN, :-1] / table[COST, :-1])
         return np.where(np.isfinite(found), found, np.inf)
 
     def negative_cycle(self, weights: Floats, rounds: int = ROUNDS) -> tuple[Hop, ...] | None:
@@ -71,10 +72,10 @@ class RateGraph:
                 return found
         return None
 
-    def best_cycle(self, weights: Floats, start: Address, max_hops: int) -> Cycle | None:
-        """Return the cycle of at most `max_hops` different pools through `start` that pays most a unit, None where none pays.
+    def best_cycle(self, weights: Floats, start: Address, max_hops: int, min_hops: int = 2) -> Cycle | None:
+        """Return the cycle of `min_hops` to `max_hops` different pools through `start` that pays most a unit, None where none pays.
 
-        Walks are compared by their rates alone; where the best walk of a length goes through a pool twice, the shorter ones stand.
+        Walks are compared by their rates alone; where the best walk of a length goes through a pool twice, those of other lengths stand.
         """
         origin = self._number.get(start)
         if origin is None:
@@ -86,7 +87,7 @@ class RateGraph:
         for hops in range(1, max_hops + 1):
             layers.append(np.minimum.reduceat(layers[-1][self._out_of] + weight, self._begins))
             total = float(layers[-1][origin])
-            if hops > 1 and total < -TINY and (best is None or total < best[0] - TINY):
+            if hops >= min_hops and total < -TINY and (best is None or total < best[0] - TINY):
                 path = self._walk_back(layers, weight, origin)
                 if len({hop.pool for hop in path}) == hops:
                     best = total, path

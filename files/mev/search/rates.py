@@ -6,29 +6,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mev.domain import Pool
-from mev.market.state import MarketState
+from mev.market.state import MarketState, PoolState
 
 Floats = NDArray[np.float64]
 Q96 = float(2**96)
+# n ro, n and d ri: the rows of a table.
+GAIN, PART, COST = range(3)
 
 
-def coefficients(pools: Sequence[Pool], positions: Iterable[int], state: MarketState) -> tuple[Floats, Floats, Floats]:
-    """Return n ro, n and d ri by step number (see mev.search.graph) of the pools at `positions`; the last one, no hop, changes nothing.
+class RateTable:
+    """n ro, n and d ri of each step (see mev.search.graph), one column a step; the last column, no hop, changes nothing.
 
-    A V3 pool counts as the pair that its present range amounts to.
+    A V3 pool counts as the pair that its present range amounts to. States never change, new ones take their place: a pool's columns are computed
+    again where its state is another object.
     """
-    gain, part, cost = (np.ones(2 * len(pools) + 1) for _ in range(3))
-    part[-1] = 0
-    for position in positions:
-        # The step that is no hop belongs to no pool.
-        if position == len(pools):
-            continue
-        pool = pools[position]
-        for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
-            gain[step] = pool.fee_numerator * other
-            part[step] = pool.fee_numerator
-            cost[step] = pool.fee_denominator * one
-    return gain, part, cost
+
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        self._pools = pools
+        self._known: list[PoolState | None] = [None] * len(pools)
+        self._rows: Floats = np.ones((3, 2 * len(pools) + 1))
+        self._rows[PART, -1] = 0
+
+    def refreshed(self, state: MarketState, positions: Iterable[int] | None = None) -> Floats:
+        """Return the table with the columns of the pools at `positions`, or of all, as they are now; it is good until the next call."""
+        rows, known = self._rows, self._known
+        for position in range(len(self._pools)) if positions is None else positions:
+            pool = self._pools[position]
+            held = state.held(pool.address)
+            if held is known[position]:
+                continue
+            known[position] = held
+            for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
+                rows[:, step] = pool.fee_numerator * other, pool.fee_numerator, pool.fee_denominator * one
+        return rows
 
 
 def _virtual(pool: Pool, state: MarketState) -> list[tuple[float, float]]:

@@ -24,7 +24,7 @@ from mev.market.state import MarketState
 from mev.search.active_set import optimum
 from mev.search.graph import Cycles
 from mev.search.legs import AnyLeg, Leg, amounts, legs_of
-from mev.search.rates import Floats, coefficients
+from mev.search.rates import COST, GAIN, PART, Floats
 
 # Amounts this close to the best one, of the token put in and of the coarsest one on the way, have been tried; base units.
 NEIGHBOURS = 3
@@ -32,6 +32,8 @@ NEIGHBOURS = 3
 MOVES = 64
 # What float64 may get wrong over three hops: of the threshold, and of the amount put in.
 SLACK = 1e-6
+# So many cycles at once, that what is computed of them stays in the processor's cache.
+CHUNK = 8192
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 
@@ -69,18 +71,28 @@ def screen(cycles: Cycles, state: MarketState, *, max_amount_in: int | None = No
 
 def estimate(cycles: Cycles, state: MarketState, max_amount_in: int | None = None) -> tuple[Floats, Floats]:
     """Return each cycle's best amount in and its profit, base units, as float64; 0 or less where there is none."""
-    hops = cycles.source.hops[cycles.positions]
-    gain, part, cost = coefficients(cycles.source.pools, np.unique(hops >> 1).tolist(), state)
-    a, c, d = np.ones(len(cycles)), np.zeros(len(cycles)), np.ones(len(cycles))
-    for column in range(hops.shape[1]):
-        step = hops[:, column]
-        a, c, d = gain[step] * a, part[step] * a + cost[step] * c, cost[step] * d
+    source = cycles.source
+    few = None
+    if len(cycles) <= len(source.pools):
+        # Many cycles go through every pool; looking through all of them is quicker then than finding out.
+        few = [at for at in np.unique(source.hops[cycles.positions] >> 1).tolist() if at < len(source.pools)]
+    table = source.rates.refreshed(state, few)
+    most = np.inf if max_amount_in is None else max_amount_in
+    amount_in, profit = np.empty(len(cycles)), np.empty(len(cycles))
     with np.errstate(divide="ignore", invalid="ignore"):
-        best = (np.sqrt(a) * np.sqrt(d) - d) / c
-        amount_in = np.minimum(
-            np.nan_to_num(best, nan=0.0, posinf=0.0), np.inf if max_amount_in is None else max_amount_in
-        )
-        profit = np.nan_to_num(amount_in * (a - d - c * amount_in) / (c * amount_in + d))
+        for begin in range(0, len(cycles), CHUNK):
+            end = min(begin + CHUNK, len(cycles))
+            first, *others = source.columns[:, cycles.positions[begin:end]]
+            a, c, d = table[GAIN].take(first), table[PART].take(first), table[COST].take(first)
+            for step in others:
+                cost = table[COST].take(step)
+                c = table[PART].take(step) * a + cost * c
+                a = table[GAIN].take(step) * a
+                d = cost * d
+            best = (np.sqrt(a) * np.sqrt(d) - d) / c
+            best = np.minimum(np.nan_to_num(best, copy=False, nan=0.0, posinf=0.0), most)
+            amount_in[begin:end] = best
+            profit[begin:end] = np.nan_to_num(best * (a - d - c * best) / (c * best + d), copy=False)
     return amount_in, profit
 
 
@@ -157,6 +169,8 @@ def _tightened(legs: Sequence[AnyLeg], amount_in: int) -> Sized:
         least = _cheapest(legs, held[-1])
     except AmmError:
         return Sized(amount_in, held[-1])
+    if all(isinstance(leg, Leg) for leg in legs):
+        return Sized(least, held[-1])
     # A V3 pool's way back may ask for a little more than its way there.
     given = _amounts_or_nothing(legs, least) if least < amount_in else []
     return Sized(least, given[-1]) if given and given[-1] >= held[-1] else Sized(amount_in, held[-1])

@@ -15,7 +15,6 @@ from mev.market.keeper import Keeper
 from mev.market.load import load_market, market_topics
 from mev.market.state import MarketState
 from mev.runtime.config import AllowanceConfig, Config
-from mev.search.graph import CycleIndex
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
@@ -117,15 +116,15 @@ class Desk:
         snapshot = self._keeper.path if self._keeper else None
         self._market = await load_market(self._rpc, self._chain, block, snapshot)
         watched = len(self._market.pools())
-        index = CycleIndex(self._market.pools().values(), [self._chain.wrapped_native])
-        self._cycles = len(index.cycles)
+        arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market)
+        self._cycles = len(arbitrage.index.cycles)
         self._pipeline = Pipeline(
             self._settings(),
             self._rpc,
             self._market,
             Strategies(
-                Market(chain=self._name, config=self._chain, state=self._market, index=index),
-                AtomicArbitrage(self._name, index, self._market),
+                Market(chain=self._name, config=self._chain, state=self._market, index=arbitrage.index),
+                arbitrage,
                 self._config.strategy_plugins,
             ),
             self._ledger,

@@ -132,6 +132,28 @@ def test_three_hops_of_both_kinds(
     assert (owner.balance(dai, executor), owner.balance(usdc, executor)) == (5, 0)
 
 
+def test_four_hops_through_the_token_itself(
+    owner: Account,
+    executor: bytes,
+    wrapped: bytes,
+    pools: Pools,
+    concentrated: dict[tuple[int, frozenset[str]], Pool],
+    evm: DevNode,
+) -> None:
+    """Two gaps in one transaction: what the first leaves is what the second begins with."""
+    push(evm, owner, wrapped, 500, 60 * NATIVE_WEI)
+    pair = frozenset({"WETH", "USDC"})
+    cheap = concentrated[500, pair]
+    path = (pools["uniswap_v2", pair], cheap, concentrated[3000, pair], cheap)
+    cycle, used = through(wrapped, *path)
+    data = contract.encode_execute(cycle, used, NATIVE_WEI // 10, 0, 0)
+    profit = int.from_bytes(owner.call(executor, data), "big")
+    assert profit > 0
+    assert owner.send(executor, data)["status"] == "0x1"
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI + profit
+    assert owner.balance(raw(evm.deployment.token("USDC").address), executor) == 0
+
+
 def test_below_the_minimum_nothing_happens(
     owner: Account,
     executor: bytes,

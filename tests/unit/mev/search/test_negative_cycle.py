@@ -14,6 +14,7 @@ from mev.search.graph import CycleIndex
 from mev.search.negative_cycle import RateGraph
 from mev.search.rates import Floats
 from mev.search.sizing import size_exact
+from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
 from tests.unit.mev.search.markets import COIN, DOLLAR, EURO, GENESIS, NATIVE, pool
 
@@ -112,6 +113,24 @@ def test_four_swaps_are_found_that_the_index_does_not_have() -> None:
     negative = graph.negative_cycle(graph.weights(state))
     assert negative is not None
     assert size_exact(Cycle(NATIVE, found.hops), state) == sized
+
+
+def test_the_strategy_takes_four_swaps_where_it_is_told_to() -> None:
+    path = [pool(1, NATIVE, DOLLAR), pool(2, DOLLAR, EURO), pool(3, EURO, COIN), pool(4, COIN, NATIVE)]
+    held = {each: V2State(10**6 * UNIT, 10**6 * UNIT, 0) for each in path}
+    last = path[-1]
+    richer = (11, 10) if last.token0 == NATIVE else (10, 11)
+    held[last] = V2State(richer[0] * 10**5 * UNIT, richer[1] * 10**5 * UNIT, 0)
+    state, index = MarketState(GENESIS, held), CycleIndex(path, [NATIVE])
+    assert AtomicArbitrage("base", index, state).opportunities(GENESIS, [last.address], UNIT) == []
+    strategy = AtomicArbitrage("base", index, state, RateGraph(path))
+    assert strategy.opportunities(GENESIS, [], UNIT) == []
+    assert strategy.opportunities(GENESIS, [b"\x09" * 20], UNIT) == []
+    (found,) = strategy.opportunities(GENESIS, [last.address], UNIT)
+    assert (len(found.cycle.hops), found.amount_in) == (4, UNIT)
+    assert found.expected_profit > UNIT // 20
+    assert [token for token, _ in found.held] == [NATIVE, DOLLAR, EURO, COIN, NATIVE]
+    assert found.held[-1][1] == found.expected_out
 
 
 def test_pools_that_give_nothing_lead_nowhere() -> None:

@@ -27,6 +27,8 @@ MARKET = {
             "fee_denominator": 1000,
         }
     ],
+    "max_hops": 4,
+    "discovery": {"first_block": 17},
     "v3_factories": [
         {"name": "uniswap_v3", "address": "0x1F98431c8aD98523631AE4a59f267346ea31F984", "fees": [500, 3000]},
         {"name": "other_v3", "address": "0xdB1d10011AD0Ff90774D0C6Bb92e5C5c8b4461F7"},
@@ -50,6 +52,9 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert config.chains["base"].risk == config.common_risk
     assert config.snapshots is not None
     assert config.snapshots.directory == config.logging.directory / "snapshots"
+    discovery = config.chains["base"].discovery
+    assert discovery is not None
+    assert (discovery.first_block, discovery.max_tokens, config.chains["base"].max_hops) == (17, 100, 4)
     assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]
     assert (config.common_risk.max_gas, config.common_risk.breaker_failures) == (None, 0)
     assert rendered("_mev_agents_component", options()) == "mev"

@@ -1,20 +1,23 @@
 """A chain's market as one block left it, read from a node: what the engine starts from, and what looks back start from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mev.chain.abi import SYNC
 from mev.chain.rpc import Rpc
 from mev.domain import Block
-from mev.domain.market import Hash
+from mev.domain.market import Address, Hash
 from mev.market.concentrated_state import CONCENTRATED_TOPICS
 from mev.market.resume import market_at
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
 
 
-async def load_market(rpc: Rpc, chain: ChainConfig, block: Block, snapshot: Path | None = None) -> MarketState:
-    """Return every configured pool as it is after `block`, from a snapshot where one holds; raises DiscoveryError and what the transport raises."""
-    tokens = [token.address for token in chain.tokens]
+async def load_market(
+    rpc: Rpc, chain: ChainConfig, block: Block, snapshot: Path | None = None, newcomers: Iterable[Address] = ()
+) -> MarketState:
+    """Return every pool between configured tokens and newcomers as it is after `block`, from a snapshot where one holds; raises DiscoveryError and what the transport raises."""
+    tokens = [*(token.address for token in chain.tokens), *newcomers]
     states = await market_at(rpc, chain.id, block, tokens, chain.v2_factories, chain.v3_factories, snapshot)
     return MarketState(block, states)
 

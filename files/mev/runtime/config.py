@@ -74,6 +74,11 @@
     ]
     max_hops = 3                             # default: swaps of a cycle; with 4, also the one of four that pays most at the margin
 
+    [chains.ethereum.discovery]              # optional: tokens that the V2 factories' events name and a simulation finds safe, too
+    directory = "/data/blockchain/nodes/mev/discovery"
+    first_block = 10_000_835                 # default 0: where the oldest of the factories was made
+    max_tokens = 100                         # default: those with most pairs are examined
+
     [chains.ethereum.risk]                   # optional: what differs from [risk] on this chain
     max_in_flight = 2
 
@@ -111,6 +116,7 @@ __all__ = [
     "ChainConfig",
     "Config",
     "ConfigError",
+    "DiscoveryConfig",
     "FactoryConfig",
     "Level",
     "Listen",
@@ -275,6 +281,14 @@ class V3FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     fees: _Fees = (100, 500, 3000, 10000)
 
 
+class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens beside the configured ones: where what V2 factories' events say is kept, from which block on they are read, and how many are examined."""
+
+    directory: _Path
+    first_block: Annotated[int, Meta(ge=0, le=2**53, description="a block's number, 0 or more")] = 0
+    max_tokens: Annotated[int, Meta(ge=1, le=10_000, description="a whole number from 1 to 10000")] = 100
+
+
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One chain: its node, what is traded there, and the limits that hold on it: [risk] with [chains.NAME.risk] over it."""
 
@@ -291,6 +305,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     v2_factories: tuple[FactoryConfig, ...]
     v3_factories: tuple[V3FactoryConfig, ...] = ()
     max_hops: Annotated[int, Meta(ge=2, le=4, description="2, 3 or 4 swaps")] = 3
+    discovery: DiscoveryConfig | None = None
     risk: RiskConfig
 
     @property

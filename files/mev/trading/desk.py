@@ -13,6 +13,7 @@ from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.keeper import Keeper
 from mev.market.load import load_market, market_topics
+from mev.market.newcomers import Newcomers
 from mev.market.state import MarketState
 from mev.runtime.config import AllowanceConfig, Config
 from mev.trading.execution.accounts import accounts_of
@@ -61,6 +62,8 @@ class Desk:
             self._execution = Execution(self._chain.id, rpc, signer, ledger, accounts_of(name, self._chain, signer))
         kept = config.snapshots
         self._keeper = Keeper(kept.directory, name, self._chain.id, 60 * kept.every_minutes) if kept else None
+        discovery = self._chain.discovery
+        self._newcomers = Newcomers(name, self._chain, discovery) if discovery else None
         self._market: MarketState | None = None
         self._pipeline: Pipeline | None = None
         self._cycles = 0
@@ -114,7 +117,8 @@ class Desk:
     async def _load(self, block: Block) -> None:
         """Read every pool as it is after a block; everything counts as touched by it."""
         snapshot = self._keeper.path if self._keeper else None
-        self._market = await load_market(self._rpc, self._chain, block, snapshot)
+        newcomers = await self._newcomers.safe(self._rpc, block) if self._newcomers else []
+        self._market = await load_market(self._rpc, self._chain, block, snapshot, newcomers)
         watched = len(self._market.pools())
         arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market)
         self._cycles = len(arbitrage.index.cycles)

@@ -166,8 +166,9 @@ class Installation:
     storage: str = ""
     # Fees of the V3 pools that are watched; none without.
     v3_fees: tuple[int, ...] = ()
-    # Further tables.
+    # Further tables, and those of the chain.
     more: str = ""
+    chain_tables: str = ""
 
     def __post_init__(self) -> None:
         key = self.directory / "signer.key"
@@ -227,6 +228,7 @@ wrapped_native = "{deployment.wrapped_native}"
 tokens = [{tokens}]
 v2_factories = [{factories}]
 v3_factories = [{self._v3_factories()}]
+{self.chain_tables}
 """
         )
 

@@ -243,6 +243,8 @@ WRONG = [
     ("every_minutes = 10.0", "every_minutes = 0.0", "snapshots.every_minutes is 0.0", "allowed: minutes, more than 0"),
     ('mev/snapshots"', 'mev/snapshots"\nfiles = 3', "snapshots.files is not a known key", "allowed: directory"),
     ("max_hops = 3", "max_hops = 5", "chains.ethereum.max_hops is 5", "allowed: 2, 3 or 4 swaps"),
+    ("max_tokens = 100", "max_tokens = 0", "chains.ethereum.discovery.max_tokens is 0", "from 1 to 10000"),
+    ("first_block = 10_000_835", "first_block = -1", "discovery.first_block is -1", "allowed: a block's number"),
     ("fees = [500, 3000]", "fees = []", "v3_factories[0].fees is []", "allowed: 1 to 16 fees in millionths"),
     ("fees = [500, 3000]", "fees = [500.5]", "v3_factories[0].fees is [500.5]", "allowed: 1 to 16 fees"),
     ("fees = [500, 3000]", "fees = [0]", "v3_factories[0].fees[0] is 0", "allowed: from 1 to 999999 millionths"),

@@ -1,4 +1,4 @@
-"""What the tests of the scenario `secrets` share: its variables, and a way to run Python on its host that leaves no trace of what it is given."""
+"""What the tests of secrets share, in the scenario `mev_agents`: its variables, and a way to run Python on its host that leaves no trace of what it is given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab import ssh
 from lab.checkout import Checkout
 from tests.plays import ROOT
 
-SCENARIO = "secrets"
+SCENARIO = "mev_agents"
 SECURITY = "/data/blockchain/nodes/security"
 BUS = f"{SECURITY}/signing_keys/redis_password"
 JWT = f"{SECURITY}/jwt_secrets/ethereum.hex"
@@ -20,6 +20,8 @@ VARIABLES: dict[str, Any] = {
     "node_chains": ["ethereum"],
     "mev_agents_chains": ["ethereum"],
     "mev_agents_mode": "observe",
+    "mev_agents_limits": {"max_in_flight": 2, "breaker_failures": 5, "tokens": {"WETH": {"max_daily_trades": 100}}},
+    "mev_agents_chain_limits": {"ethereum": {"max_in_flight": 1}},
     "mev_agents_bus_url": "redis://127.0.0.1:6379/0",
     "mev_agents_bus_password_source": str(SOURCE),
 }

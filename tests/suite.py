@@ -30,7 +30,19 @@ LOGS = ROOT / ".build" / "logs"
 SLOWEST = 10
 TAIL_LINES = 120
 LANES = 2
-LONG_FIRST = ("upgrade", "op_stack", "certbot", "nginx", "wireguard", "iptables", "release", "polygon", "nitro", "unit")
+LONG_FIRST = (
+    "upgrade",
+    "mev_agents",
+    "op_stack",
+    "certbot",
+    "nginx",
+    "wireguard",
+    "iptables",
+    "release",
+    "polygon",
+    "nitro",
+    "unit",
+)
 
 
 class Part(NamedTuple):

@@ -168,6 +168,19 @@ def test_the_edge_serves_a_new_key_and_answers_meanwhile(host: Host, tmp_path: P
     assert (record(host)[-1]["secret"], record(host)[-1]["result"]) == ("edge_certificate", "rotated")
 
 
+def test_a_chain_s_secret_is_made_anew_on_the_host_and_on_record(host: Host) -> None:
+    before = host.check_output("cat %s", fleet.JWT)
+    # The only node of its pool.
+    done = rotate("jwt", "-vvv", "--diff", node_upgrade_alone=["ethereum"])
+    assert done.code == 0, done.messages
+    after = host.check_output("cat %s", fleet.JWT)
+    assert before != after
+    assert [value for value in (before, after) if value in done.output] == []
+    last = record(host)[-1]
+    assert (last["secret"], last["chain"], last["result"]) == ("jwt", "ethereum", "rotated")
+    assert host.check_output("fleet-secrets check > /dev/null && echo well") == "well"
+
+
 def test_a_caller_has_two_keys_for_a_while(host: Host, tmp_path: Path) -> None:
     def api_keys(**variables: object) -> Play:
         return play(fleet.SCENARIO, "../../playbooks/api_keys.yml", {**fleet.VARIABLES, **variables})

@@ -1,7 +1,7 @@
 """The agents' configuration: one TOML file, typed and strict.
 
     mode = "observe"                         # observe | paper | live
-    strategies = ["atomic_arbitrage"]        # default
+    strategies = ["atomic_arbitrage"]        # default; "sandwich" too: reports what pending swaps expose, sends nothing
     strategy_plugins = []                    # optional: "MODULE:FUNCTION" of strategies of your own (docs/strategies.md)
 
     [storage]                                # absolute paths of SQLite files, or postgresql:// URLs
@@ -164,6 +164,8 @@ class StrategyName(StrEnum):
     """Strategies that there are."""
 
     ATOMIC_ARBITRAGE = "atomic_arbitrage"
+    # Evaluates pending swaps; sends nothing.
+    SANDWICH = "sandwich"
 
 
 class EvmAddress(bytes):

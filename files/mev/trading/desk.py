@@ -15,12 +15,13 @@ from mev.market.keeper import Keeper
 from mev.market.load import load_market, market_topics
 from mev.market.newcomers import Newcomers
 from mev.market.state import MarketState
-from mev.runtime.config import AllowanceConfig, Config
+from mev.runtime.config import AllowanceConfig, Config, StrategyName
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.meter import Meter
+from mev.trading.pending import PendingExposures
 from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile, undone
 from mev.trading.risk import Allowance, Limits
@@ -84,10 +85,27 @@ class Desk:
         stall_seconds = max(STALL_BLOCKS * self._chain.block_seconds, SHORTEST_STALL_SECONDS)
         if self._execution is not None:
             await open_books(self._rpc, self._execution.accounts, self._ledger)
-        async for event in BlockCollector(self._rpc, market_topics(self._chain), stall_seconds=stall_seconds).events():
-            async with self._working:
-                await self._take(event)
-            progress()
+        pending = asyncio.create_task(self._report_pending())
+        try:
+            async for event in BlockCollector(
+                self._rpc, market_topics(self._chain), stall_seconds=stall_seconds
+            ).events():
+                async with self._working:
+                    await self._take(event)
+                progress()
+        finally:
+            pending.cancel()
+            await asyncio.gather(pending, return_exceptions=True)
+
+    async def _report_pending(self) -> None:
+        """Say what pending swaps expose, where that is asked for; whatever happens to it, trading goes on."""
+        if StrategyName.SANDWICH not in self._config.strategies:
+            return
+        exposures = PendingExposures(self._name, self._chain, self._rpc, lambda: self._market, self._meter)
+        try:
+            await exposures.run()
+        except Exception:
+            log.exception("pending swaps are not evaluated any more", chain=self._name)
 
     async def finish(self) -> None:
         """Wait until the event at hand is done with, take no other, and write the market down."""

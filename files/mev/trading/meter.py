@@ -12,6 +12,7 @@ from mev.domain import Block
 from mev.runtime.address import checksum
 from mev.trading.ledger import Stepped
 from mev.trading.reconcile import Difference
+from mev.trading.strategies.sandwich import Exposure
 
 # Seconds: a quarter of a millisecond to a block of Ethereum's.
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 12.0)
@@ -62,6 +63,12 @@ class Meter(Collector):
             ("chain", "account", "token"),
             registry=registry,
         )
+        self._swaps = Counter(
+            "mev_pending_swaps",
+            "Pending swaps through routers: exposed, unexposed, or other where their pools are not all watched",
+            ("chain", "outcome"),
+            registry=registry,
+        )
         self._nodes: dict[str, Sequence[NodeHealth]] = {}
         self.registry.register(self)
 
@@ -84,6 +91,11 @@ class Meter(Collector):
         self._head.labels(chain).set(block.number)
         self._head_time.labels(chain).set(block.timestamp)
         self._in_flight.labels(chain).set(in_flight)
+
+    def evaluated(self, chain: str, exposure: Exposure | None) -> None:
+        """A pending swap was looked at; None where it could not be evaluated."""
+        outcome = "other" if exposure is None else ("exposed" if exposure.extractable else "unexposed")
+        self._swaps.labels(chain, outcome).inc()
 
     def reorganised(self, chain: str, blocks: int) -> None:
         """So many blocks were taken back."""

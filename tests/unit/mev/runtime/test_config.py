@@ -89,7 +89,7 @@ WRONG = [
     ('"ws://10.0.0.2:8546"', '"ws://127.0.0.1:8546"', "more_end_points[0] stands there twice", "each once"),
     ('mode = "observe"', 'mode = "auto"', "mode is 'auto'", "allowed: observe, paper, live"),
     ('mode = "observe"', 'colour = "red"', "colour is not a known key", "allowed: mode, strategies"),
-    ('["atomic_arbitrage"]', '["sandwich"]', "strategies is", "allowed: a list, each atomic_arbitrage"),
+    ('["atomic_arbitrage"]', '["arson"]', "strategies is", "allowed: a list, each atomic_arbitrage, sandwich"),
     ("[storage]", "[storage]\nbackup = 1", "storage.backup is not a known key", "allowed: opportunities, performance"),
     (
         'opportunities = "/data',

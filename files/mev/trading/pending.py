@@ -1,0 +1,131 @@
+"""What each pending swap exposes to a sandwich, as it is heard of: reported in the log and in the metrics, and never acted on.
+
+A router tells of which factory its pools are (`factory()`, as Uniswap's V2 and V3 routers and their forks have it); a swap whose pools are all watched is
+evaluated on the market as the last block left it. Others are counted. A chain whose nodes tell of no pending transactions has none.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from mev.chain.abi import AbiError, checksum, decode_address, selector
+from mev.chain.abi.routers import decode_call
+from mev.chain.collectors.pending import PendingCollector, PendingTransaction
+from mev.chain.errors import MalformedAnswerError, RpcError
+from mev.chain.rpc import Rpc
+from mev.chain.wire import data, encode
+from mev.domain import Pool
+from mev.domain.calls import RouterCall, RouterHop, RouterSwap, Venue
+from mev.domain.market import Address
+from mev.market.state import MarketState
+from mev.runtime.config import ChainConfig
+from mev.trading.meter import Meter
+from mev.trading.strategies.sandwich import ConcentratedCurve, Exposure, PairCurve, PathHop, evaluate
+
+FACTORY = selector("factory()")
+# Anyone may send to new addresses for ever.
+REMEMBERED_ROUTERS = 4096
+MILLION = 10**6
+TAXED = "SupportingFeeOnTransferTokens"
+
+log = structlog.get_logger(__name__)
+
+
+class _Key(NamedTuple):
+    """What makes a pool the only one: its factory, its tokens in order, and a V3 pool's fee (millionths; 0 for a pair)."""
+
+    factory: str
+    token0: Address
+    token1: Address
+    fee: int
+
+
+class PendingExposures:
+    """Follows one chain's pending transactions; `market` gives its pools as they are now, None while there are none."""
+
+    def __init__(
+        self, chain: str, config: ChainConfig, rpc: Rpc, market: Callable[[], MarketState | None], meter: Meter
+    ) -> None:
+        self._chain = chain
+        self._capital = config.risk.max_amount_in_wei
+        self._rpc = rpc
+        self._market = market
+        self._meter = meter
+        self._names: dict[Address, str] = {made.address: made.name for made in config.v2_factories}
+        self._names |= {made.address: made.name for made in config.v3_factories}
+        self._routers: dict[Address, str | None] = {}
+
+    async def run(self) -> None:
+        """Evaluate for ever; returns where no node tells of pending transactions."""
+        try:
+            async for transaction in PendingCollector(self._rpc).events():
+                await self.take(transaction)
+        except RpcError as refusal:
+            log.warning("pending swaps are not evaluated", chain=self._chain, reason=str(refusal))
+
+    async def take(self, transaction: PendingTransaction) -> Exposure | None:
+        """Evaluate one transaction's swap; None where it is none, or not one that can be."""
+        call = decode_call(transaction.data, transaction.value_wei)
+        if transaction.to is None or not isinstance(call, RouterCall) or not call.swaps:
+            return None
+        market = self._market()
+        exposure = None
+        # Of several swaps each changes what the next one finds; a taxed token's cannot be computed from its pool.
+        if market is not None and len(call.swaps) == 1 and TAXED not in call.function:
+            path = self._path(call.swaps[0], await self._factory(transaction.to), market)
+            exposure = evaluate(path, call.swaps[0], self._capital) if path else None
+        self._meter.evaluated(self._chain, exposure)
+        if exposure is not None and exposure.extractable:
+            advised = exposure.protecting_limit
+            log.info(
+                "exposed",
+                chain=self._chain,
+                transaction=encode(transaction.hash),
+                pool=checksum(exposure.pool),
+                token=checksum(exposure.token_in),
+                extractable=str(exposure.extractable),
+                limit=str(exposure.limit),
+                quoted=str(exposure.quoted),
+                protecting_limit=None if advised is None else str(advised),
+            )
+        return exposure
+
+    async def _factory(self, router: Address) -> str | None:
+        if router not in self._routers:
+            if len(self._routers) >= REMEMBERED_ROUTERS:
+                self._routers.clear()
+            try:
+                answer = await self._rpc.call("eth_call", [{"to": encode(router), "data": encode(FACTORY)}, "latest"])
+                self._routers[router] = self._names.get(decode_address(data(answer)))
+            except (RpcError, MalformedAnswerError, AbiError):
+                self._routers[router] = None
+        return self._routers[router]
+
+    def _path(self, swapped: RouterSwap, factory: str | None, market: MarketState) -> list[PathHop]:
+        if factory is None:
+            return []
+        pools = {_key(pool): pool for pool in market.pools().values() if pool.factory == factory}
+        path = [_hop(hop, factory, pools, market) for hop in swapped.hops]
+        return [hop for hop in path if hop is not None] if None not in path else []
+
+
+def _key(pool: Pool) -> _Key:
+    fee = (pool.fee_denominator - pool.fee_numerator) * MILLION // pool.fee_denominator if pool.concentrated else 0
+    return _Key(pool.factory, pool.token0, pool.token1, fee)
+
+
+def _hop(hop: RouterHop, factory: str, pools: dict[_Key, Pool], market: MarketState) -> PathHop | None:
+    if hop.venue not in {Venue.V2, Venue.V3}:
+        return None
+    token0, token1 = sorted((hop.token_in, hop.token_out))
+    pool = pools.get(_Key(factory, token0, token1, (hop.fee or 0) if hop.venue is Venue.V3 else 0))
+    if pool is None or pool.concentrated != (hop.venue is Venue.V3):
+        return None
+    zero_for_one = hop.token_in == pool.token0
+    if pool.concentrated:
+        now = market.concentrated(pool.address)
+        return None if now is None else PathHop(pool.address, ConcentratedCurve(now), zero_for_one)
+    held = market.v2(pool.address)
+    curve = PairCurve(held.reserve0, held.reserve1, pool.fee_numerator, pool.fee_denominator)
+    return PathHop(pool.address, curve, zero_for_one)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plugins import load_plugin
-from tests.unit.roles.lua import runtime
+from tests.unit.roles.lua import EDGE, runtime
 
 RULES: Any = load_plugin("nginx", "filter_plugins", "nginx_rules")
 LUA = runtime()
@@ -126,6 +128,14 @@ def test_callers_are_counted_by_address_and_ipv6_by_64() -> None:
     assert address(*network, *range(8)) == address(*network, *range(8, 16)) == "20010db800010002"
     assert address(*network[:-1], 3, *range(8)) != address(*network, *range(8))
     assert address(*[0] * 10, 255, 255, 192, 0, 2, 1) == "c0000201"
+
+
+@pytest.mark.parametrize("path", sorted(EDGE.glob("edge/*.lua")), ids=lambda path: path.stem)
+def test_a_module_requires_what_it_uses(path: Path) -> None:
+    code = re.sub(r"--[^\n]*|\"[^\"\n]*\"|'[^'\n]*'", "", path.read_text())
+    used = {name for name in re.findall(r"(?<![\w.:])(\w+)\.\w+", code) if (EDGE / "edge" / f"{name}.lua").exists()}
+    local = set(re.findall(r"\blocal (\w+)", code)) | set(re.findall(r"function[^(]*\(([^)]*)\)", code))
+    assert used <= local | {name for names in local for name in re.findall(r"\w+", names)}
 
 
 def test_an_address_is_in_a_range_of_its_own_family() -> None:

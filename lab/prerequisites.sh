@@ -25,6 +25,8 @@ need zstd zstd
 need lz4 lz4
 # What unit tests run the edge's Lua with, as nginx does.
 compgen -G '/usr/lib/*/lua/5.1/cjson.so' >/dev/null || missing+=(lua-cjson)
+# What the audit looks at hosts from outside with.
+need nmap nmap
 # What `make pin-releases` and its tests check signatures with.
 need gnupg gpg
 # What tests of the engine's storage and bus start on loopback, as throwaway servers.

@@ -38,6 +38,7 @@ LONG_FIRST = (
     "nginx",
     "wireguard",
     "iptables",
+    "detection",
     "release",
     "polygon",
     "nitro",

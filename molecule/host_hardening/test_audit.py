@@ -39,6 +39,7 @@ def audited(host: Host, packages: set[str], tmp_path_factory: pytest.TempPathFac
             "host_audit_lynis_floor": FLOOR,
             "host_audit_waivers": [WAIVER],
             "host_audit_nice": 0,
+            "host_audit_scan_ports": "1-1024,8000-10000,30303",
             "node_chains": [],
         }
         return play(SCENARIO, "audit.yml", variables, timeout_seconds=900), directory
@@ -78,7 +79,12 @@ def test_ssh_audit_finds_nothing_but_what_its_debian_is_too_old_for(report: dict
 
 
 def test_units_and_controls_hold(report: dict[str, Any]) -> None:
-    assert set(report["units"]) == {"node-health.service"}
+    assert set(report["units"]) == {
+        "node-health.service",
+        "fleet-firewall-metrics.service",
+        "fail2ban.service",
+        "login-alerts.service",
+    }
     assert {row["state"] for row in report["controls"]} == {"held", "elsewhere"}
 
 

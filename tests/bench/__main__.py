@@ -1,4 +1,4 @@
-"""Run one suite: python -m tests.bench clients|converge|edge|engine."""
+"""Run one suite: python -m tests.bench clients|converge|edge|engine|host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from tests.bench import clients, converge, edge, engine, engine_chain, engine_search
+from tests.bench import clients, converge, edge, engine, engine_chain, engine_search, host
 from tests.bench.figure import Figure, table
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -15,6 +15,7 @@ SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "converge": converge.measure,
     "edge": edge.measure,
     "engine": lambda: chain(engine.measure(), engine_search.measure(), engine_chain.measure()),
+    "host": host.measure,
 }
 
 

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 SSH = "ssh"
-JUDGES = ("lynis", "ssh-audit", "units", "listeners", "controls")
+JUDGES = ("lynis", "ssh-audit", "units", "listeners", "nmap", "controls")
 WAIVERS = "host_audit_waivers (inventory)"
 EVERY_ADDRESS = ("0.0.0.0", "::", "*")  # noqa: S104 - what ss says of a socket, which is then judged
 SSH_LINE = re.compile(r"^\((?P<kind>[a-z]+)\) (?P<name>\S+)\s+-- \[(?P<level>[a-z]+)\] (?P<text>.*)$")
@@ -120,6 +120,24 @@ def unlisted(found: Iterable[Entry], allowed: Iterable[Entry]) -> list[dict[str,
     ]
 
 
+def scanned(output: str) -> list[int]:
+    """The TCP ports that `nmap -oG -` found open; ValueError where it scanned no host."""
+    if not re.search(r"^Host: .*\tStatus: Up", output, re.MULTILINE):
+        msg = "nmap's report has no host: it did not come to its end."
+        raise ValueError(msg)
+    return sorted({int(port) for port in re.findall(r"\b(\d+)/open/tcp", output)})
+
+
+def strange_ports(ports: Iterable[int], allowed: Iterable[Entry]) -> list[dict[str, str]]:
+    """Ports that are open from outside and no listener of the catalogue's that others than the host itself may reach; findings."""
+    known = {entry["port"] for entry in allowed if entry["protocol"] == "tcp" and not _is_loopback(entry["address"])}
+    return [
+        finding("nmap", f"tcp {port}", "it is open from outside, and the catalogue has nothing there for others")
+        for port in ports
+        if port not in known
+    ]
+
+
 def unit_findings(
     seen: Mapping[str, float], wanted: Iterable[str], limits: Mapping[str, float]
 ) -> list[dict[str, str]]:
@@ -136,7 +154,7 @@ def unit_findings(
 
 
 def findings(read: Entry, floor: int) -> list[dict[str, str]]:
-    """All that is held against a host: {lynis, ssh, units, listeners, controls} as the filters above give them."""
+    """All that is held against a host: {lynis, ssh, units, listeners, nmap, controls} as the filters above give them."""
     index = read["lynis"]["index"]
     return [
         *([finding("lynis", "index", f"hardening index {index} is below {floor}")] if index < floor else []),
@@ -147,6 +165,7 @@ def findings(read: Entry, floor: int) -> list[dict[str, str]]:
         ),
         *read["units"],
         *read["listeners"],
+        *read["nmap"],
         *(
             finding("controls", row["name"], "; ".join(row["differs"]))
             for row in read["controls"]
@@ -207,7 +226,7 @@ def page(report: Entry) -> str:
             "ssh-audit",
             "Worst unit",
             "Mean exposure",
-            "Sockets outside the catalogue",
+            "Sockets and ports outside the catalogue",
             "Failed",
             "Waived",
         ),
@@ -249,7 +268,7 @@ def _figures(host: Entry) -> list[str]:
         str(sum(row["judge"] == "ssh-audit" for row in host["findings"])),
         str(max(values, default="none")),
         f"{sum(values) / len(values):.2f}" if values else "none",
-        str(sum(row["judge"] == "listeners" for row in host["findings"])),
+        str(sum(row["judge"] in ("listeners", "nmap") for row in host["findings"])),
         str(states.count("failed")),
         str(states.count("waived")),
     ]
@@ -271,6 +290,10 @@ def _covers(entry: Entry, socket: Entry) -> bool:
     if socket["address"] in EVERY_ADDRESS:
         return False
     return _address(entry["address"]) == _address(socket["address"])
+
+
+def _is_loopback(text: str) -> bool:
+    return text not in EVERY_ADDRESS and _address(text).is_loopback
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -304,6 +327,8 @@ class FilterModule:
             "host_audit_allowed": allowed_listeners,
             "host_audit_services": services_of,
             "host_audit_unlisted": unlisted,
+            "host_audit_scanned": scanned,
+            "host_audit_strange_ports": strange_ports,
             "host_audit_units": unit_findings,
             "host_audit_findings": findings,
             "host_audit_waiver_problems": waiver_problems,

@@ -100,6 +100,24 @@ def test_whatever_a_judge_prints_is_read_or_refused(text: str) -> None:
             continue
 
 
+NMAP = """# Nmap 7.93 scan initiated as: nmap -n -Pn -oG - 192.0.2.1
+Host: 192.0.2.1 ()\tStatus: Up
+Host: 192.0.2.1 ()\tPorts: 22/open/tcp//ssh///, 80/closed/tcp//http///, 8545/open/tcp//unknown///, 9999/open/tcp//x///\tIgnored State: filtered (65531)
+# Nmap done
+"""
+
+
+def test_ports_that_are_open_from_outside_are_the_catalogue_s_for_others() -> None:
+    allowed = audit.allowed_listeners(LISTENERS, ["ssh", "erigon"])
+    assert audit.scanned(NMAP) == [22, 8545, 9999]
+    assert [row["name"] for row in audit.strange_ports(audit.scanned(NMAP), allowed)] == ["tcp 8545", "tcp 9999"]
+
+
+def test_a_scan_of_no_host_is_no_clean_report() -> None:
+    with pytest.raises(ValueError, match="did not come to its end"):
+        audit.scanned("# Nmap done at x -- 0 IP addresses scanned\n")
+
+
 def test_units_have_limits_and_have_to_be_there() -> None:
     seen = audit.exposures('[{"unit":"erigon.service","exposure":"1.6","predicate":"OK","happy":"🙂"}]')
     found = audit.unit_findings(seen, ["erigon", "nginx"], {"default": 2.0, "erigon": 1.5})
@@ -117,7 +135,7 @@ def test_a_waiver_counts_for_its_finding_and_host_alone() -> None:
     ("waiver", "sentence"),
     [
         ({"judge": "lynis", "name": "X", "date": "2026-11-25"}, "has no reason"),
-        ({"judge": "nmap", "name": "X", "reason": "r", "date": "2026-11-25"}, "has the judge nmap"),
+        ({"judge": "nessus", "name": "X", "reason": "r", "date": "2026-11-25"}, "has the judge nessus"),
         ({"judge": "lynis", "name": "X", "reason": "r", "date": "soon"}, "has the date soon"),
     ],
 )

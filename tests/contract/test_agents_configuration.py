@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mev.runtime.config import Config, read
+from mev.runtime.config import Config, StrategyName, read
 from mev.runtime.structure import StructureError
 
 from tests.contract.rendering import ROLES, rendered
@@ -63,6 +63,12 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
 def test_each_agent_serves_metrics_on_the_catalogue_s_listener() -> None:
     metrics = configuration().metrics
     assert (metrics.strategy_engine, metrics.analytics_engine) == ("127.0.0.1:9111", "127.0.0.1:9112")
+
+
+def test_an_inventory_chooses_strategies() -> None:
+    assert configuration().strategies == (StrategyName.ATOMIC_ARBITRAGE,)
+    both = configuration(mev_agents_strategies=["atomic_arbitrage", "sandwich"])
+    assert both.strategies == (StrategyName.ATOMIC_ARBITRAGE, StrategyName.SANDWICH)
 
 
 def test_limits_reach_the_agents_to_the_wei() -> None:

@@ -146,7 +146,7 @@ class Desk:
             self._market,
             Strategies(
                 Market(chain=self._name, config=self._chain, state=self._market, index=arbitrage.index),
-                arbitrage,
+                arbitrage if StrategyName.ATOMIC_ARBITRAGE in self._config.strategies else None,
                 self._config.strategy_plugins,
             ),
             self._ledger,

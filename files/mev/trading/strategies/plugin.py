@@ -65,8 +65,8 @@ def load_plugin(reference: str) -> Factory:
 class Strategies:
     """The engine's own strategy and the plug-ins', as one."""
 
-    def __init__(self, market: Market, own: Strategy, plugins: Sequence[str] = ()) -> None:
-        """Make the plug-ins' strategies; raises ConfigError where one cannot be imported."""
+    def __init__(self, market: Market, own: Strategy | None, plugins: Sequence[str] = ()) -> None:
+        """Make the plug-ins' strategies; raises ConfigError where one cannot be imported. `own` is None where it is switched off."""
         self._market = market
         self._own = own
         self._plugins: dict[str, Strategy] = {}
@@ -80,7 +80,7 @@ class Strategies:
 
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return what all of them find, best first; a plug-in that fails finds nothing in this block, and is named in the log."""
-        found = list(self._own.opportunities(block, touched, capital))
+        found = list(self._own.opportunities(block, touched, capital)) if self._own is not None else []
         for reference, plugin in self._plugins.items():
             try:
                 returned = list(plugin.opportunities(block, touched, capital))

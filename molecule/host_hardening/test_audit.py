@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SCENARIO = "host_hardening"
 STRANGER = "stranger.service"
-# Measured on this host: 60 untouched, 79 hardened. The firewall is another role's.
-FLOOR = 79
+# Measured on this host: 60 untouched, 79 hardened, 80 with detection. The firewall is another role's.
+FLOOR = 80
 WAIVER = {"judge": "lynis", "name": "FIRE-4512", "reason": "the firewall is another scenario's", "date": "2026-11-25"}
 
 

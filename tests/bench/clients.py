@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,10 +16,10 @@ from lab.checkout import Checkout
 from lab.evm import chains
 from lab.world.world import chain_urls
 from tests.bench.figure import Figure
+from tests.bench.scenario import done, molecule
 from tests.load import Load
-from tests.plays import Play, play
+from tests.plays import play
 
-ROOT = Path(__file__).parents[2]
 SCENARIO = "upgrade"
 FLEET: dict[str, Any] = {"node_chains": ["ethereum", "optimism"]}
 CALLS_A_SECOND = 50.0
@@ -29,23 +27,21 @@ CALLS_A_SECOND = 50.0
 
 def measure() -> Iterator[Figure]:
     """Two hosts with one pool: Erigon to the catalogue's version and back, under a constant load; the hosts are the scenario's own."""
-    _molecule("destroy")
+    molecule("destroy", SCENARIO)
     try:
-        _molecule("converge")
+        molecule("converge", SCENARIO)
         with Load(SCENARIO, "ethereum", CALLS_A_SECOND) as load:
-            _done(play(SCENARIO, "../../playbooks/upgrade.yml", {**FLEET, "node_upgrade_chains": ["ethereum"]}))
+            done(play(SCENARIO, "../../playbooks/upgrade.yml", {**FLEET, "node_upgrade_chains": ["ethereum"]}))
         yield Figure("upgrade_requests", load.sent, "calls", 1)
         yield Figure("upgrade_failed_requests", load.failed, "calls", 1)
         begun = time.monotonic()
-        _done(play(SCENARIO, "../../playbooks/rollback.yml", {**FLEET, "rollback_chains": ["ethereum"]}))
+        done(play(SCENARIO, "../../playbooks/rollback.yml", {**FLEET, "rollback_chains": ["ethereum"]}))
         yield Figure("rollback_seconds", time.monotonic() - begun, "s", 1)
         with Arrivals(SCENARIO, "optimism") as arrivals:
-            _done(
-                play(SCENARIO, "../../playbooks/rotate_secrets.yml", {**FLEET, "rotate_secrets_chains": ["optimism"]})
-            )
+            done(play(SCENARIO, "../../playbooks/rotate_secrets.yml", {**FLEET, "rotate_secrets_chains": ["optimism"]}))
         yield Figure("jwt_rotation_missed_blocks", arrivals.missed, "blocks", 1)
     finally:
-        _molecule("destroy")
+        molecule("destroy", SCENARIO)
 
 
 # Runs on the host, as only it and its neighbours reach a node: the node's head, a line each time that it is another one.
@@ -127,14 +123,3 @@ def _note(heads: Iterable[str], seen: dict[int, float]) -> None:
         for number in range(head if last is None else last + 1, head + 1):
             seen.setdefault(number, at)
         last = head
-
-
-def _done(done: Play) -> None:
-    if done.code:
-        raise SystemExit(done.output)
-
-
-def _molecule(step: str) -> None:
-    command = [str(Path(sys.executable).with_name("molecule")), step, "--scenario-name", SCENARIO]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=sys.stderr)

@@ -1,69 +1,128 @@
-"""Latency through the edge beside a direct call to the same node, measured on the host, interleaved call by call."""
+"""The edge with two nodes behind it, on the scenario nginx' host: what it adds to a call, how many it passes, and what callers lose by events.
+
+haproxy and caddy from Debian do the same passing in the same run, with none of the edge's rules, limits, log or figures.
+"""
 
 from __future__ import annotations
 
-import json
 import statistics
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+from lab import ca, ssh
+from lab.checkout import Checkout
 from tests.bench.figure import Figure
-from tests.e2e.conftest import CHAINS, DOMAIN, EDGE_PORT, SERVICES, Host
+from tests.bench.scenario import done, molecule, on_host
+from tests.plays import play
 
+SCENARIO = "nginx"
+PROGRAMS = Path(__file__).parent
 ROUNDS = 3
-# The edge lets each address send a burst of 20 calls and 100 a minute. So the calls come from many addresses of loopback, one
-# connection each, and stay below that: one to warm up, and two of each pair.
-ADDRESSES = 120
-CALLS_EACH = 9
-
-# Runs on the lab host with its Python: kept-alive connections each way; by turns eth_blockNumber of the node, the same through the edge,
-# and eth_chainId, which the edge answers from memory.
-PROBE = f"""
-import http.client, json, socket, ssl, time
-name = "{CHAINS["ethereum"]["public_name"]}.{DOMAIN}"
-body, kept = (
-    json.dumps({{"jsonrpc": "2.0", "id": 1, "method": method, "params": []}}) for method in ("eth_blockNumber", "eth_chainId")
-)
-headers = {{"Content-Type": "application/json"}}
-context = ssl.create_default_context()
-direct = http.client.HTTPConnection("{CHAINS["ethereum"]["loopback"]}", {SERVICES["erigon"]["listeners"]["rpc"]["port"]})
-def through_edge(address):
-    connection = http.client.HTTPSConnection(name, {EDGE_PORT})
-    plain = socket.create_connection(("127.0.0.1", {EDGE_PORT}), source_address=(address, 0))
-    # As http.client does with the connections that it makes itself; without it a call waits 40 ms for an acknowledgement.
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sock = context.wrap_socket(plain, server_hostname=name)
-    return connection
-def call(connection, body=body):
-    begun = time.perf_counter()
-    connection.request("POST", "/", body, headers)
-    answer = connection.getresponse()
-    answer.read()
-    assert answer.status == 200, answer.status
-    return (time.perf_counter() - begun) * 1000
-pairs = []
-for number in range({ADDRESSES}):
-    edge = through_edge(f"127.1.ROUND.{{number + 1}}")
-    for connection in (direct, edge):
-        call(connection)
-    pairs += [(call(direct), call(edge), call(edge, kept)) for _ in range({CALLS_EACH})]
-    edge.close()
-print(json.dumps([list(one) for one in zip(*pairs)]))
-"""
+CALLS_A_SECOND, RATE_SECONDS, MOST_SECONDS, KEPT_CALLS = 1000, 8, 6, 2000
+# Each caller calls ten times a second.
+CALLERS, SOCKETS, AFTER_SECONDS = 50, 20, 6
+PEERS = ("haproxy", "caddy")
+# Nobody is limited: what is measured is what passes.
+OPEN: dict[str, Any] = {"nginx_unlimited_networks": ["0.0.0.0/0"], "nginx_chain_ceilings": []}
+LOST_NODE = "neighbour"
+PAIR = "/run/bench"
 
 
 def measure() -> Iterator[Figure]:
-    """Median of three rounds of p50 and p99, through the edge and direct, one call at a time; what the edge adds; an answer that is kept."""
-    host = Host()
-    rounds: list[list[list[float]]] = [
-        json.loads(host.python(PROBE.replace("ROUND", str(number)))) for number in range(ROUNDS)
+    """Everything, on a host that is made for it and goes after it."""
+    molecule("destroy", SCENARIO)
+    try:
+        molecule("converge", SCENARIO)
+        done(play(SCENARIO, "converge.yml", OPEN))
+        on_host(SCENARIO, PROGRAMS / "edge_peers.py", "install")
+        yield from _latency()
+        yield from _throughput()
+        yield from _failover()
+        yield from _renewal()
+    finally:
+        molecule("destroy", SCENARIO)
+
+
+def _latency() -> Iterator[Figure]:
+    """p50 and p99 at a constant rate, of all ways by turns; what each proxy adds to a direct call."""
+    arguments = ("rate", str(CALLS_A_SECOND), str(RATE_SECONDS))
+    rounds: list[dict[str, list[float]]] = [
+        on_host(SCENARIO, PROGRAMS / "edge_peers.py", *arguments) for _ in range(ROUNDS)
     ]
 
-    def median(which: int, quantile: int) -> float:
-        return statistics.median(statistics.quantiles(one[which], n=100)[quantile - 1] for one in rounds)
+    def median(target: str, quantile: int) -> float:
+        return statistics.median(statistics.quantiles(one[target], n=100)[quantile - 1] for one in rounds)
 
     for quantile in (50, 99):
-        edge, direct = median(1, quantile), median(0, quantile)
-        yield Figure(f"edge_p{quantile}_ms", edge, "ms", ROUNDS, "direct call", direct)
+        direct, edge = median("direct", quantile), median("edge", quantile)
         yield Figure(f"direct_p{quantile}_ms", direct, "ms", ROUNDS)
-        yield Figure(f"edge_overhead_p{quantile}_ms", edge - direct, "ms", ROUNDS)
-    yield Figure("cache_hit_us", median(2, 50) * 1000, "us", ROUNDS, "direct call", median(0, 50) * 1000)
+        yield Figure(f"edge_p{quantile}_ms", edge, "ms", ROUNDS, "direct call", direct)
+        for peer in PEERS:
+            added = median(peer, quantile) - direct
+            yield Figure(f"edge_overhead_p{quantile}_ms", edge - direct, "ms", ROUNDS, peer, added)
+    kept = [
+        statistics.median(on_host(SCENARIO, PROGRAMS / "edge_peers.py", "kept", str(KEPT_CALLS))) for _ in range(ROUNDS)
+    ]
+    yield Figure("cache_hit_us", statistics.median(kept) * 1000, "us", ROUNDS)
+
+
+def _throughput() -> Iterator[Figure]:
+    """Calls a second that each proxy passes to the same two nodes, which are what bounds them, and the CPU that a call costs in it."""
+    rounds: list[dict[str, dict[str, float]]] = [
+        on_host(SCENARIO, PROGRAMS / "edge_peers.py", "most", str(MOST_SECONDS)) for _ in range(ROUNDS)
+    ]
+
+    def median(target: str, figure: str) -> float:
+        return statistics.median(one[target][figure] for one in rounds)
+
+    for peer in PEERS:
+        edge, other = median("edge", "calls_per_second"), median(peer, "calls_per_second")
+        yield Figure("edge_requests_per_second", edge, "calls/s", ROUNDS, peer, other, more_is_better=True)
+    # The first rounds also fill what is kept for callers to come.
+    yield Figure("edge_growth_bytes_per_request", rounds[-1]["edge"]["grown_bytes"], "bytes", 1)
+    for peer in PEERS:
+        yield Figure("edge_cpu_us_per_request", median("edge", "cpu_us"), "us", ROUNDS, peer, median(peer, "cpu_us"))
+
+
+def _failover() -> Iterator[Figure]:
+    """A node is killed under 500 calls a second, three times."""
+    kill = ("systemctl", "kill", "--signal=SIGKILL", f"{LOST_NODE}-erigon")
+    rounds = [_event(f"out:{LOST_NODE}", *kill, sockets=0) for _ in range(ROUNDS)]
+    yield Figure("failover_requests", sum(one["sent"] for one in rounds), "calls", ROUNDS)
+    yield Figure("failover_failed_requests", sum(one["failed"] for one in rounds), "calls", ROUNDS)
+    yield Figure("failover_seconds", max(one["seconds"] for one in rounds), "s", ROUNDS)
+
+
+def _renewal() -> Iterator[Figure]:
+    """The edge gets a new pair and then reads its configuration anew, with callers and WebSockets connected.
+
+    A call without a result and a WebSocket that ends are dropped connections. A reload closes connections that idle; a caller who looks before
+    the next call opens another, and those are counted by themselves.
+    """
+    _put_new_pair()
+    renewed = _event("none", "edge-certificate", "install", "--certificate", f"{PAIR}.crt", "--key", f"{PAIR}.key")
+    reloaded = _event("none", "systemctl", "reload", "nginx")
+    for name, seen in (("renewal", renewed), ("reload", reloaded)):
+        yield Figure(f"{name}_dropped_connections", seen["failed"] + seen["sockets_lost"], "connections", 1)
+        yield Figure(f"{name}_requests", seen["sent"], "calls", 1)
+        yield Figure(f"{name}_closed_idle_connections", seen["closed_idle"], "connections", 1)
+
+
+def _put_new_pair() -> None:
+    """Put another certificate of the lab's authority, with another key, on the host."""
+    checkout = Checkout.here()
+    directory = checkout.state / "ca"
+    (directory / "edge.crt").unlink()
+    ca.ensure_ca(checkout)
+    for ending in ("crt", "key"):
+        command = ssh.command(checkout, SCENARIO, "sudo", "sh", "-c", f"umask 077 && cat > {PAIR}.{ending}")
+        subprocess.run(command, check=True, input=(directory / f"edge.{ending}").read_bytes())
+
+
+def _event(event: str, *command: str, sockets: int = SOCKETS) -> dict[str, Any]:
+    """What callers see of a command on the edge's host."""
+    arguments = (event, str(CALLERS), str(sockets), str(AFTER_SECONDS), "--", *command)
+    seen: dict[str, Any] = on_host(SCENARIO, PROGRAMS / "edge_clients.py", *arguments)
+    return seen

@@ -307,6 +307,9 @@ local function pass(context)
     if busy then
         return refuse(context, request, busy)
     end
+    if context.fetch then
+        return ngx.exec("@fetch")
+    end
     if not calls.repeatable(request) then
         return ngx.exec("@once")
     end
@@ -379,9 +382,9 @@ function M.socket()
     end)
 end
 
--- body_filter_by_lua: keep the answer to a call that this request fetches for all.
+-- body_filter_by_lua of requests that fetch for all, and of no others, as each part of an answer costs a step into Lua: keep the answer.
 function M.filter()
-    local context = ngx.ctx.edge
+    local context = current()
     local fetch = context and context.fetch
     if not fetch then
         return
@@ -453,6 +456,18 @@ function M.refused(chain)
     return refuse(context, nil, problem(code, status == 494 and 431 or status, reason, words))
 end
 
+local told_at, told_time, told_day
+
+-- Now, as ISO 8601 in UTC, and its day; put into words once a second.
+local function clock()
+    local at = ngx.time()
+    if at ~= told_at then
+        told_at, told_time = at, os.date("!%Y-%m-%dT%H:%M:%SZ", at)
+        told_day = told_time:sub(1, 10)
+    end
+    return told_time, told_day
+end
+
 -- log_by_lua: the request is over, however it ended.
 function M.done(chain)
     local var = ngx.var
@@ -479,8 +494,8 @@ function M.done(chain)
     if not context.is_socket and not context.refused then
         record.time(context.chain, label_of(context), seconds)
     end
-    local time = os.date("!%Y-%m-%dT%H:%M:%SZ", ngx.time())
-    var.edge_log = "access-" .. time:sub(1, 10) .. ".log"
+    local time, day = clock()
+    var.edge_log = "access-" .. day .. ".log"
     -- Who comes by a proxy is not who connects, so that no ban at this host would reach him.
     local is_direct = var.remote_addr == var.realip_remote_addr
     var.edge_offence = OFFENCES[context.refused] and is_direct and var.limited ~= "0" and "offences.log" or ""

@@ -140,6 +140,7 @@ local function let_go()
     if held then
         dict:incr(held < 0 and nodes[-held].sockets_ended or nodes[held].calls_ended, 1, 0)
     end
+    return held
 end
 
 -- balancer_by_lua: say where this attempt of the request goes.
@@ -188,11 +189,10 @@ end
 
 -- log_by_lua: the request is over, however it ended. Gives the host of the node that it was at last, if any.
 function M.done()
-    let_go()
+    local held = let_go()
     if ngx.status >= 500 then
         note_failures()
     end
-    local held = tonumber(ngx.var.edge_held)
     return held and nodes[math.abs(held)].host or nil
 end
 

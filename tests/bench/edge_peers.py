@@ -1,0 +1,179 @@
+"""Runs on the edge's host: the edge beside haproxy and caddy, all before the same two nodes with the same certificate, and the node itself.
+
+    edge_peers.py install                 # the peers and the load generator, from Debian
+    edge_peers.py rate CALLS SECONDS      # milliseconds of each call at a constant rate, by target
+    edge_peers.py most SECONDS            # calls a second that each target answers; CPU microseconds and bytes of growth a call
+    edge_peers.py kept COUNT              # milliseconds of calls that the edge answers from memory, one at a time
+
+Prints one JSON object. The peers run for as long as the program does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NAME = "ethereum.rpc.lyftium.com"
+NODES = ("127.0.0.1:8545", "127.0.66.2:8545")
+PAIR = "/data/blockchain/nodes/security/ssl_keys/edge/edge.pem"
+EDGE_PORT, HAPROXY_PORT, CADDY_PORT = 8443, 9443, 9444
+CONNECTIONS = 16
+HEAD = '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}'
+CHAIN_ID = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
+
+HAPROXY = f"""
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 60s
+  timeout server 60s
+  option redispatch
+frontend edge
+  bind 127.0.0.1:{HAPROXY_PORT} ssl crt {PAIR} alpn h2,http/1.1
+  default_backend nodes
+backend nodes
+  balance roundrobin
+  option httpchk
+  http-check send meth POST uri / hdr content-type application/json body '{HEAD}'
+  default-server inter 500ms fall 2 rise 2 check
+  server first {NODES[0]}
+  server second {NODES[1]}
+"""
+CADDY = f"""
+{{
+  admin off
+  auto_https off
+}}
+https://{NAME}:{CADDY_PORT} {{
+  bind 127.0.0.1
+  tls {PAIR} {PAIR}
+  reverse_proxy {NODES[0]} {NODES[1]} {{
+    lb_policy round_robin
+    header_up Host localhost
+  }}
+}}
+"""
+PEERS = {"haproxy": (HAPROXY, "haproxy -db -f {}"), "caddy": (CADDY, "caddy run --adapter caddyfile --config {}")}
+UNITS = {"edge": "nginx", "haproxy": "bench-haproxy", "caddy": "bench-caddy"}
+TARGETS = {
+    "direct": (f"http://{NODES[0]}/", NODES[0]),
+    "edge": (f"https://{NAME}:{EDGE_PORT}/", f"127.0.0.1:{EDGE_PORT}"),
+    "haproxy": (f"https://{NAME}:{HAPROXY_PORT}/", f"127.0.0.1:{HAPROXY_PORT}"),
+    "caddy": (f"https://{NAME}:{CADDY_PORT}/", f"127.0.0.1:{CADDY_PORT}"),
+}
+
+
+def run(*words: str) -> str:
+    """Run a program and give what it prints."""
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def install() -> dict[str, str]:
+    """Install the peers and the load generator; neither peer is left running."""
+    run("apt-get", "install", "--yes", "--no-install-recommends", "nghttp2-client", "haproxy", "caddy")
+    run("systemctl", "disable", "--now", "haproxy", "caddy")
+    return {"haproxy": run("haproxy", "-v").splitlines()[0], "caddy": run("caddy", "version").strip()}
+
+
+@contextmanager
+def peers() -> Iterator[Path]:
+    """Both peers run, in units of their own, for as long as the context lasts; gives a directory for what is sent and noted."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        try:
+            for name, (text, command) in PEERS.items():
+                file = place / name
+                file.write_text(text)
+                words = command.format(file).split()
+                run(
+                    "systemd-run", "--quiet", "--collect", f"--setenv=HOME={directory}", f"--unit={UNITS[name]}", *words
+                )
+            time.sleep(2)
+            yield place
+        finally:
+            for name in PEERS:
+                subprocess.run(["systemctl", "stop", UNITS[name]], check=False, capture_output=True)
+
+
+def load(place: Path, target: str, body: str, *options: str) -> list[float]:
+    """Send calls to a target and give the milliseconds of each; SystemExit where one of them is not answered with 200."""
+    url, address = TARGETS[target]
+    sent, noted = place / "body", place / "log"
+    sent.write_text(body)
+    noted.unlink(missing_ok=True)
+    run(
+        *("h2load", "--h1", "--threads=1", f"--connect-to={address}", f"--data={sent}", f"--log-file={noted}"),
+        *("--header=content-type: application/json", *options, url),
+    )
+    lines = [line.split("\t") for line in noted.read_text().splitlines()]
+    # A call that the end of the time cut off has no status.
+    wrong = [status for _, status, _ in lines if status not in {"200", "-1"}]
+    if wrong or not lines:
+        raise SystemExit(f"{target} answered {len(wrong)} of {len(lines)} calls with something else than 200")
+    return [int(microseconds) / 1000 for _, status, microseconds in lines if status == "200"]
+
+
+def used(target: str) -> tuple[float, int]:
+    """Seconds of CPU that a target's main process and its children have used, and bytes of memory that they hold."""
+    main = run("systemctl", "show", "--property=MainPID", "--value", UNITS[target]).strip()
+    ticks = pages = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        fields = status.read_text().rpartition(")")[2].split()
+        if main in {status.parent.name, fields[1]}:
+            ticks += int(fields[11]) + int(fields[12])
+            pages += int(fields[21])
+    if not ticks:
+        raise SystemExit(f"{UNITS[target]} does not run")
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def rate(place: Path, calls: str, seconds: str) -> dict[str, list[float]]:
+    """Milliseconds of each call at a constant rate."""
+    each = int(calls) // 10
+    return {
+        target: load(place, target, HEAD, "--clients=10", f"--rps={each}", f"--duration={seconds}")
+        for target in TARGETS
+    }
+
+
+def most(place: Path, seconds: str) -> dict[str, dict[str, float]]:
+    """Calls a second over connections that send the next one as soon as they have the last one's answer."""
+    found = {}
+    for target in UNITS:
+        cpu, memory = used(target)
+        answered = len(load(place, target, HEAD, f"--clients={CONNECTIONS}", f"--duration={seconds}"))
+        cpu_after, memory_after = used(target)
+        found[target] = {
+            "calls_per_second": answered / float(seconds),
+            "cpu_us": (cpu_after - cpu) * 1e6 / answered,
+            "grown_bytes": (memory_after - memory) / answered,
+        }
+    return found
+
+
+def kept(place: Path, count: str) -> list[float]:
+    """Milliseconds of calls that have an answer which cannot change."""
+    load(place, "edge", CHAIN_ID, "--clients=1", "--requests=10")
+    return load(place, "edge", CHAIN_ID, "--clients=1", f"--requests={count}")
+
+
+def main() -> None:
+    """Do what the first argument names."""
+    action, *arguments = sys.argv[1:]
+    if action == "install":
+        print(json.dumps(install()))
+        return
+    with peers() as place:
+        actions: dict[str, Callable[..., object]] = {"rate": rate, "most": most, "kept": kept}
+        print(json.dumps(actions[action](place, *arguments)))
+
+
+if __name__ == "__main__":
+    main()

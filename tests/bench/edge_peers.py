@@ -77,6 +77,7 @@ def run(*words: str) -> str:
 
 def install() -> dict[str, str]:
     """Install the peers and the load generator; neither peer is left running."""
+    run("apt-get", "update")
     run("apt-get", "install", "--yes", "--no-install-recommends", "nghttp2-client", "haproxy", "caddy")
     run("systemctl", "disable", "--now", "haproxy", "caddy")
     return {"haproxy": run("haproxy", "-v").splitlines()[0], "caddy": run("caddy", "version").strip()}

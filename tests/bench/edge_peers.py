@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +64,7 @@ https://{NAME}:{CADDY_PORT} {{
 PEERS = {"haproxy": (HAPROXY, "haproxy -db -f {}"), "caddy": (CADDY, "caddy run --adapter caddyfile --config {}")}
 UNITS = {"edge": "nginx", "haproxy": "bench-haproxy", "caddy": "bench-caddy"}
 TARGETS = {
-    "direct": (f"http://{NODES[0]}/", NODES[0]),
+    **{node: (f"http://{node}/", node) for node in NODES},
     "edge": (f"https://{NAME}:{EDGE_PORT}/", f"127.0.0.1:{EDGE_PORT}"),
     "haproxy": (f"https://{NAME}:{HAPROXY_PORT}/", f"127.0.0.1:{HAPROXY_PORT}"),
     "caddy": (f"https://{NAME}:{CADDY_PORT}/", f"127.0.0.1:{CADDY_PORT}"),
@@ -106,7 +107,7 @@ def peers() -> Iterator[Path]:
 def load(place: Path, target: str, body: str, *options: str) -> list[float]:
     """Send calls to a target and give the milliseconds of each; SystemExit where one of them is not answered with 200."""
     url, address = TARGETS[target]
-    sent, noted = place / "body", place / "log"
+    sent, noted = place / f"body {target}", place / f"log {target}"
     sent.write_text(body)
     noted.unlink(missing_ok=True)
     run(
@@ -137,11 +138,15 @@ def used(target: str) -> tuple[float, int]:
 
 def rate(place: Path, calls: str, seconds: str) -> dict[str, list[float]]:
     """Milliseconds of each call at a constant rate."""
-    each = int(calls) // 10
-    return {
-        target: load(place, target, HEAD, "--clients=10", f"--rps={each}", f"--duration={seconds}")
-        for target in TARGETS
-    }
+    found = {}
+    for way in ("direct", *UNITS):
+        # Proxies share their calls out among the nodes, and so do those who call them directly.
+        targets = NODES if way == "direct" else (way,)
+        options = (f"--clients={10 // len(targets)}", f"--rps={int(calls) // 10}", f"--duration={seconds}")
+        with ThreadPoolExecutor() as pool:
+            parts = [pool.submit(load, place, target, HEAD, *options) for target in targets]
+        found[way] = [each for part in parts for each in part.result()]
+    return found
 
 
 def most(place: Path, seconds: str) -> dict[str, dict[str, float]]:

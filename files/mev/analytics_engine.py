@@ -16,7 +16,7 @@ from mev.insight.analytics import Analytics
 from mev.insight.metrics import PerformanceMetrics
 from mev.insight.record import Recorder
 from mev.runtime import metrics, obs
-from mev.runtime.bus import SETTLEMENTS, BusError, connect
+from mev.runtime.bus import SETTLEMENTS, BusError, MemoryBus, connect, introduce
 from mev.runtime.config import Config, ConfigError, SecretError, load
 from mev.runtime.service import Service, serve
 from mev.runtime.storage import Database, NoDatabaseError, StorageError
@@ -45,6 +45,7 @@ async def refresh(config: Config, recorder: Recorder, news: "News", seen: Perfor
             line = f"{sum(each.states['included'] for each in current)} included on {len({e.chain for e in current})} chains"
         except NoDatabaseError as error:
             line = str(error)
+        line = f"{line}; bus: {news.bus.problem}" if news.bus.problem else line
         if ready:
             service.status(line)
         else:
@@ -59,8 +60,9 @@ class News:
     def __init__(self, config: Config) -> None:
         """Raises BusError, SecretError where the bus cannot be used as configured."""
         location = config.bus.location
+        self.bus = connect(location, max_length=config.bus.max_length)
         # Within this process nobody settles anything.
-        self._bus = None if location is None else connect(location, max_length=config.bus.max_length)
+        self._quiet = isinstance(self.bus, MemoryBus)
         self._joined = False
 
     async def wait(self, service: Service) -> None:
@@ -74,13 +76,13 @@ class News:
 
     async def _hear(self) -> None:
         try:
-            while self._bus is not None:
+            while not self._quiet:
                 if not self._joined:
-                    await self._bus.join(SETTLEMENTS, AGENT)
+                    await self.bus.join(SETTLEMENTS, AGENT)
                     self._joined = True
-                if heard := await self._bus.take(SETTLEMENTS, AGENT, HOST, wait_seconds=REFRESH_SECONDS):
+                if heard := await self.bus.take(SETTLEMENTS, AGENT, HOST, wait_seconds=REFRESH_SECONDS):
                     for message in heard:
-                        await self._bus.done(message)
+                        await self.bus.done(message)
                     return
         except BusError as error:
             log.warning("not heard", reason=str(error))
@@ -95,8 +97,10 @@ def main() -> int:
         config = load(parser.parse_args().config)
         obs.configure(config.logging.level, config.logging.directory / f"{AGENT}.log")
         recorder = Recorder(Database(config.storage.metrics))
+        introduce(config.bus.location)
         news = News(config)
         seen = PerformanceMetrics()
+        metrics.watch_bus(seen.registry, news.bus)
         metrics.serve(seen.registry, "analytics_engine", config.metrics.analytics_engine)
     except (BusError, ConfigError, SecretError, StorageError, OSError) as error:
         sys.stderr.write(f"analytics_engine: {error}\n")

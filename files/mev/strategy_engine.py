@@ -8,6 +8,7 @@ tried again for ever, and named in the service's status.
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.market.discovery import DiscoveryError
 from mev.market.state import StateError
 from mev.runtime import metrics, obs
-from mev.runtime.bus import SETTLEMENTS, Bus, BusError, Outbox, connect
+from mev.runtime.bus import SETTLEMENTS, Bus, BusError, Outbox, connect, introduce
 from mev.runtime.config import Config, ConfigError, Mode, SecretError, load, signing_key
 from mev.runtime.service import Service, serve
 from mev.runtime.storage import Database, StorageError
@@ -38,6 +39,8 @@ RETRY_SECONDS = 2.0
 FIRST_ANSWER_SECONDS = 5.0
 STATUS_SECONDS = 5.0
 POLL_SECONDS = 0.1
+# An end waits so long for what is not on the bus yet; the ledger has it all the same.
+FLUSH_SECONDS = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +53,7 @@ class Engine:
         self._ledger = ledger
         self._signer = signer
         self._meter = meter
+        self._bus = bus
         self._rpcs: dict[str, Rpc] = {}
         self._settlements = Outbox(bus, SETTLEMENTS)
         self._heads: dict[str, int] = {}
@@ -63,6 +67,7 @@ class Engine:
         tasks += [asyncio.create_task(self._keep(name), name=name) for name in self._config.chains]
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.gather(*(desk.finish() for desk in self._desks.values()))
+        await self._settlements.flush(FLUSH_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -113,6 +118,9 @@ class Engine:
         while True:
             for name, rpc in self._rpcs.items():
                 self._meter.asked(name, rpc.health())
+            with contextlib.suppress(BusError):
+                # What it says of the bus is true although there may be nothing to tell.
+                await self._bus.ping()
             await asyncio.sleep(STATUS_SECONDS)
             service.status(self._line())
 
@@ -120,7 +128,8 @@ class Engine:
         known = [f"{name} {self._heads[name]}" for name in self._config.chains if name in self._heads]
         absent = [name for name in self._config.chains if name not in self._heads or name in self._problems]
         line = f"{self._config.mode}; {', '.join(known) or 'no chain yet'}"
-        return f"{line}; tried again: {', '.join(absent)}" if absent else line
+        line = f"{line}; tried again: {', '.join(absent)}" if absent else line
+        return f"{line}; bus: {self._bus.problem}" if self._bus.problem else line
 
 
 def main() -> int:
@@ -136,8 +145,10 @@ def main() -> int:
         signer = Signer(signing_key(config.signer.key)) if config.signer and config.mode is not Mode.OBSERVE else None
         database = Database(config.storage.ledger)
         database.claim()
+        introduce(config.bus.location)
         bus = connect(config.bus.location, max_length=config.bus.max_length)
         meter = Meter()
+        metrics.watch_bus(meter.registry, bus)
         engine = Engine(config, Ledger(database, stepped=meter.stepped), signer, bus, meter)
         metrics.serve(meter.registry, AGENT, config.metrics.strategy_engine)
     except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:

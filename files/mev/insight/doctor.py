@@ -1,6 +1,7 @@
 """Whether everything that the agents stand on is as it should be: databases, key, bus, nodes, clock."""
 
 import asyncio
+import http.client
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from mev.chain.errors import RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
 from mev.insight import record
 from mev.runtime.bus import BusError, connect
-from mev.runtime.config import ChainConfig, Config, Mode, SecretError, signing_key
+from mev.runtime.config import ChainConfig, Config, Listen, Mode, SecretError, signing_key
 from mev.runtime.storage import Database, Location, Schema, StorageError
 from mev.trading.ledger import tables
 from mev.trading.risk import killed
@@ -22,6 +23,8 @@ from mev.trading.risk import killed
 AHEAD_SECONDS = 5.0
 NODE_SECONDS = 10.0
 PING = "mev:doctor"
+METRICS_SECONDS = 5.0
+MOST_METRICS_BYTES = 4 << 20
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +89,7 @@ async def _remote(config: Config, now: Callable[[], float]) -> list[Finding]:
         for number, url in enumerate(chain.end_points, 1)
     )
     findings = [each for found in await asyncio.gather(*nodes) for each in found]
-    return [*findings, *await _bus(config)]
+    return [*findings, *await _bus(config), *await _agents(config)]
 
 
 async def _node(check: str, name: str, url: str, chain: ChainConfig, now: Callable[[], float]) -> list[Finding]:
@@ -129,6 +132,32 @@ async def _bus(config: Config) -> list[Finding]:
     except (BusError, SecretError) as error:
         return [Finding(check="bus", well=False, seen=str(error))]
     return [Finding(check="bus", well=True, seen=f"{location.url} answers")]
+
+
+async def _agents(config: Config) -> list[Finding]:
+    """What running agents say of their bus: they may hold another password than the one that is tried here."""
+    if config.bus.location is None:
+        return []
+    places = {"strategy_engine": config.metrics.strategy_engine, "analytics_engine": config.metrics.analytics_engine}
+    said = [(name, await asyncio.to_thread(_bus_up, place)) for name, place in places.items() if place is not None]
+    return [
+        Finding(check=f"{name}'s bus", well=up, seen="it takes what the agent says" if up else "see the agent's status")
+        for name, up in said
+        if up is not None
+    ]
+
+
+def _bus_up(listen: Listen) -> bool | None:
+    """Ask an agent's metrics; None where no agent runs there."""
+    connection = http.client.HTTPConnection(listen.address, listen.port, timeout=METRICS_SECONDS)
+    try:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read(MOST_METRICS_BYTES).splitlines()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return next((line.split()[1] == b"1.0" for line in lines if line.startswith(b"mev_bus_up ")), None)
 
 
 def document(findings: list[Finding]) -> dict[str, Any]:

@@ -8,7 +8,7 @@
     opportunities = "/data/blockchain/nodes/logs/mev_opportunities.db"
     performance = "/data/blockchain/nodes/logs/performance_metrics.db"
     # opportunities = "postgresql://mev@db1:5432/mev?sslmode=verify-full&sslrootcert=/etc/mev/db.crt"
-    # password = "credential:postgres_password"   # of those URLs, which never hold it
+    # password = "credential:postgres_password"   # of those URLs, which never hold it; USER:PASSWORD where they name no user
 
     [bus]                                    # optional: agents on several hosts; within one process without it
     url = "redis://10.0.0.1:6379/0"

@@ -5,9 +5,16 @@ Values are floats, as Prometheus has them: exact up to 2**53. Wei that must be e
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
+from mev.runtime.bus import Bus
 from mev.runtime.config import ConfigError, Listen
+
+
+def watch_bus(registry: CollectorRegistry, bus: Bus) -> None:
+    """Have a registry say whether the agent's bus takes what it says."""
+    up = Gauge("mev_bus_up", "1 while the bus takes what this agent says and asks, else 0", registry=registry)
+    up.set_function(lambda: float(not bus.problem))
 
 
 def serve(registry: CollectorRegistry, agent: str, listen: Listen | None) -> Callable[[], None]:

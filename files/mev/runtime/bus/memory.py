@@ -33,6 +33,8 @@ class _Stream(msgspec.Struct):
 class MemoryBus:
     """Streams in memory, with the semantics of Redis Streams."""
 
+    problem = ""
+
     def __init__(
         self, *, max_length: int, claim_seconds: float = CLAIM_SECONDS, now: Callable[[], float] = time.monotonic
     ) -> None:
@@ -41,6 +43,9 @@ class MemoryBus:
         self._now = now
         self._streams: dict[str, _Stream] = {}
         self._published = asyncio.Condition()
+
+    async def ping(self) -> None:
+        """It is in this process."""
 
     async def publish(self, stream: str, identity: str, data: bytes) -> bool:
         """Append a message, once for each id."""

@@ -14,6 +14,10 @@ class BusError(Exception):
     """The bus cannot be used now; one sentence names it and what is wrong."""
 
 
+class BusRefusedError(BusError):
+    """The bus is there and does not take the password, or its user may not do this: waiting mends nothing."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was published; `place` is where the stream has it, `deliveries` how often this group got it, 1 at first."""
 
@@ -27,6 +31,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 class Bus(Protocol):
     """Streams of messages; every method raises BusError where the bus is gone."""
+
+    # What was wrong when it was used last, one sentence; empty while it is well. Any thread may read it.
+    problem: str
+
+    async def ping(self) -> None:
+        """Ask whether the bus is there and takes this agent."""
 
     async def publish(self, stream: str, identity: str, data: bytes) -> bool:
         """Append a message; False, and nothing appended, where the stream's newest messages had this id already."""

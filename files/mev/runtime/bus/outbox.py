@@ -1,6 +1,7 @@
 """What an agent has to tell and must not wait for: trading goes on while the bus is gone."""
 
 import asyncio
+import contextlib
 from collections import deque
 
 import structlog
@@ -21,13 +22,24 @@ class Outbox:
         self._stream = stream
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=WAITING)
         self._put = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def put(self, identity: str, data: bytes) -> None:
         """Have a message published soon; the oldest gives way where too many wait."""
         if len(self._waiting) == WAITING:
             log.error("message given up", stream=self._stream, message=self._waiting[0][0])
         self._waiting.append((identity, data))
+        self._empty.clear()
         self._put.set()
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until all is published, while `run` runs; what is not by then is given up, and on record."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        if self._waiting:
+            log.error("messages given up", stream=self._stream, messages=len(self._waiting))
 
     async def run(self) -> None:
         """Publish for ever."""
@@ -44,3 +56,4 @@ class Outbox:
                     continue
                 if self._waiting and self._waiting[0] is message:
                     self._waiting.popleft()
+            self._empty.set()

@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
-from mev.runtime.bus.message import CLAIM_SECONDS, TAKEN_AT_ONCE, BusError, Message
-from mev.runtime.secret import secret
+from mev.runtime.bus.message import CLAIM_SECONDS, TAKEN_AT_ONCE, BusError, BusRefusedError, Message
+from mev.runtime.secret import SecretError, secret
 
 TIMEOUT_SECONDS = 5.0
 # One step for the server, so that no crash comes between looking for an id and appending its message. The ids of the newest messages
@@ -36,18 +37,44 @@ class RedisBus:
         """Connect when first used; raises BusError where the client is not installed, SecretError where the password is not there."""
         try:
             from redis import asyncio as client  # noqa: PLC0415 - it may be absent
-            from redis.exceptions import RedisError  # noqa: PLC0415
+            from redis import exceptions  # noqa: PLC0415
+            from redis.credentials import CredentialProvider  # noqa: PLC0415
         except ImportError:
             raise BusError(f"{location.url} needs redis-py, which is not installed: install mev[redis]") from None
-        self._error = RedisError
+        self._error = exceptions.RedisError
+        self._refused = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+        self.problem = ""
         self._name = location.url
         self._max_length = max_length
         self._claim_ms = int(claim_seconds * 1000)
         self._resumed: set[tuple[str, str, str]] = set()
-        password = secret(location.password).decode() if location.password else None
+        parts = urlsplit(location.url)
+
+        class Password(CredentialProvider):
+            """Read for each connection: a password that was rotated is the new one for the next."""
+
+            def get_credentials(self) -> tuple[str] | tuple[str, str]:
+                told = secret(location.password).decode() if location.password else ""
+                return (parts.username, told) if parts.username else (told,)
+
+            async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+                return self.get_credentials()
+
+        password = Password() if location.password else None
+        if password is not None:
+            # That it is there is known before anything is asked; redis-py takes the user from one place only.
+            password.get_credentials()
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if password else location.url
         self._redis: Any = client.Redis.from_url(
-            location.url, password=password, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+            url,
+            credential_provider=password,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
         )
+
+    async def ping(self) -> None:
+        """Ask whether the server is there and takes the password."""
+        await self._ask(self._redis.ping)
 
     async def publish(self, stream: str, identity: str, data: bytes) -> bool:
         """Append a message, once for each id."""
@@ -57,10 +84,11 @@ class RedisBus:
     async def join(self, stream: str, group: str) -> None:
         """Make a group, if there is none."""
         try:
-            await self._redis.xgroup_create(stream, group, id="0", mkstream=True)
-        except self._error as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise self._failed(error) from error
+            await self._ask(lambda: self._redis.xgroup_create(stream, group, id="0", mkstream=True))
+        except BusError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+            self.problem = ""
 
     async def take(self, stream: str, group: str, consumer: str, *, wait_seconds: float) -> list[Message]:
         """Return what was left behind, or else what is new."""
@@ -126,12 +154,19 @@ class RedisBus:
 
     async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await ask()
-        except (self._error, OSError, TimeoutError) as error:
+            answer = await ask()
+        except (self._error, SecretError, OSError, TimeoutError) as error:
             raise self._failed(error) from error
+        self.problem = ""
+        return answer
 
     def _failed(self, error: Exception) -> BusError:
-        return BusError(f"{self._name}: {' '.join(str(error).split()) or type(error).__name__}")
+        said = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, self._refused):
+            self.problem = f"{self._name} refuses this agent: {said}"
+            return BusRefusedError(self.problem)
+        self.problem = f"{self._name}: {said}"
+        return BusError(self.problem)
 
 
 def _flat(entries: Any) -> Iterable[Any]:  # noqa: ANN401 - RESP2 and RESP3 nest an answer differently

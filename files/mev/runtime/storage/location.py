@@ -11,7 +11,11 @@ QUERY = ("host", "sslmode", "sslrootcert")
 
 
 class PostgresLocation(msgspec.Struct, frozen=True):
-    """A postgresql:// URL without a password, and where the password is (a secret's reference), if there is one."""
+    """A postgresql:// URL without a password, and where the password is (a secret's reference), if there is one.
+
+    Where the URL names no user the secret is USER:PASSWORD: PostgreSQL has one password a role, so a new one that is good beside the old one is
+    another role's.
+    """
 
     url: str
     password: str | None = None

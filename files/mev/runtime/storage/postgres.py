@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from mev.runtime.secret import secret
+from mev.runtime.secret import SecretError, secret
 from mev.runtime.storage.backend import BUSY_SECONDS, StorageError
 from mev.runtime.storage.location import PostgresLocation
 
@@ -112,7 +112,12 @@ def _connect(location: PostgresLocation, settings: Mapping[str, str] = {}) -> An
     parameters = {**location.parameters(), "options": options, "connect_timeout": CONNECT_SECONDS}
     if location.password:
         # Read each time: a password that was rotated is the new one for the next connection.
-        parameters["password"] = secret(location.password).decode()
+        told = secret(location.password).decode()
+        if "user" not in parameters:
+            parameters["user"], colon, told = told.partition(":")
+            if not colon or not parameters["user"]:
+                raise SecretError(f"{location.password} is not USER:PASSWORD, and {location.url} names no user")
+        parameters["password"] = told
     return psycopg.connect(**parameters, application_name="mev")
 
 

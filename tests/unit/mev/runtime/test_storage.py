@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from mev.runtime.secret import SecretError
 from mev.runtime.storage import Database, NoDatabaseError, PostgresLocation, Schema, StorageError, refuse_changes
 from mev.runtime.storage.sqlite import copy
 from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, inspect, select, text, update
@@ -393,6 +394,40 @@ def test_the_password_is_read_from_its_file_and_never_told(postgres: Postgres, t
     assert "hunter2" not in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "swordfish" not in Database(location).name
+
+
+def test_a_new_role_takes_over_from_the_old_one_while_the_engine_runs(
+    postgres: Postgres, tmp_path: Path, notes_schema: Schema
+) -> None:
+    """Both passwords are good for a while: that of one role, and that of another with the same rights."""
+    url = postgres.new().url
+    name, one = url.rpartition("/")[2], f"{url.rpartition('/')[2]}_a"
+    other = f"{name}_b"
+    with postgres.admin() as admin:
+        # Whoever logs in is the role that owns the tables.
+        admin.execute(f"CREATE ROLE {name} NOLOGIN")
+        admin.execute(f"ALTER DATABASE {name} OWNER TO {name}")
+        admin.execute(f"GRANT CREATE ON DATABASE {name} TO {name}")
+        for role in (one, other):
+            admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}-secret' IN ROLE {name}")
+            admin.execute(f"ALTER ROLE {role} SET role = {name}")
+    file = tmp_path / "password"
+    file.touch(mode=0o600)
+    file.write_text(f"{one}:{one}-secret\n")
+    location = PostgresLocation(url.replace("mev@", ""), f"file:{file}")
+    database = Database(location)
+    database.prepare(notes_schema)
+    write(database, "by the old one")
+    file.write_text(f"{other}:{other}-secret\n")
+    with postgres.admin() as admin:
+        admin.execute(f"ALTER ROLE {one} NOLOGIN")
+        admin.execute("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE usename = %s", (one,))
+    write(database, "by the new one")
+    assert read(database) == ["by the old one", "by the new one"]
+    database.close()
+    file.write_text("no user\n")
+    with pytest.raises(SecretError, match=r"is not USER:PASSWORD, and postgresql://127\.0\.0\.1.* names no user"):
+        Database(location)
 
 
 def test_a_server_that_is_down_is_one_sentence() -> None:

@@ -291,6 +291,14 @@ class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1, le=10_000, description="a whole number from 1 to 10000")] = 100
 
 
+class LendingConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """An Aave V3 market of version 3.5 or later: its pool, and the block from which on its events are read."""
+
+    name: _Name
+    pool: _Address
+    first_block: Annotated[int, Meta(ge=0, le=2**53, description="a block's number, 0 or more")] = 0
+
+
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One chain: its node, what is traded there, and the limits that hold on it: [risk] with [chains.NAME.risk] over it."""
 

@@ -1,0 +1,218 @@
+"""One Aave V3 market as a block left it: reserves, prices and everybody's debts and collateral, with the way back through the last blocks."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+
+from mev.domain import Block
+from mev.domain.market import Address
+from mev.market.lending.aave_events import Indices
+from mev.market.lending.aave_v3 import Held, Reserve, owed, supplied
+from mev.market.state import UNDO_BLOCKS, StateError
+
+_MAX_RESERVES = 128
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset as the market lists it; `number` is its place in users' bitmaps. Thresholds, bonuses and fees are ten-thousandths.
+
+    `price` is the oracle's, base currency for one whole token; None where it gave none that can be used.
+    """
+
+    number: int
+    asset: Address
+    a_token: Address
+    debt_token: Address
+    decimals: int
+    liquidation_threshold: int
+    liquidation_bonus: int
+    protocol_fee: int
+    active: bool
+    # Seconds of the chain's time until which nothing of it may be liquidated.
+    grace_until: int
+    indices: Indices
+    price: int | None = None
+
+    def liquidatable(self, timestamp: int) -> bool:
+        """Whether the pool would let it be liquidated at a time."""
+        return self.active and self.grace_until < timestamp
+
+
+class Category(msgspec.Struct, frozen=True, kw_only=True):
+    """An eMode: threshold and bonus of the listings in its bitmap."""
+
+    liquidation_threshold: int
+    liquidation_bonus: int
+    collateral: int
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """What a borrower has: two bits a listing (borrowed, used as collateral), the eMode, and by listing (scaled supply, scaled debt)."""
+
+    bits: int
+    category: int
+    scaled: dict[int, tuple[int, int]]
+
+    def borrows(self, number: int) -> bool:
+        """Whether the listing is borrowed."""
+        return bool(self.bits >> 2 * number & 1)
+
+    def uses(self, number: int) -> bool:
+        """Whether the listing is used as collateral."""
+        return bool(self.bits >> 2 * number + 1 & 1)
+
+    @property
+    def indebted(self) -> bool:
+        """Whether anything is borrowed."""
+        return any(self.borrows(number) for number in listed(self.bits))
+
+
+def listed(bits: int) -> list[int]:
+    """Return the numbers of the listings that a user's bitmap names."""
+    return [number for number in range(_MAX_RESERVES) if bits >> 2 * number & 3]
+
+
+class _Applied(NamedTuple):
+    """The block before, its listings and categories, and what positions were that have changed since; None for none."""
+
+    parent: Block
+    listings: Mapping[int, Listing]
+    categories: Mapping[int, Category]
+    positions: dict[Address, Position | None]
+
+
+class AaveBook:
+    """A market at `block`; has one writer, the task that follows the chain."""
+
+    def __init__(
+        self,
+        block: Block,
+        listings: Iterable[Listing],
+        categories: Mapping[int, Category],
+        positions: Mapping[Address, Position],
+    ) -> None:
+        """Start from what was read at `block` (mev.market.lending.aave_reader)."""
+        self._block = block
+        self._listings: Mapping[int, Listing] = {listing.number: listing for listing in listings}
+        self._categories = dict(categories)
+        self._positions = {user: position for user, position in positions.items() if position.indebted}
+        self._journal: deque[_Applied] = deque(maxlen=UNDO_BLOCKS)
+
+    @property
+    def block(self) -> Block:
+        """The block after which everything is as it is here."""
+        return self._block
+
+    @property
+    def listings(self) -> Mapping[int, Listing]:
+        """Every listed asset by its number; a read-only view."""
+        return MappingProxyType(dict(self._listings))
+
+    @property
+    def categories(self) -> Mapping[int, Category]:
+        """Every eMode by its number; a read-only view."""
+        return MappingProxyType(self._categories)
+
+    def positions(self) -> Mapping[Address, Position]:
+        """Everybody who owes anything; a read-only view."""
+        return MappingProxyType(self._positions)
+
+    def apply(
+        self,
+        block: Block,
+        listings: Iterable[Listing],
+        categories: Mapping[int, Category],
+        positions: Mapping[Address, Position],
+    ) -> frozenset[Address]:
+        """Take in the next block: all listings and categories as it left them, and the positions that it changed; return whose these are.
+
+        Raises StateError, and changes nothing, where the block is not the child of the last one.
+        """
+        if block.parent_hash != self._block.hash:
+            raise StateError(f"block {block.number} does not follow block {self._block.number}, the last one applied")
+        changed = {user for user in positions if self._positions.get(user) != _kept(positions[user])}
+        before = {user: self._positions.get(user) for user in changed}
+        self._journal.append(_Applied(self._block, self._listings, self._categories, before))
+        self._put({user: _kept(positions[user]) for user in changed})
+        self._listings = {listing.number: listing for listing in listings}
+        self._categories = dict(categories)
+        self._block = block
+        return frozenset(changed)
+
+    def undo_to(self, ancestor: Block) -> None:
+        """Go back to what was after `ancestor`; raises StateError, and changes nothing, where it is none of the last blocks applied."""
+        parents = [applied.parent.hash for applied in self._journal]
+        if ancestor.hash == self._block.hash:
+            return
+        if ancestor.hash not in parents:
+            raise StateError(
+                f"block {ancestor.number} is not among the last {len(parents)} before {self._block.number}"
+            )
+        while self._block.hash != ancestor.hash:
+            applied = self._journal.pop()
+            self._block = applied.parent
+            self._listings = applied.listings
+            self._categories = dict(applied.categories)
+            self._put(applied.positions)
+
+    def position(self, user: Address, timestamp: int) -> Sequence[Held] | None:
+        """Return what a borrower has at a time, as the pool computes it; None where a price that it needs is missing.
+
+        Raises KeyError where nothing is owed, Overflowed where the pool would revert.
+        """
+        position = self._positions[user]
+        category = self._categories.get(position.category) if position.category else None
+        held = []
+        for number in listed(position.bits):
+            listing = self._listings.get(number)
+            if listing is None:
+                # The pool passes a reserve over that is not there any more.
+                continue
+            if listing.price is None:
+                return None
+            scaled_supply, scaled_debt = position.scaled.get(number, (0, 0))
+            held.append(_held(listing, category, position, scaled_supply, scaled_debt, timestamp))
+        return held
+
+    def _put(self, positions: Mapping[Address, Position | None]) -> None:
+        for user, position in positions.items():
+            if position is None:
+                self._positions.pop(user, None)
+            else:
+                self._positions[user] = position
+
+
+def _kept(position: Position) -> Position | None:
+    return position if position.indebted else None
+
+
+def _held(
+    listing: Listing,
+    category: Category | None,
+    position: Position,
+    scaled_supply: int,
+    scaled_debt: int,
+    timestamp: int,
+) -> Held:
+    indices = listing.indices
+    seconds = max(0, timestamp - indices.updated_at)
+    special = category if category is not None and category.collateral >> listing.number & 1 else None
+    source = special or listing
+    return Held(
+        reserve=Reserve(
+            asset=listing.asset,
+            decimals=listing.decimals,
+            price=listing.price or 0,
+            liquidation_threshold=source.liquidation_threshold,
+            liquidation_bonus=source.liquidation_bonus,
+            protocol_fee=listing.protocol_fee,
+        ),
+        supplied=supplied(scaled_supply, indices.liquidity_index, indices.liquidity_rate, seconds),
+        owed=owed(scaled_debt, indices.borrow_index, indices.borrow_rate, seconds)
+        if position.borrows(listing.number)
+        else 0,
+        collateral=position.uses(listing.number),
+    )

@@ -5,7 +5,7 @@ Imports nothing of ours.
 
 from mev.domain.ledger import EARNINGS, FEES, Account, Entry, EntryKind, gained
 from mev.domain.market import Block, Hop, Pool, Token, V2State
-from mev.domain.opportunity import LEGAL_NEXT, Cycle, Opportunity, State, Transition
+from mev.domain.opportunity import LEGAL_NEXT, Cycle, Opportunity, Seizure, State, Transition
 
 __all__ = [
     "EARNINGS",
@@ -19,6 +19,7 @@ __all__ = [
     "Hop",
     "Opportunity",
     "Pool",
+    "Seizure",
     "State",
     "Token",
     "Transition",

@@ -8,10 +8,20 @@ from mev.domain.market import Address, Hash, Hop
 
 
 class Cycle(msgspec.Struct, frozen=True):
-    """A closed path of two to four swaps that begins and ends in `token`."""
+    """A closed path of two to four swaps that begins and ends in `token`; with a liquidation between them, of up to three."""
 
     token: Address
     hops: tuple[Hop, ...]
+
+
+class Seizure(msgspec.Struct, frozen=True, kw_only=True):
+    """A liquidation as a step of a cycle, after `after` of its swaps: what is held of `debt` pays the borrower's, and `collateral` comes out."""
+
+    pool: Address
+    borrower: Address
+    debt: Address
+    collateral: Address
+    after: int
 
 
 class State(StrEnum):
@@ -57,6 +67,13 @@ class Opportunity(msgspec.Struct, frozen=True):
     amount_in: int
     expected_out: int
     held: tuple[tuple[Address, int], ...] = ()
+    seizure: Seizure | None = None
+
+    @property
+    def pools(self) -> frozenset[Address]:
+        """Every contract that it passes through: its swaps' pools, and a liquidation's."""
+        through = frozenset(hop.pool for hop in self.cycle.hops)
+        return through if self.seizure is None else through | {self.seizure.pool}
 
     @property
     def expected_profit(self) -> int:

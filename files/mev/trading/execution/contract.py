@@ -9,7 +9,7 @@ import msgspec
 
 from mev.chain.abi import encode_call, keccak256, selector
 from mev.domain.market import Address, Pool
-from mev.domain.opportunity import Cycle
+from mev.domain.opportunity import Cycle, Seizure
 
 # The canonical deterministic deployment proxy: the same address on every chain, called with salt ++ init code.
 CREATE2_DEPLOYER: Address = bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c")
@@ -62,19 +62,28 @@ def encode_deployment(owner: Address) -> bytes:
 
 
 def encode_execute(
-    cycle: Cycle, pools: Mapping[Address, Pool], amount_in: int, min_profit: int, deadline_block: int
+    cycle: Cycle,
+    pools: Mapping[Address, Pool],
+    amount_in: int,
+    min_profit: int,
+    deadline_block: int,
+    seizure: Seizure | None = None,
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
 
-    A V3 pool knows its own fee: it is marked by one of 0/0.
+    A V3 pool knows its own fee: it is marked by one of 0/0. A liquidation is one of BORROWER/0.
     """
-    words: list[int | Address] = [amount_in, min_profit, deadline_block, HOPS_OFFSET, len(cycle.hops)]
+    steps: list[list[int | Address]] = []
     for hop in cycle.hops:
         pool = pools[hop.pool]
         token_in = pool.token0 if hop.zero_for_one else pool.token1
         fee = (0, 0) if pool.concentrated else (pool.fee_numerator, pool.fee_denominator)
-        words += [hop.pool, token_in, int(hop.zero_for_one), *fee]
-    return encode_call(EXECUTE, *words)
+        steps.append([hop.pool, token_in, int(hop.zero_for_one), *fee])
+    if seizure is not None:
+        borrower = int.from_bytes(seizure.borrower, "big")
+        steps.insert(seizure.after, [seizure.pool, seizure.debt, 0, borrower, 0])
+    words = [word for step in steps for word in step]
+    return encode_call(EXECUTE, amount_in, min_profit, deadline_block, HOPS_OFFSET, len(steps), *words)
 
 
 def encode_withdraw(token: Address, amount: int) -> bytes:

@@ -5,12 +5,14 @@
 @title Executor
 @license MIT
 @notice Takes a cycle of swaps through V2 pairs and V3 pools from its own inventory, all of it or nothing.
-@dev No token is ever approved and only the cycle's own token leaves the contract before the last check, so
+@dev Only the cycle's own token leaves the contract before the last check, so
      whatever a pair or a token of the path does, the call ends with the promised profit or is as if it never was.
+     No token is ever approved but to the lending pool of a liquidation, for the time of its one call, and no more than it is to take.
      What a hop passes on is what really arrived, not what was promised: a token that takes a fee on transfer lowers
      the profit, and the last check judges it.
      A V3 pool gives its output first and asks for its input in a callback. Nobody may call back but the one pool
      that is being swapped, once, for exactly the amount that was put into its swap.
+     A step may also be a liquidation on Aave V3: what is held of the debt's token pays a borrower's debt, and the collateral goes on.
 """
 
 from ethereum.ercs import IERC20
@@ -27,8 +29,15 @@ interface Concentrated:
     ) -> (int256, int256): nonpayable
 
 
+interface LendingPool:
+    def liquidationCall(
+        collateral: address, debt: address, borrower: address, debt_to_cover: uint256, receive_a_token: bool
+    ): nonpayable
+
+
 # One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2);
-# a fee_denominator of 0 marks a V3 pool, which knows its own fee.
+# a fee_denominator of 0 marks a V3 pool, which knows its own fee. With a fee_denominator of 0, a fee_numerator that is not 0 marks a
+# liquidation: `pair` is Aave's pool, token_in the debt's token, and fee_numerator the borrower's address; the next token is the collateral.
 struct Hop:
     pair: address
     token_in: address
@@ -73,7 +82,8 @@ def execute(amount_in: uint256, min_profit: uint256, deadline_block: uint256, ho
     assert msg.sender == owner, "not owner"
     assert deadline_block == 0 or block.number <= deadline_block, "deadline"
     count: uint256 = len(hops)
-    assert count >= 2, "no cycle"
+    # A liquidation whose collateral is the debt's own token is a cycle by itself.
+    assert count >= 2 or (count == 1 and self._is_liquidation(hops[0])), "no cycle"
 
     token: address = hops[0].token_in
     balance_before: uint256 = staticcall IERC20(token).balanceOf(self)
@@ -94,6 +104,8 @@ def execute(amount_in: uint256, min_profit: uint256, deadline_block: uint256, ho
                 held = staticcall IERC20(next_token).balanceOf(self)
         if hops[i].fee_denominator != 0:
             self._swap(hops[i], to)
+        elif self._is_liquidation(hops[i]):
+            self._liquidate(hops[i], amount, token if i + 1 == count else hops[i + 1].token_in, to, token)
         else:
             self._swap_concentrated(hops[i], amount, to)
         if next_token != empty(address):
@@ -128,6 +140,31 @@ def withdraw(token: address, amount: uint256):
     """
     assert msg.sender == owner, "not owner"
     assert extcall IERC20(token).transfer(owner, amount, default_return_value=True), "transfer"
+
+
+@internal
+@pure
+def _is_liquidation(hop: Hop) -> bool:
+    return hop.fee_denominator == 0 and hop.fee_numerator != 0
+
+
+@internal
+def _liquidate(hop: Hop, amount: uint256, collateral: address, to: address, cycle_token: address):
+    held: uint256 = staticcall IERC20(hop.token_in).balanceOf(self)
+    collateral_before: uint256 = staticcall IERC20(collateral).balanceOf(self)
+    assert extcall IERC20(hop.token_in).approve(hop.pair, amount, default_return_value=True), "approve"
+    extcall LendingPool(hop.pair).liquidationCall(
+        collateral, hop.token_in, convert(convert(hop.fee_numerator, uint160), address), amount, False
+    )
+    # Whatever the pool took of it: nobody may take anything later.
+    assert extcall IERC20(hop.token_in).approve(hop.pair, 0, default_return_value=True), "approve"
+    if hop.token_in != cycle_token:
+        # A pool that takes less would leave some of it behind; of the cycle's own token the last check knows.
+        assert held - staticcall IERC20(hop.token_in).balanceOf(self) == amount, "partial"
+    if to != self:
+        # The next one is a V2 pair, which is paid before its swap.
+        received: uint256 = staticcall IERC20(collateral).balanceOf(self) - collateral_before
+        assert extcall IERC20(collateral).transfer(to, received, default_return_value=True), "transfer"
 
 
 @internal

@@ -34,9 +34,10 @@ from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Execution
 from mev.trading.execution.transaction import Signer
+from mev.trading.execution.undone import undone
 from mev.trading.ledger import Ledger, read_ledger
 from mev.trading.operator import Done, Operator, OperatorError
-from mev.trading.reconcile import open_books, reconcile, undone
+from mev.trading.reconcile import open_books, reconcile
 
 DEFAULT_CONFIG = Path("/etc/mev/mev.toml")
 COULD_NOT = 1

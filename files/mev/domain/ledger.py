@@ -60,6 +60,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     transaction: Hash
     block_number: int
     at_ns: int
+    block_hash: Hash | None = None
 
 
 def gained(amount: int, credit: str, debit: str) -> int:

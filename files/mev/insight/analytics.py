@@ -7,7 +7,7 @@ from sqlalchemy import case, func, select
 
 from mev.domain import FEES, EntryKind, State, gained
 from mev.runtime.storage import Database
-from mev.trading.ledger.tables import entries, opportunities, transitions
+from mev.trading.ledger.tables import entries, opportunities, revisions, transitions
 
 # The strategy under which an operator's own transactions (deploy, fund) are counted.
 OPERATOR = "operator"
@@ -17,7 +17,7 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy on one chain since the ledger began.
 
     Money is wei of the chain's native coin (wrapped counts one to one); `states` counts opportunities by where they
-    stand now, `reasons` by why they ended.
+    stand now, `reasons` by why they ended; one whose end a reorganisation took back has as many reasons as it had ends.
     """
 
     chain: str
@@ -42,6 +42,7 @@ class Analytics:
     def __init__(self, ledger: Database) -> None:
         self._ledger = ledger
         self._last_transition = 0
+        self._last_revision = 0
         self._last_entry = 0
         self._states: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self._reached: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -65,6 +66,12 @@ class Analytics:
                 .where(transitions.c.seq > self._last_transition, transitions.c.seq <= newest)
                 .group_by(*step)
             ).all()
+            revised = connection.execute(
+                select(revisions, opportunities.c.chain, opportunities.c.strategy)
+                .join(opportunities, opportunities.c.id == revisions.c.opportunity)
+                .where(revisions.c.seq > self._last_revision)
+                .order_by(revisions.c.seq)
+            ).all()
             strategy = case((opportunities.c.strategy.is_(None), OPERATOR), else_=opportunities.c.strategy)
             booked = connection.execute(
                 select(entries, strategy.label("strategy"))
@@ -80,6 +87,13 @@ class Analytics:
                 self._states[key][previous] -= count
             if reason:
                 self._reasons[key][reason] += count
+        for row in revised:
+            key = (row.chain, row.strategy)
+            self._states[key][row.previous] -= 1
+            self._states[key][row.state] += 1
+            if row.reason:
+                self._reasons[key][row.reason] += 1
+            self._last_revision = row.seq
         for row in booked:
             self._money[row.chain, row.strategy][row.kind] += gained(int(row.amount), row.credit, row.debit)
             self._last_entry = row.seq
@@ -88,7 +102,7 @@ class Analytics:
 
     def _performance(self, key: tuple[str, str]) -> Performance:
         submitted = self._reached[key][State.SUBMITTED]
-        included = self._reached[key][State.INCLUDED]
+        included = self._states[key][State.INCLUDED]
         settled = submitted - self._states[key][State.SUBMITTED]
         return Performance(
             chain=key[0],

@@ -10,8 +10,16 @@ from mev.chain.abi import checksum
 from mev.domain import State
 from mev.insight.report import time_text
 from mev.runtime.storage import Database
-from mev.trading.ledger.ledger import replaces
-from mev.trading.ledger.tables import entries, estimates, opportunities, postings, submissions, transitions
+from mev.trading.ledger.records import replaces
+from mev.trading.ledger.tables import (
+    entries,
+    estimates,
+    opportunities,
+    postings,
+    revisions,
+    submissions,
+    transitions,
+)
 from mev.trading.risk import Reason
 
 Document = dict[str, Any]
@@ -48,6 +56,7 @@ WHY: dict[str, str] = {
     Reason.REVERTED: "the transaction is in a block and reverted: its gas is lost",
     Reason.NEVER_SEEN: "its deadline passed and the node never knew it",
     Reason.NONCE_USED: "another transaction used its nonce",
+    Reason.REORGANISED: "a reorganisation took its block back, and what was booked for it was reversed: it is in flight again",
     Reason.CANCELLED: "it was in no block in time, and a transaction that does nothing took its nonce",
 }
 # What a state means where it has no reason of its own.
@@ -73,13 +82,19 @@ def explain(database: Database, identity: str) -> Document:
         steps = connection.execute(
             select(transitions).where(transitions.c.opportunity == own).order_by(transitions.c.seq)
         ).all()
+        steps = [
+            *steps,
+            *connection.execute(
+                select(revisions).where(revisions.c.opportunity == own).order_by(revisions.c.seq)
+            ).all(),
+        ]
         estimate = connection.execute(select(estimates).where(estimates.c.opportunity == own)).one_or_none()
         sent = connection.execute(select(submissions).where(submissions.c.opportunity == own)).all()
         for each in sent:
             query = select(submissions).where(submissions.c.opportunity == replaces(each.transaction))
             sent = [*sent, *connection.execute(query.order_by(submissions.c.seq)).all()]
         moved = connection.execute(
-            select(postings)
+            select(postings, entries.c.turn)
             .join(entries, entries.c.seq == postings.c.entry)
             .where(entries.c.opportunity == own)
             .order_by(postings.c.entry)
@@ -113,7 +128,14 @@ def explain(database: Database, identity: str) -> Document:
             for each in sent
         ],
         "postings": [
-            {"account": each.account, "token": _address(each.token), "amount": each.amount, "kind": each.kind}
+            {
+                "account": each.account,
+                "token": _address(each.token),
+                "amount": each.amount,
+                "kind": each.kind,
+                # What a reorganisation took back.
+                "reversal": each.turn % 2 == 1,
+            }
             for each in moved
         ],
     }

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from mev.domain import FEES, EntryKind, State, gained
 from mev.runtime.storage import Database
-from mev.trading.ledger.tables import entries, estimates, opportunities, submissions, transitions
+from mev.trading.ledger.tables import entries, estimates, opportunities, revisions, submissions, transitions
+from mev.trading.ledger.today import FATES
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +41,17 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
 def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fill]:
     """Return included opportunities, the newest or the oldest `count` of them."""
-    steps = transitions.c
+    steps, later = transitions.c, revisions.alias()
     query = (
-        select(steps.opportunity, steps.at_ns)
-        .where(steps.state == State.INCLUDED)
+        select(steps.opportunity, func.coalesce(revisions.c.at_ns, steps.at_ns).label("at_ns"))
+        .outerjoin(revisions, revisions.c.opportunity == steps.opportunity)
+        .outerjoin(later, (later.c.opportunity == revisions.c.opportunity) & (later.c.turn > revisions.c.turn))
+        .where(
+            steps.previous == State.SUBMITTED,
+            steps.state.in_(FATES),
+            later.c.seq.is_(None),
+            func.coalesce(revisions.c.state, steps.state) == State.INCLUDED,
+        )
         .order_by(steps.seq.desc() if newest_first else steps.seq)
         .limit(count)
     )
@@ -61,7 +69,9 @@ def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fi
             row.opportunity: int(row.profit) - row.gas * int(row.gas_price_wei)
             for row in connection.execute(select(estimates).where(estimates.c.opportunity.in_(names)))
         }
-        booked = connection.execute(select(entries).where(entries.c.opportunity.in_(names))).all()
+        booked = connection.execute(
+            select(entries).where(entries.c.opportunity.in_(names)).order_by(entries.c.seq)
+        ).all()
     result = []
     for row in found:
         identity = row.opportunity
@@ -72,7 +82,7 @@ def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fi
                 strategy=known[identity].strategy,
                 opportunity=identity,
                 transaction=sent[identity],
-                block_number=own[0].block_number,
+                block_number=own[-1].block_number,
                 at_ns=row.at_ns,
                 token=known[identity].token,
                 amount_in_wei=int(known[identity].amount_in),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from mev.chain.abi import checksum
 from mev.domain import State
@@ -20,7 +20,7 @@ from mev.insight.pnl import Fill, fills, first_fill
 from mev.runtime.config import Config
 from mev.runtime.storage import Database
 from mev.trading.ledger import Ledger
-from mev.trading.ledger.tables import estimates, opportunities, submissions, transitions
+from mev.trading.ledger.tables import estimates, opportunities, revisions, submissions, transitions
 
 SECOND_NS = 10**9
 UNIT = "wei of the chain's native coin; its wrapped form counts one to one"
@@ -56,22 +56,28 @@ def status(database: Database, config: Config, now_ns: int | None = None) -> Doc
 
 def recent(database: Database, *, count: int, chain: str | None = None, state: str | None = None) -> list[Document]:
     """Return the opportunities whose state changed last, newest first."""
-    step, after = transitions, transitions.alias()
+    step, after, later = transitions, transitions.alias(), revisions.alias()
+    stands = func.coalesce(revisions.c.state, step.c.state)
     query = (
-        select(opportunities, step.c.state, step.c.reason, step.c.at_ns, estimates, submissions.c.transaction)
+        select(opportunities, stands.label("state"), estimates, submissions.c.transaction)
+        .add_columns(func.coalesce(revisions.c.reason, step.c.reason).label("reason"))
+        .add_columns(func.coalesce(revisions.c.at_ns, step.c.at_ns).label("at_ns"))
         .select_from(step)
         .join(opportunities, opportunities.c.id == step.c.opportunity)
         .outerjoin(after, (after.c.opportunity == step.c.opportunity) & (after.c.previous == step.c.state))
         .outerjoin(estimates, estimates.c.opportunity == step.c.opportunity)
         .outerjoin(submissions, submissions.c.opportunity == step.c.opportunity)
-        .where(after.c.seq.is_(None))
+        # A fate that a reorganisation took back has been revised, the newest time last.
+        .outerjoin(revisions, revisions.c.opportunity == step.c.opportunity)
+        .outerjoin(later, (later.c.opportunity == revisions.c.opportunity) & (later.c.turn > revisions.c.turn))
+        .where(after.c.seq.is_(None), later.c.seq.is_(None))
         .order_by(step.c.seq.desc())
         .limit(count)
     )
     if chain is not None:
         query = query.where(opportunities.c.chain == chain)
     if state is not None:
-        query = query.where(step.c.state == state)
+        query = query.where(stands == state)
     with database.begin() as connection:
         rows = connection.execute(query).all()
     return [

@@ -19,11 +19,12 @@ from mev.runtime.config import AllowanceConfig, Config, StrategyName
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
+from mev.trading.execution.undone import undone
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.meter import Meter
 from mev.trading.pending import PendingExposures
 from mev.trading.pipeline import Pipeline, Settings
-from mev.trading.reconcile import open_books, reconcile, undone
+from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 from mev.trading.strategies.plugin import Market, Strategies
@@ -120,6 +121,8 @@ class Desk:
             case Reorg(ancestor) if self._market is not None:
                 self._meter.reorganised(self._name, self._market.block.number - ancestor.number)
                 self._turned |= self._market.undo_to(ancestor)
+                if self._pipeline is not None:
+                    self._pipeline.doubt()
                 log.info("reorganised", chain=self._name, ancestor=ancestor.number)
             case NewBlock(block, logs, behind) if self._market is not None:
                 changed = self._market.apply_block(block, logs)
@@ -194,8 +197,10 @@ class Desk:
     async def _reconcile(self, execution: Execution) -> None:
         # What a ledger of a release before did not follow opens its books here, once nothing is in flight.
         await open_books(self._rpc, execution.accounts, self._ledger)
-        for transaction in await undone(self._rpc, self._name, self._ledger):
-            log.error("a booked transaction is not on the chain", chain=self._name, transaction=transaction)
+        if self._pipeline is not None and await undone(self._rpc, self._name, self._ledger):
+            # A reorganisation that nobody told of, or that was over before its receipts were there: the next block takes it back.
+            self._pipeline.doubt()
+            return
         differences = await reconcile(self._rpc, execution.accounts, self._ledger)
         self._meter.reconciled(differences)
         for found in differences:

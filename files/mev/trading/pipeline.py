@@ -92,12 +92,18 @@ class Pipeline:
         self._execution = execution if settings.mode != "observe" else None
         self._now_ns = now_ns
         self._again: set[Address] = set()
+        # What is booked is held against the chain at the start, and after each reorganisation.
+        self._doubtful = True
         self._sent: dict[str, frozenset[Address]] = {}
 
     def recover(self) -> None:
         """Close what was interrupted before it was written as submitted; blocks settle what was submitted."""
         for opportunity in self._ledger.unfinished(self._settings.chain):
             self._ledger.move(opportunity, State.EXPIRED, Reason.INTERRUPTED)
+
+    def doubt(self) -> None:
+        """Have the next block find out whether everything that is booked is still in its block."""
+        self._doubtful = True
 
     async def on_block(self, block: Block, touched: Collection[Address]) -> None:
         """Settle what is in flight, then decide on what the block opened and on what was only put off before.
@@ -118,6 +124,9 @@ class Pipeline:
             raise
 
     async def _settle(self, execution: Execution, block: Block) -> None:
+        if self._doubtful:
+            await execution.take_back()
+            self._doubtful = False
         for settled in await execution.settle(block, self._settings.limits.max_gas_price_wei):
             self._announce(settled)
             pools = self._sent.pop(settled.submission.opportunity, frozenset())

@@ -7,15 +7,12 @@ import msgspec
 from mev.chain import wire
 from mev.chain.rpc import Rpc
 from mev.domain import Account, Entry, EntryKind
-from mev.domain.market import Address, Hash
+from mev.domain.market import Address
 from mev.trading import erc20
 from mev.trading.execution.accounts import Accounts
 from mev.trading.execution.receipt import NATIVE
 from mev.trading.ledger import Ledger
 from mev.trading.ledger.ledger import OPENING
-
-# Deeper than any reorganisation that the engine follows.
-BLOCKS_LOOKED_AT = 128
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,17 +71,6 @@ async def reconcile(rpc: Rpc, accounts: Accounts, ledger: Ledger) -> list[Differ
         )
         for (account, token), amount in held.items()
     ]
-
-
-async def undone(rpc: Rpc, chain: str, ledger: Ledger) -> list[Hash]:
-    """Return the transactions that are booked and that the chain does not have any more: a reorganisation took their block.
-
-    Only what is booked in the newest BLOCKS_LOOKED_AT blocks is looked for: nodes forget old receipts.
-    """
-    head = wire.quantity(await rpc.call("eth_blockNumber"))
-    booked = ledger.booked_after(chain, head - BLOCKS_LOOKED_AT)
-    answers = await rpc.batch(("eth_getTransactionReceipt", [wire.encode(each)]) for each in booked)
-    return [each for each, answer in zip(booked, answers, strict=True) if answer is None]
 
 
 def _followed(accounts: Accounts) -> list[tuple[Account, Address]]:

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     NEVER_SEEN = "never_seen"
     NONCE_USED = "nonce_used"
     CANCELLED = "cancelled"
+    REORGANISED = "reorganised"
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):

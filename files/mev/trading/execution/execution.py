@@ -15,7 +15,8 @@ from mev.trading.execution.accounts import Accounts
 from mev.trading.execution.fees import Fees
 from mev.trading.execution.receipt import Receipt
 from mev.trading.execution.transaction import Signer, Transaction
-from mev.trading.ledger import Ledger, Submission, is_operators
+from mev.trading.execution.undone import BLOCKS_LOOKED_AT, undone
+from mev.trading.ledger import Ledger, NonceTakenError, Submission, is_operators
 from mev.trading.risk import Reason
 
 # Blocks after the deadline in which a node may still be slow to show a receipt.
@@ -81,7 +82,7 @@ class Execution:
         Raises NonceTakenError, with nothing sent, where another transaction's fate must be known first. A node that
         does not answer leaves the submission in flight.
         """
-        nonce = await self._next_nonce()
+        nonce = await self._next_nonce(call.deadline_block)
         submission = self._sign(opportunity, nonce, call, fees.max_priority_fee_wei, fees.max_fee_wei)
         self._ledger.submit(submission)
         if await self._send(submission):
@@ -101,6 +102,26 @@ class Execution:
             if is_operators(submission.opportunity) or not operators_only
         ]
         return [settled for settled in followed if settled is not None]
+
+    async def take_back(self) -> list[Submission]:
+        """Reverse what is booked and not in its block any more; each is in flight again, to be settled as any other.
+
+        Raises what the transport raises; what was taken back by then stands.
+        """
+        again = []
+        for transaction in await undone(self._rpc, self.accounts.chain, self._ledger):
+            try:
+                submission = self._ledger.take_back(self.accounts.chain, transaction, Reason.REORGANISED)
+            except NonceTakenError as taken:
+                # It is looked at again when the other one has its fate.
+                log.warning(
+                    "not taken back", chain=self.accounts.chain, transaction=wire.encode(transaction), why=str(taken)
+                )
+                continue
+            if submission is not None:
+                log.warning("taken back", **_named(submission), booked=wire.encode(transaction))
+                again.append(submission)
+        return again
 
     async def follow(self, submission: Submission, head: Block, cap_wei: int) -> Settled | None:
         """Settle one submission, if its fate is known; None while it is not."""
@@ -138,14 +159,23 @@ class Execution:
             await self._cancel(submission, replacements, head, cap_wei)
         return None
 
-    async def _next_nonce(self) -> int:
-        """The lowest nonce that neither the node nor the ledger knows a transaction for."""
+    async def _next_nonce(self, deadline_block: int) -> int:
+        """The lowest nonce that neither the node nor the ledger knows a transaction for.
+
+        Raises NonceTakenError where it was used by a booked transaction already: a reorganisation that was not looked at yet took
+        that one, or the node is behind.
+        """
         sender = self._signer.address
         nonce = wire.quantity(await self._rpc.call("eth_getTransactionCount", [wire.encode(sender), "pending"]))
         # The node may not have what was written before a crash, or what went to a private relay.
         taken = {each.nonce for each in self._ledger.in_flight(self.accounts.chain) if each.sender == sender}
         while nonce in taken:
             nonce += 1
+        spent = self._ledger.spent_nonce(self.accounts.chain, sender, deadline_block - BLOCKS_LOOKED_AT)
+        if spent is not None and nonce <= spent:
+            raise NonceTakenError(
+                f"{self.accounts.chain}: nonce {nonce} of {wire.encode(sender)} is booked as used, and the node calls it free"
+            )
         return nonce
 
     async def _send_again(self, submission: Submission) -> None:

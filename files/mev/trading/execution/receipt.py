@@ -121,6 +121,7 @@ def entries(receipt: Receipt, accounts: Accounts, opportunity: str, at_ns: int, 
             debit=move.debit if move.amount >= 0 else move.credit,
             transaction=wire.fixed(receipt.transaction_hash, HASH_BYTES),
             block_number=wire.quantity(receipt.block_number),
+            block_hash=wire.fixed(receipt.block_hash, HASH_BYTES),
             at_ns=at_ns,
         )
         for move in (*paid, *moved)

@@ -1,18 +1,19 @@
 """The ledger: every opportunity's life, and every wei that moved because of it."""
 
-from mev.trading.ledger.ledger import (
+from mev.trading.ledger.ledger import Ledger, read_ledger
+from mev.trading.ledger.records import (
     IllegalTransitionError,
-    Ledger,
     NonceTakenError,
     Standpoint,
     Stepped,
     Submission,
     is_operators,
-    read_ledger,
 )
+from mev.trading.ledger.reorganised import Booked
 from mev.trading.ledger.today import Today, Usage
 
 __all__ = [
+    "Booked",
     "IllegalTransitionError",
     "Ledger",
     "NonceTakenError",

@@ -10,6 +10,25 @@ from sqlalchemy.exc import IntegrityError
 from mev.domain import LEGAL_NEXT, Account, Entry, Opportunity, State
 from mev.domain.market import Address, Hash
 from mev.runtime.storage import Database, Location, upsert
+from mev.trading.ledger.records import (
+    IllegalTransitionError,
+    NonceTakenError,
+    Standpoint,
+    Stepped,
+    Submission,
+    is_operators,
+    replaces,
+)
+from mev.trading.ledger.reorganised import (
+    Booked,
+    next_turn,
+    original,
+    read_booked,
+    read_spent_nonce,
+    reverse,
+    revise,
+    revised,
+)
 from mev.trading.ledger.tables import (
     SCHEMA,
     chains,
@@ -25,48 +44,6 @@ from mev.trading.ledger.today import Today, read_failures, read_today
 NATIVE: Address = bytes(20)
 OPENING: Hash = bytes(32)
 RECOVERY_ROWS = 100_000
-
-
-class IllegalTransitionError(Exception):
-    """A state was asked for that does not follow from the one the opportunity is in."""
-
-
-class NonceTakenError(Exception):
-    """Another transaction of this sender, whose fate is not known yet, has this nonce."""
-
-
-class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """A signed transaction whose fate is not known yet; `opportunity` may also be an operator's act, `operator:…`."""
-
-    opportunity: str
-    chain: str
-    sender: Address
-    nonce: int
-    deadline_block: int
-    max_priority_fee_wei: int
-    max_fee_wei: int
-    hash: Hash
-    raw: bytes
-
-
-class Stepped(msgspec.Struct, frozen=True):
-    """A step of an opportunity's life that is in the ledger."""
-
-    chain: str
-    strategy: str
-    state: State
-    reason: str
-
-
-class Standpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the engine is on a chain, and what it looks at there."""
-
-    chain: str
-    block_number: int
-    block_timestamp: int
-    pools: int
-    cycles: int
-    at_ns: int = 0
 
 
 def read_ledger(location: Location) -> Database:
@@ -154,19 +131,7 @@ class Ledger:
             if not is_operators(submission.opportunity):
                 self._step(connection, submission.opportunity, State.SUBMITTED, "")
             self._write(connection, submission)
-            try:
-                connection.execute(
-                    insert(in_flight).values(
-                        chain=submission.chain,
-                        sender=_hex(submission.sender),
-                        nonce=submission.nonce,
-                        transaction=_hex(submission.hash),
-                    )
-                )
-            except IntegrityError:
-                raise NonceTakenError(
-                    f"{submission.chain}: nonce {submission.nonce} of 0x{submission.sender.hex()} is in flight"
-                ) from None
+            self._take_nonce(connection, submission)
         if not is_operators(submission.opportunity):
             self._tell(submission.opportunity, State.SUBMITTED)
 
@@ -192,14 +157,40 @@ class Ledger:
             return [_submission(row) for row in connection.execute(query)]
 
     def settle(self, submission: Submission, state: State, reason: str = "", booked: Iterable[Entry] = ()) -> None:
-        """Write a submission's fate and what it moved, and free its nonce."""
+        """Write a submission's fate and what it moved, and free its nonce.
+
+        Where a reorganisation took an earlier fate back, this one revises it.
+        """
         with self._database.begin() as connection:
             if not is_operators(submission.opportunity):
-                self._step(connection, submission.opportunity, state, reason)
+                if revised(connection, submission.opportunity) is State.SUBMITTED:
+                    name = _hex(submission.hash)
+                    revise(connection, name, submission.opportunity, state, reason, self._now_ns())
+                else:
+                    self._step(connection, submission.opportunity, state, reason)
             self._book(connection, booked)
             connection.execute(delete(in_flight).where(in_flight.c.transaction == _hex(submission.hash)))
         if not is_operators(submission.opportunity):
             self._tell(submission.opportunity, state, reason)
+
+    def take_back(self, chain: str, transaction: Hash, reason: str) -> Submission | None:
+        """Reverse what is booked for a transaction whose block a reorganisation took: its submission is in flight again.
+
+        Returns that submission; None where the books do not have the transaction, or have it reversed. Raises NonceTakenError,
+        with nothing written, where its nonce is in flight for another one.
+        """
+        with self._database.begin() as connection:
+            row = original(connection, _hex(transaction))
+            if row is None or not reverse(connection, chain, _hex(transaction), self._now_ns()):
+                return None
+            submission = _submission(row)
+            if not is_operators(submission.opportunity):
+                name = _hex(submission.hash)
+                revise(connection, name, submission.opportunity, State.SUBMITTED, reason, self._now_ns())
+            self._take_nonce(connection, submission)
+        if not is_operators(submission.opportunity):
+            self._tell(submission.opportunity, State.SUBMITTED, reason)
+        return submission
 
     def book(self, booked: Iterable[Entry]) -> None:
         """Write entries that belong to no submission of ours, as an opening balance."""
@@ -220,7 +211,7 @@ class Ledger:
     def state(self, opportunity: str) -> State | None:
         """Where an opportunity stands; None where it is not known."""
         with self._database.begin() as connection:
-            return _state(connection, opportunity)
+            return revised(connection, opportunity) or _state(connection, opportunity)
 
     def unfinished(self, chain: str) -> list[str]:
         """Opportunities of a chain that are neither final nor submitted: what a crash or an error interrupted.
@@ -258,20 +249,15 @@ class Ledger:
                 int(row.amount) if row.debit == account else -int(row.amount) for row in connection.execute(query)
             )
 
-    def booked_after(self, chain: str, block_number: int) -> list[Hash]:
-        """Return the transactions of a chain's blocks after `block_number` that entries were booked for, oldest first."""
-        query = (
-            select(entries.c.transaction, func.min(entries.c.seq))
-            .where(
-                entries.c.chain == chain,
-                entries.c.block_number > block_number,
-                entries.c.transaction != _hex(OPENING),
-            )
-            .group_by(entries.c.transaction)
-            .order_by(func.min(entries.c.seq))
-        )
+    def booked_after(self, chain: str, block_number: int) -> list[Booked]:
+        """Return what is booked in a chain's blocks after `block_number`, and not taken back, oldest first."""
         with self._database.begin() as connection:
-            return [_bytes(row.transaction) for row in connection.execute(query)]
+            return read_booked(connection, chain, block_number, _hex(OPENING))
+
+    def spent_nonce(self, chain: str, sender: Address, block_number: int) -> int | None:
+        """Return the highest nonce that booked transactions of a sender in blocks after `block_number` have used."""
+        with self._database.begin() as connection:
+            return read_spent_nonce(connection, chain, sender, block_number)
 
     def opened(self, chain: str) -> set[tuple[Account, Address]]:
         """Of which accounts and tokens of a chain the opening balance is booked."""
@@ -329,6 +315,21 @@ class Ledger:
             del self._open[opportunity]
         self._stepped(Stepped(*known, state, str(reason)))
 
+    def _take_nonce(self, connection: Connection, submission: Submission) -> None:
+        try:
+            connection.execute(
+                insert(in_flight).values(
+                    chain=submission.chain,
+                    sender=_hex(submission.sender),
+                    nonce=submission.nonce,
+                    transaction=_hex(submission.hash),
+                )
+            )
+        except IntegrityError:
+            raise NonceTakenError(
+                f"{submission.chain}: nonce {submission.nonce} of 0x{submission.sender.hex()} is in flight"
+            ) from None
+
     def _write(self, connection: Connection, submission: Submission) -> None:
         connection.execute(
             insert(submissions).values(
@@ -346,7 +347,11 @@ class Ledger:
         )
 
     def _book(self, connection: Connection, booked: Iterable[Entry]) -> None:
+        turns: dict[tuple[str, str], int] = {}
         for entry in booked:
+            of = entry.chain, _hex(entry.transaction)
+            if of not in turns:
+                turns[of] = next_turn(connection, *of)
             connection.execute(
                 upsert(connection, entries)
                 .values(
@@ -360,19 +365,11 @@ class Ledger:
                     transaction=_hex(entry.transaction),
                     block_number=entry.block_number,
                     at_ns=entry.at_ns,
+                    block_hash=None if entry.block_hash is None else _hex(entry.block_hash),
+                    turn=turns[of],
                 )
                 .on_conflict_do_nothing()
             )
-
-
-def is_operators(opportunity: str) -> bool:
-    """Whether a submission is an operator's act (deploy, fund) rather than an opportunity."""
-    return opportunity.startswith("operator:")
-
-
-def replaces(transaction: str) -> str:
-    """Under which name submissions are written that take the place of a transaction (0x…)."""
-    return f"operator:replace:{transaction}"
 
 
 def _state(connection: Connection, opportunity: str) -> State | None:

@@ -110,12 +110,49 @@ entries = Table(
     Column("transaction", Text, nullable=False),
     Column("block_number", BigNumber, nullable=False),
     Column("at_ns", BigNumber, nullable=False),
+    Column("block_hash", Text, comment="none in entries of before there was this column, and where books open"),
+    Column(
+        "turn",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="even: booked; odd: taken back, both accounts the other way round, since a reorganisation took the block",
+    ),
     # Reading a receipt twice, after a crash, books nothing twice.
-    UniqueConstraint("chain", "transaction", "kind", "token", "credit", "debit", name="entries_once"),
+    UniqueConstraint("chain", "transaction", "kind", "token", "credit", "debit", "turn", name="entries_once"),
     CheckConstraint("substr(amount, 1, 1) <> '-'", name="entries_amount"),
     CheckConstraint("credit <> debit", name="entries_accounts"),
     Index("entries_of_opportunity", "opportunity"),
     Index("entries_since", "chain", "at_ns"),
+    Index("entries_of_block", "chain", "block_number"),
+)
+
+# What reorganisations made of fates: a settled transaction is submitted again, and then has another fate, or the same one.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("seq", BigNumber, primary_key=True),
+    Column(
+        "transaction", Text, nullable=False, comment="the submission's own, whichever of its replacements was mined"
+    ),
+    Column("turn", Integer, nullable=False),
+    Column("opportunity", Text, nullable=False, comment="its id"),
+    Column("previous", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at_ns", BigNumber, nullable=False),
+    UniqueConstraint("transaction", "turn", name="revisions_once"),
+    CheckConstraint(
+        "previous || '>' || state IN ("
+        + ", ".join(
+            f"'{before}>{after}'"
+            for fate in (State.INCLUDED, State.REVERTED, State.EXPIRED)
+            for before, after in ((fate, State.SUBMITTED), (State.SUBMITTED, fate))
+        )
+        + ")",
+        name="revisions_step",
+    ),
+    Index("revisions_of_opportunity", "opportunity"),
 )
 
 # Each entry as its two postings, whose signed amounts add up to nothing per event, chain and token.
@@ -153,4 +190,4 @@ chains = Table(
     Column("at_ns", BigNumber, nullable=False),
 )
 
-APPEND_ONLY = (opportunities, transitions, estimates, submissions, entries)
+APPEND_ONLY = (opportunities, transitions, estimates, submissions, entries, revisions)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from mev.domain import EARNINGS, FEES, State, gained
 from mev.domain.market import Address
-from mev.trading.ledger.tables import entries, opportunities, transitions
+from mev.trading.ledger.tables import entries, opportunities, revisions, transitions
 
 FATES = (State.INCLUDED, State.REVERTED, State.EXPIRED)
 
@@ -49,6 +49,11 @@ def read_today(connection: Connection, chain: str, since_ns: int) -> Today:
             transitions.c.state.in_([State.SUBMITTED, State.REVERTED]),
         )
     ).all()
+    revised = connection.execute(
+        select(revisions.c.previous, revisions.c.state)
+        .join(opportunities, opportunities.c.id == revisions.c.opportunity)
+        .where(opportunities.c.chain == chain, revisions.c.at_ns >= since_ns)
+    ).all()
     booked = connection.execute(
         select(entries, opportunities.c.strategy, opportunities.c.hops)
         .outerjoin(opportunities, opportunities.c.id == entries.c.opportunity)
@@ -64,6 +69,8 @@ def read_today(connection: Connection, chain: str, since_ns: int) -> Today:
         use = Usage(trades=1, amount_in_wei=int(row.amount_in))
         paths[_pools(row.hops)] += use
         strategies[row.strategy] += use
+    for row in revised:
+        reverts += (row.state == State.REVERTED) - (row.previous == State.REVERTED)
     for row in booked:
         amount = gained(int(row.amount), row.credit, row.debit)
         earned += amount
@@ -71,7 +78,9 @@ def read_today(connection: Connection, chain: str, since_ns: int) -> Today:
         if row.strategy is not None:
             paths[_pools(row.hops)] += Usage(earned_wei=amount)
             strategies[row.strategy] += Usage(earned_wei=amount)
-    return Today(earned_wei=earned, fees_wei=fees, reverts=reverts, paths=dict(paths), strategies=dict(strategies))
+    return Today(
+        earned_wei=earned, fees_wei=fees, reverts=max(reverts, 0), paths=dict(paths), strategies=dict(strategies)
+    )
 
 
 def _pools(hops: str) -> frozenset[Address]:
@@ -79,7 +88,10 @@ def _pools(hops: str) -> frozenset[Address]:
 
 
 def read_failures(connection: Connection, chain: str, count: int) -> int | None:
-    """Return when the newest of `count` fates in a row was no inclusion, ns; None where one of them was, or there are fewer."""
+    """Return when the newest of `count` fates in a row was no inclusion, ns; None where one of them was, or there are fewer.
+
+    Each counts as it was settled first, whatever a reorganisation made of it later.
+    """
     query = (
         select(transitions.c.state, transitions.c.at_ns)
         .join(opportunities, opportunities.c.id == transitions.c.opportunity)

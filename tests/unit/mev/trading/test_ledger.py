@@ -7,6 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mev.domain import LEGAL_NEXT, Account, EntryKind, Opportunity, State
+from mev.insight.analytics import Analytics
+from mev.insight.explain import explain
+from mev.insight.report import recent
 from mev.runtime.storage import Database, Location
 from mev.trading.ledger import IllegalTransitionError, Ledger, NonceTakenError, Usage, tables
 from sqlalchemy import Table, delete, insert, select, update
@@ -77,6 +80,7 @@ def test_what_is_written_stays(
     ledger.move("a", State.APPROVED)
     ledger.submit(submission())
     ledger.settle(submission(), State.INCLUDED, booked=[entry(5)])
+    ledger.take_back("ethereum", submission().hash, "reorganised")
     with database.begin() as connection:
         before = connection.execute(select(table)).all()
     row = before[0]._asdict()
@@ -241,3 +245,45 @@ def test_every_path_of_the_state_machine_ends() -> None:
     path = [State.DETECTED, *TO_SUBMITTED, State.SUBMITTED, State.INCLUDED]
     assert all(after in LEGAL_NEXT[before] for before, after in pairwise(path))
     assert final == {State.INCLUDED, State.REVERTED, State.EXPIRED, State.DROPPED}
+
+
+def test_what_is_taken_back_is_booked_the_other_way_round_and_again_by_its_next_fate(
+    ledger: Ledger, database: Database, opportunity: Callable[..., Opportunity]
+) -> None:
+    reach(ledger, opportunity(), *TO_SUBMITTED)
+    ledger.submit(submission())
+    ledger.replace(submission(), submission(mark=2))
+    ledger.settle(submission(), State.EXPIRED, "cancelled", [entry(3, EntryKind.GAS, mark=2)])
+    assert ledger.take_back("ethereum", b"\x09" * 32, "reorganised") is None, "nothing is booked for it"
+    # What is booked is the replacement's; what is in flight again is the opportunity's own.
+    assert ledger.take_back("ethereum", b"\x02" * 32, "reorganised") == submission()
+    assert ledger.take_back("ethereum", b"\x02" * 32, "reorganised") is None
+    assert (ledger.state("a"), ledger.in_flight("ethereum")) == (State.SUBMITTED, [submission()])
+    assert ledger.balance("ethereum", Account.GAS, ZERO) == 0
+    assert ledger.booked_after("ethereum", 0) == []
+    ledger.settle(submission(), State.INCLUDED, "", [entry(7), entry(4, EntryKind.GAS)])
+    assert (ledger.state("a"), ledger.in_flight("ethereum")) == (State.INCLUDED, [])
+    assert ledger.balance("ethereum", Account.GAS, ZERO) == 4
+    assert ledger.balance("ethereum", Account.EXECUTOR, NATIVE) == 7
+    assert ledger.today("ethereum", 0).reverts == 0
+    (now,) = Analytics(database).refresh()
+    assert (now.states["included"], now.states["expired"], now.submitted, now.success_rate) == (1, 0, 1, 1.0)
+    assert (now.profit_wei, now.gas_wei) == (7, 4)
+    (listed,) = recent(database, count=9)
+    assert (listed["state"], listed["reason"]) == ("included", "")
+    assert recent(database, count=9, state="expired") == []
+    told = explain(database, "a")
+    assert [each["state"] for each in told["steps"][-3:]] == ["expired", "submitted", "included"]
+    assert [each["reversal"] for each in told["postings"]] == [False, False, True, True, False, False, False, False]
+
+
+def test_a_taken_nonce_leaves_the_books_as_they_are(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
+    for name, mark in (("a", 1), ("b", 2)):
+        reach(ledger, opportunity(name), *TO_SUBMITTED)
+        ledger.submit(submission(name, mark=mark))
+        if name == "a":
+            ledger.settle(submission("a"), State.REVERTED, "reverted", [entry(3, EntryKind.GAS)])
+    with pytest.raises(NonceTakenError):
+        ledger.take_back("ethereum", submission("a").hash, "reorganised")
+    assert ledger.balance("ethereum", Account.GAS, ZERO) == 3
+    assert ledger.state("a") is State.REVERTED

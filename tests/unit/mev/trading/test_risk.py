@@ -134,6 +134,7 @@ def test_the_codes_never_change() -> None:
         "never_seen",
         "nonce_used",
         "cancelled",
+        "reorganised",
     }
 
 

@@ -11,8 +11,9 @@ from alembic.migration import MigrationContext
 from mev.domain import Account
 from mev.insight import record
 from mev.runtime.storage import Database, Schema, StorageError
-from mev.trading.ledger import Ledger, tables
+from mev.trading.ledger import Booked, Ledger, tables
 from sqlalchemy import MetaData, text
+from sqlalchemy.exc import IntegrityError
 
 from tests.unit.mev.trading.conftest import NATIVE
 
@@ -98,11 +99,38 @@ def test_a_file_of_a_release_before_the_migrations_is_taken_over_and_a_copy_kept
         old.execute("DROP TABLE ledger_version")
         old.execute("PRAGMA user_version = 1")
     old.close()
-    with pytest.raises(StorageError, match=r"has schema version 0001, this program reads version 0002: the agent that"):
+    with pytest.raises(StorageError, match=r"has schema version 0001, this program reads version 0003: the agent that"):
         Database(path, read_only=True).prepare(tables.SCHEMA)
     Ledger(Database(path))
     with sqlite3.connect(path) as new:
-        assert new.execute("PRAGMA user_version").fetchone() == (2,), "the release before must refuse it"
+        assert new.execute("PRAGMA user_version").fetchone() == (3,), "the release before must refuse it"
     with sqlite3.connect(tmp_path / "mev_opportunities.db.0001") as kept:
         assert kept.execute("PRAGMA user_version").fetchone() == (1,)
         assert kept.execute("SELECT count(*) FROM entries").fetchone() == (len(OLD),)
+
+
+def test_entries_of_before_are_of_turn_0_and_stay_append_only(tmp_path: Path, location: Location) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    for path in tables.SCHEMA.versions.glob("v000[12]*.py"):
+        (second / path.name).write_text(path.read_text())
+    before = Database(location)
+    before.prepare(Schema("ledger", second))
+    with before.begin() as connection:
+        connection.execute(
+            text(
+                'INSERT INTO entries (chain, opportunity, kind, token, amount, credit, debit, "transaction", block_number, at_ns)'
+                " VALUES ('ethereum', 'a', 'gas', :token, '7', 'signer', 'gas', :transaction, 5, 1)"
+            ),
+            {"token": "0x" + ZERO.hex(), "transaction": f"0x{1:064x}"},
+        )
+    before.close()
+    ledger = Ledger(database := Database(location))
+    assert ledger.booked_after("ethereum", 4) == [Booked(bytes(31) + b"\x01", 5, None)]
+    assert ledger.balance("ethereum", Account.GAS, ZERO) == 7
+    with database.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM postings")).scalar_one() == 2
+    for verb in ("UPDATE entries SET turn = 1", "DELETE FROM entries"):
+        with pytest.raises(IntegrityError, match="entries is append-only"), database.begin() as connection:
+            connection.execute(text(verb))
+    database.close()

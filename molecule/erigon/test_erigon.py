@@ -8,46 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import chain_checks as checks
+from tests.chain_units import ChainUnits
 from tests.plays import play
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-UNITS = ["erigon", "sepolia-erigon"]
-EXECUTION = ["erigon", "sepolia-erigon"]
+
+class TestUnits(ChainUnits):
+    CHAINS = ("ethereum", "sepolia")
 
 
-@pytest.mark.parametrize("unit", UNITS)
-def test_unit_runs_as_the_catalogue_says(host: Host, unit: str) -> None:
-    checks.runs_as_the_catalogue_says(host, unit)
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_listeners_are_bound_and_nothing_wider(host: Host, unit: str) -> None:
-    checks.binds_its_listeners_and_nothing_wider(host, unit)
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_unit_is_in_step(host: Host, unit: str) -> None:
-    checks.is_in_step(host, unit)
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_unit_is_confined(host: Host, unit: str) -> None:
-    checks.is_confined(host, unit)
-
-
-@pytest.mark.parametrize("unit", EXECUTION)
-def test_node_answers_with_its_chain_s_id(host: Host, unit: str) -> None:
-    checks.answers_with_its_chain_id(host, unit)
-
-
-@pytest.mark.parametrize("chain", ["ethereum", "sepolia"])
-def test_engine_secret_is_the_host_s_own(host: Host, chain: str) -> None:
-    checks.engine_secret_is_the_hosts_own(host, chain)
-
-
-@pytest.mark.parametrize("unit", [*UNITS, "node-health"])
+@pytest.mark.parametrize("unit", ["erigon", "sepolia-erigon", "node-health"])
 def test_unit_is_slowed_before_it_is_killed_and_yields_to_the_system(host: Host, unit: str) -> None:
     checks.is_limited(host, unit)
 

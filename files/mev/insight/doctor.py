@@ -1,6 +1,7 @@
 """Whether everything that the agents stand on is as it should be: databases, key, bus, nodes, clock."""
 
 import asyncio
+import contextlib
 import http.client
 import time
 from collections.abc import Callable, Iterator
@@ -135,29 +136,50 @@ async def _bus(config: Config) -> list[Finding]:
 
 
 async def _agents(config: Config) -> list[Finding]:
-    """What running agents say of their bus: they may hold another password than the one that is tried here."""
-    if config.bus.location is None:
-        return []
+    """What running agents say of themselves; one that does not run says nothing."""
     places = {"strategy_engine": config.metrics.strategy_engine, "analytics_engine": config.metrics.analytics_engine}
-    said = [(name, await asyncio.to_thread(_bus_up, place)) for name, place in places.items() if place is not None]
-    return [
-        Finding(check=f"{name}'s bus", well=up, seen="it takes what the agent says" if up else "see the agent's status")
-        for name, up in said
-        if up is not None
-    ]
+    said = [(name, await asyncio.to_thread(_figures, place)) for name, place in places.items() if place is not None]
+    findings = []
+    for name, figures in said:
+        up = figures.get("mev_bus_up") if config.bus.location is not None else None
+        if up is not None:
+            seen = "it takes what the agent says" if up else "see the agent's status"
+            findings.append(Finding(check=f"{name}'s bus", well=bool(up), seen=seen))
+        for chain in config.chains:
+            evaluating = figures.get(f'mev_pending_evaluation{{chain="{chain}"}}')
+            faults = figures.get(f'mev_pending_faults_total{{chain="{chain}"}}')
+            if evaluating is not None and faults is not None:
+                findings.append(_pending(chain, evaluating=bool(evaluating), faults=int(faults)))
+    return findings
 
 
-def _bus_up(listen: Listen) -> bool | None:
-    """Ask an agent's metrics; None where no agent runs there."""
+def _pending(chain: str, *, evaluating: bool, faults: int) -> Finding:
+    """Judge the evaluation of pending swaps; a rollup's node, which tells of none, is to be no reason to ask for them."""
+    if evaluating and not faults:
+        seen = "they are evaluated"
+    elif faults:
+        seen = f"faults since the engine began: {faults}, each in its log; they are {'' if evaluating else 'not '}evaluated now"
+    else:
+        seen = "the node tells of none: take sandwich out of strategies, or use a node that does"
+    return Finding(check=f"pending swaps of {chain}", well=evaluating and not faults, seen=seen)
+
+
+def _figures(listen: Listen) -> dict[str, float]:
+    """Ask an agent's metrics; empty where no agent runs there."""
     connection = http.client.HTTPConnection(listen.address, listen.port, timeout=METRICS_SECONDS)
     try:
         connection.request("GET", "/metrics")
-        lines = connection.getresponse().read(MOST_METRICS_BYTES).splitlines()
+        lines = connection.getresponse().read(MOST_METRICS_BYTES).decode(errors="replace").splitlines()
     except (OSError, http.client.HTTPException):
-        return None
+        return {}
     finally:
         connection.close()
-    return next((line.split()[1] == b"1.0" for line in lines if line.startswith(b"mev_bus_up ")), None)
+    figures = {}
+    for line in lines:
+        name, _, value = line.rpartition(" ")
+        with contextlib.suppress(ValueError):
+            figures[name] = float(value)
+    return figures
 
 
 def document(findings: list[Finding]) -> dict[str, Any]:

@@ -102,11 +102,7 @@ class Desk:
         """Say what pending swaps expose, where that is asked for; whatever happens to it, trading goes on."""
         if StrategyName.SANDWICH not in self._config.strategies:
             return
-        exposures = PendingExposures(self._name, self._chain, self._rpc, lambda: self._market, self._meter)
-        try:
-            await exposures.run()
-        except Exception:
-            log.exception("pending swaps are not evaluated any more", chain=self._name)
+        await PendingExposures(self._name, self._chain, self._rpc, lambda: self._market, self._meter).run()
 
     async def finish(self) -> None:
         """Wait until the event at hand is done with, take no other, and write the market down."""

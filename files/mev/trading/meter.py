@@ -69,6 +69,18 @@ class Meter(Collector):
             ("chain", "outcome"),
             registry=registry,
         )
+        self._evaluating = Gauge(
+            "mev_pending_evaluation",
+            "1 while pending swaps are evaluated, 0 while they are not although the strategy sandwich is on",
+            ("chain",),
+            registry=registry,
+        )
+        self._pending_faults = Counter(
+            "mev_pending_faults",
+            "Faults while pending swaps were evaluated: each is in the log, and it goes on after it",
+            ("chain",),
+            registry=registry,
+        )
         self._nodes: dict[str, Sequence[NodeHealth]] = {}
         self.registry.register(self)
 
@@ -96,6 +108,16 @@ class Meter(Collector):
         """A pending swap was looked at; None where it could not be evaluated."""
         outcome = "other" if exposure is None else ("exposed" if exposure.extractable else "unexposed")
         self._swaps.labels(chain, outcome).inc()
+
+    def evaluating(self, chain: str, *, on: bool) -> None:
+        """Pending swaps are evaluated from now on, or are not."""
+        self._evaluating.labels(chain).set(float(on))
+        # A counter that begins at 0 shows its first fault as a rise.
+        self._pending_faults.labels(chain)
+
+    def pending_fault(self, chain: str) -> None:
+        """Evaluating pending swaps met something that nobody foresaw."""
+        self._pending_faults.labels(chain).inc()
 
     def reorganised(self, chain: str, blocks: int) -> None:
         """So many blocks were taken back."""

@@ -4,7 +4,9 @@ A router tells of which factory its pools are (`factory()`, as Uniswap's V2 and 
 evaluated on the market as the last block left it. Others are counted. A chain whose nodes tell of no pending transactions has none.
 """
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import structlog
@@ -12,7 +14,7 @@ import structlog
 from mev.chain.abi import AbiError, checksum, decode_address, selector
 from mev.chain.abi.routers import decode_call
 from mev.chain.collectors.pending import PendingCollector, PendingTransaction
-from mev.chain.errors import MalformedAnswerError, RpcError
+from mev.chain.errors import MalformedAnswerError, RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
 from mev.chain.wire import data, encode
 from mev.domain import Pool
@@ -28,6 +30,9 @@ FACTORY = selector("factory()")
 REMEMBERED_ROUTERS = 4096
 MILLION = 10**6
 TAXED = "SupportingFeeOnTransferTokens"
+# After a fault that nobody foresaw: so long until the next try, twice as long after each, and the first again once it went well for the longest.
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -56,13 +61,38 @@ class PendingExposures:
         self._names |= {made.address: made.name for made in config.v3_factories}
         self._routers: dict[Address, str | None] = {}
 
-    async def run(self) -> None:
-        """Evaluate for ever; returns where no node tells of pending transactions."""
-        try:
-            async for transaction in PendingCollector(self._rpc).events():
+    async def run(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        """Evaluate for ever, through faults; returns only where no node tells of pending transactions."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            began = clock()
+            self._meter.evaluating(self._chain, on=True)
+            try:
+                await self._follow()
+            except RpcError as refusal:
+                self._meter.evaluating(self._chain, on=False)
+                log.warning("pending swaps are not evaluated", chain=self._chain, reason=str(refusal))
+                return
+            except Exception:
+                self._meter.evaluating(self._chain, on=False)
+                self._meter.pending_fault(self._chain)
+                pause = FIRST_PAUSE_SECONDS if clock() - began > LONGEST_PAUSE_SECONDS else pause
+                log.exception("pending swaps are followed again", chain=self._chain, in_seconds=pause)
+            await sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _follow(self) -> None:
+        async for transaction in PendingCollector(self._rpc).events():
+            try:
                 await self.take(transaction)
-        except RpcError as refusal:
-            log.warning("pending swaps are not evaluated", chain=self._chain, reason=str(refusal))
+            except RpcUnavailableError as error:
+                log.warning("not evaluated", chain=self._chain, transaction=encode(transaction.hash), reason=str(error))
+            except Exception:
+                # Anyone may send anything: one transaction that trips it up is named, and those after it are evaluated.
+                self._meter.pending_fault(self._chain)
+                log.exception("not evaluated", chain=self._chain, transaction=encode(transaction.hash))
 
     async def take(self, transaction: PendingTransaction) -> Exposure | None:
         """Evaluate one transaction's swap; None where it is none, or not one that can be."""

@@ -111,16 +111,16 @@ def test_who_is_refused_says_so_and_no_password(user: User) -> None:
         assert b"mev_bus_up 0.0" in generate_latest(registry)
         server, thread = start_http_server(0, "127.0.0.1", registry)
         place = Listen(f"127.0.0.1:{server.server_port}")
-        assert await asyncio.to_thread(doctor._bus_up, place) is False
+        assert (await asyncio.to_thread(doctor._figures, place))["mev_bus_up"] == 0
         # The right password, and it is well again by itself.
         user.file.write_text("second\n")
         await bus.ping()
         assert bus.problem == ""
-        assert await asyncio.to_thread(doctor._bus_up, place) is True
+        assert (await asyncio.to_thread(doctor._figures, place))["mev_bus_up"] == 1
         server.shutdown()
         server.server_close()
         thread.join()
-        assert await asyncio.to_thread(doctor._bus_up, place) is None
+        assert await asyncio.to_thread(doctor._figures, place) == {}
         # Nothing to be read is a problem of the bus while the agent runs.
         user.file.unlink()
         user.part()

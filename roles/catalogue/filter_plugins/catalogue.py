@@ -265,8 +265,10 @@ def _chain_problems(chains: Facts, domain: str) -> list[str]:
             continue
         found += _integer(f"Chain id of '{name}'", chain["id"], 1, 2**63 - 1, CHAINS_FILE)
         found += _choice(f"Family of '{name}'", chain["family"], FAMILIES, CHAINS_FILE)
-        found += _integer(f"allowed_lag_seconds of '{name}'", chain.get("allowed_lag_seconds"), 1, 86400, CHAINS_FILE)
-        found += _integer(f"pool_lag_seconds of '{name}'", chain.get("pool_lag_seconds"), 1, 86400, CHAINS_FILE)
+        # The edge's limit in blocks comes from the former, and is to be the wider one: docs/edge.md.
+        lag = _integer(f"allowed_lag_seconds of '{name}'", chain.get("allowed_lag_seconds"), 1, 86400, CHAINS_FILE)
+        widest = 86400 if lag else chain["allowed_lag_seconds"]
+        found += lag + _integer(f"pool_lag_seconds of '{name}'", chain.get("pool_lag_seconds"), 1, widest, CHAINS_FILE)
         found += _integer(f"least_peers of '{name}'", chain.get("least_peers", 0), 0, 10000, CHAINS_FILE)
         found += _integer(f"block_seconds of '{name}'", chain.get("block_seconds"), 1, 3600, CHAINS_FILE)
         if chain["parent"]:

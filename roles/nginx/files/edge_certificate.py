@@ -293,9 +293,7 @@ def switch(settings: Settings, leaf: Leaf) -> None:
     """Put the tested pair, which stands beside the present one, in its place, and the present one back if it is not served."""
     new, before = beside(settings), settings.pair.read_bytes() if settings.pair.exists() else None
     if before is not None:
-        aside = settings.previous.with_suffix(".new")
-        place(before, aside)
-        aside.replace(settings.previous)
+        keep(settings, before)
     new.replace(settings.pair)
     reason = wait_until_served(settings, leaf)
     if not reason:
@@ -306,6 +304,13 @@ def switch(settings: Settings, leaf: Leaf) -> None:
     place(before, new)
     new.replace(settings.pair)
     raise CertificateError(f"The new certificate {leaf.serial} is not served and the one before is back: {reason}.")
+
+
+def keep(settings: Settings, text: bytes) -> None:
+    """Have `back` find a pair."""
+    aside = settings.previous.with_suffix(".new")
+    place(text, aside)
+    aside.replace(settings.previous)
 
 
 def beside(settings: Settings) -> Path:
@@ -341,6 +346,29 @@ def back(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     if not settings.previous.exists():
         raise CertificateError(f"{settings.previous} does not exist; there is no certificate before the present one.")
     return replace(settings.previous.read_bytes(), settings, dry_run=options.dry_run)
+
+
+def retire(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Remove two files that an earlier release served, once another pair is; `back` serves them where there is nothing newer."""
+    files = [path for path in (options.certificate, options.key) if path.exists()]
+    if not files:
+        return {"changed": False, "removed": []}
+    told = {"changed": True, "removed": [str(path) for path in files]}
+    with alone(settings):
+        if not settings.pair.exists():
+            raise CertificateError(
+                f"{files[0]} stays: {settings.pair} does not exist, so nothing is served in its place."
+            )
+        reason = serves(settings, leaf_of(settings.pair)) if is_running(settings) else "nginx does not run"
+        if reason:
+            raise CertificateError(f"{files[0]} stays: {settings.pair} is not served: {reason}.")
+        if options.dry_run:
+            return told
+        if len(files) == 2 and not settings.previous.exists():
+            keep(settings, joined(options.certificate, options.key))
+        for path in files:
+            path.unlink()
+    return told
 
 
 def check(_options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
@@ -409,18 +437,20 @@ def parser() -> argparse.ArgumentParser:
         ),
         ("install", install, "test a certificate and its key, serve them, and go back where they are not served"),
         ("back", back, "serve the certificate before the present one"),
+        ("retire", retire, "remove a pair of files of an earlier release, once another is served"),
     ):
         command = commands.add_parser(name, epilog=EPILOG, help=text)
         command.set_defaults(run=run)
-        if name in {"install", "back"}:
+        if name not in {"show", "check"}:
             command.add_argument(
                 "--dry-run", action="store_true", help="only test, and say whether something would be changed"
             )
-        if name == "install":
+        if name in {"install", "retire"}:
             command.add_argument(
                 "--certificate", type=Path, required=True, help="PEM file with the chain, the server's own first"
             )
             command.add_argument("--key", type=Path, required=True, help="PEM file with its private key")
+        if name == "install":
             command.add_argument("--if-none", action="store_true", help="only where there is none yet")
     return top
 

@@ -24,19 +24,36 @@ class Load:
     """`rate` calls a second to a chain's name at the edge on `host`, by turns over `connections`, while the context lasts.
 
     An answer counts as one only with status 200 and a block number in it. Nothing is sent twice: a connection that was closed under a call
-    is a failed call, and is made anew for the next one.
+    is a failed call, and is made anew for the next one. With `key` each call bears an API key, with `fresh` each makes a connection of its own.
+    `roots` are authorities beside the lab's own, PEM.
+    `seconds` has how long each call took that was answered, its connection with it where it was made for it.
     """
 
-    def __init__(self, host: str, chain: str, rate: float = 50.0, connections: int = 10) -> None:
+    def __init__(
+        self,
+        host: str,
+        chain: str,
+        rate: float = 50.0,
+        connections: int = 10,
+        *,
+        key: str = "",
+        fresh: bool = False,
+        roots: str = "",
+    ) -> None:
         checkout = Checkout.here()
         self._address = (hosts.known(checkout)[host].address, catalogue.edge_port(checkout))
         self._name = next(known.host_name for known in catalogue.chains(checkout) if known.name == chain)
         self._context = ssl.create_default_context(cafile=str(ca.ensure_ca(checkout)))
+        if roots:
+            self._context.load_verify_locations(cadata=roots)
         self._interval = connections / rate
+        self._headers = {**HEADERS, **({"X-API-Key": key} if key else {})}
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._call_on, args=(number / rate,)) for number in range(connections)]
+        self._fresh = fresh
         self.sent = 0
+        self.seconds: list[float] = []
         self.failures: Counter[str] = Counter()
 
     @property
@@ -61,14 +78,21 @@ class Load:
         due = time.monotonic() + offset
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due += self._interval
+            begun = time.monotonic()
             try:
                 connection = connection or self._connect()
                 reason = self._call(connection)
+                took = time.monotonic() - begun
+                if self._fresh:
+                    connection.close()
+                    connection = None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason, connection = type(error).__name__, None
             with self._lock:
                 self.sent += 1
                 self.failures.update([reason] if reason else [])
+                if not reason:
+                    self.seconds.append(took)
 
     def _connect(self) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(self._name, timeout=ANSWER_SECONDS)
@@ -77,9 +101,8 @@ class Load:
         connection.sock = self._context.wrap_socket(plain, server_hostname=self._name)
         return connection
 
-    @staticmethod
-    def _call(connection: http.client.HTTPSConnection) -> str:
-        connection.request("POST", "/", BODY, HEADERS)
+    def _call(self, connection: http.client.HTTPSConnection) -> str:
+        connection.request("POST", "/", BODY, self._headers)
         answer = connection.getresponse()
         content = answer.read()
         if answer.status != http.HTTPStatus.OK:

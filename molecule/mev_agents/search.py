@@ -33,7 +33,7 @@ def needles() -> dict[bytes, set[str]]:
             continue
         value = Path(row["path"]).read_bytes()
         keys = PEM_KEY.findall(value)
-        for line in (b"\n".join(keys) if keys else value).split():
+        for line in (b"\n".join(keys) if keys else value).replace(b":", b" ").split():
             # The beginning of a key says only which curve it is of, and every key of that kind has it.
             part = line[-48:] if keys else line.removeprefix(b"0x")
             if len(part) >= LEAST_BYTES:

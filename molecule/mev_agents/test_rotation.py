@@ -20,6 +20,7 @@ from lab.checkout import Checkout
 from tests import secrets_fleet as fleet
 from tests.load import Load
 from tests.plays import Play, play
+from tests.vpn import until
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -46,9 +47,21 @@ def record(host: Host) -> list[dict[str, Any]]:
     return [json.loads(line) for line in host.check_output("cat /var/log/secrets.jsonl").splitlines()]
 
 
-def bus_is_well(host: Host) -> bool:
+def well(host: Host) -> set[str]:
+    """What of databases and bus `mev doctor` finds well, the running agents' own word among it."""
     findings = json.loads(host.run("mev doctor --json").stdout)["findings"]
-    return all(each["well"] for each in findings if each["check"] == "bus")
+    return {
+        each["check"] for each in findings if each["well"] and each["check"].startswith(("bus", "database", *AGENTS))
+    }
+
+
+def written() -> int:
+    """How many rows the ledger has."""
+    return int(fleet.sql("SELECT count(*) FROM transitions"))
+
+
+REFUSED = " refuses this agent: "
+ALL_WELL = {"bus", "database ledger", "database performance", "strategy_engine's bus", "analytics_engine's bus"}
 
 
 def served_by_edge(host: Host) -> str:
@@ -123,20 +136,60 @@ def test_an_agent_that_does_not_come_back_takes_both_back(host: Host, passwords:
     assert host.check_output("fleet-secrets check > /dev/null && echo well") == "well"
 
 
-def test_both_passwords_are_good_while_agents_go_to_the_new_one(host: Host, passwords: tuple[str, str]) -> None:
+def test_both_passwords_are_good_while_agents_go_to_the_new_ones(host: Host, passwords: tuple[str, str]) -> None:
+    """The bus's and the database's."""
+    former, following = fleet.DATABASE_SOURCE.read_text().strip(), f"mev_b:{secrets.token_hex(24)}"
+    fleet.DATABASE_SOURCE.write_text(f"{following}\n")
+    fleet.new_role(*following.split(":"))
     before = runs(host)
-    done = rotate("bus_password", "-vvv", "--diff")
+    done = rotate("bus_password,database_password", "-vvv", "--diff")
     assert done.code == 0, done.messages
-    assert [value for value in passwords if value in done.output] == []
-    assert set(before).isdisjoint(runs(host))
-    assert host.check_output("cat %s", fleet.BUS) == passwords[1]
-    # The old one ends at the server, and nobody minds.
+    values = [*passwords, *(pair.partition(":")[2] for pair in (former, following))]
+    assert [value for value in values if value in done.output] == []
+    after = runs(host)
+    assert set(before).isdisjoint(after)
+    assert (host.check_output("cat %s", fleet.BUS), host.check_output("cat %s", fleet.DATABASE)) == (
+        passwords[1],
+        following,
+    )
+    # The old ones end at their servers, and nobody minds.
     fleet.redis(("AUTH", passwords[1]), ("ACL", "SETUSER", "default", f"<{passwords[0]}"))
-    assert bus_is_well(host)
-    last = record(host)[-1]
-    assert (last["secret"], last["result"], last["reason"]) == ("bus_password", "rotated", "")
-    assert last["by"].endswith(" as ops")
-    assert '"secret": "bus_password"' in host.check_output("journalctl -t fleet-secrets --output=cat --lines=1")
+    fleet.end_role("mev_a")
+    assert well(host) == ALL_WELL
+    assert runs(host) == after
+    # Rows go on coming in, by the new role.
+    rows = written()
+    assert until(lambda: written() > rows)
+    assert {(each["secret"], each["result"], each["reason"]) for each in record(host)[-2:]} == {
+        ("bus_password", "rotated", ""),
+        ("database_password", "rotated", ""),
+    }
+    assert record(host)[-1]["by"].endswith(" as ops")
+    told = host.check_output("journalctl -t fleet-secrets --output=cat --lines=2")
+    assert '"secret": "bus_password"' in told
+    assert '"secret": "database_password"' in told
+
+
+def test_an_agent_that_the_bus_refuses_says_so_and_does_not_start(host: Host) -> None:
+    """The server has another password than the host: agents that run say so, one that starts ends with a sentence."""
+    own = host.check_output("cat %s", fleet.BUS)
+    other = secrets.token_hex(24)
+    fleet.redis(
+        ("AUTH", own), ("ACL", "SETUSER", "default", f"<{own}", f">{other}"), ("CLIENT", "KILL", "TYPE", "normal")
+    )
+    try:
+        assert until(
+            lambda: REFUSED in host.check_output("systemctl show --value --property=StatusText strategy_engine")
+        )
+        assert well(host) == {"database ledger", "database performance"}
+        assert host.run("systemctl restart analytics_engine").rc != 0
+        said = host.check_output("journalctl --unit=analytics_engine --output=cat --lines=20")
+        assert f"analytics_engine: redis://127.0.0.1:6379/0{REFUSED}" in said
+    finally:
+        fleet.redis(("AUTH", other), ("ACL", "SETUSER", "default", f">{own}", f"<{other}"))
+    host.check_output("systemctl reset-failed analytics_engine; systemctl start analytics_engine")
+    # The engine asks again by itself.
+    assert until(lambda: well(host) == ALL_WELL)
 
 
 def test_the_same_again_changes_nothing(host: Host) -> None:

@@ -46,7 +46,14 @@ def test_no_secret_is_found_and_what_is_planted_is() -> None:
     decoy = secrets.token_hex(24)
     with planted(decoy):
         said = fleet.search(decoy)
-    assert said["secrets"] == ["bus_password", "decoy", "edge_certificate", "edge_given_key", "jwt ethereum"]
+    assert said["secrets"] == [
+        "bus_password",
+        "database_password",
+        "decoy",
+        "edge_certificate",
+        "edge_given_key",
+        "jwt ethereum",
+    ]
     # Each place was looked at, and would have told.
     assert {where for where, name in said["leaks"] if name == "decoy"} == {
         "process environ",

@@ -16,6 +16,7 @@ from typing import Any
 
 from lab import hosts
 from lab.checkout import Checkout
+from tests.bench import rotation
 from tests.bench.figure import Figure
 from tests.plays import kill, play, start
 
@@ -28,7 +29,7 @@ ELSEWHERE = {"iptables_admin_networks": ["192.0.2.0/24"], "iptables_check_own_ac
 
 
 def measure() -> Iterator[Figure]:
-    """The scenario's host as its playbooks leave it. No secret is rotated here, so rotation_failed_requests is not among the figures."""
+    """The scenario's host as its playbooks leave it, and a fleet of two that is flooded and whose every secret is rotated."""
     _molecule("destroy")
     try:
         _molecule("converge")
@@ -44,6 +45,7 @@ def measure() -> Iterator[Figure]:
         yield Figure("lockout_revert_seconds", median(_lockout() for _ in range(LOCKOUTS)), "s", LOCKOUTS)
     finally:
         _molecule("destroy")
+    yield from rotation.measure()
 
 
 def _audit() -> dict[str, Any]:

@@ -258,6 +258,24 @@ def test_a_host_is_had_by_its_new_key_in_a_file_as_the_role_writes_it(
         program.accept("alice", key(4))
 
 
+def test_a_host_that_nobody_would_answer_to_keeps_its_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fleet of one, and a host whose neighbours are all away: an administrator's handshake proves nothing."""
+    wg = Wg(monkeypatch)
+    config = tmp_path / "vpn.json"
+    monkeypatch.setattr(program.configured, "__defaults__", (config,))
+    current, following = tmp_path / "private.key", tmp_path / "next.key"
+    current.write_text(key(9))
+    following.write_text(key(8))
+    # The administrator has just been heard, the other host has not for longer than a session lives.
+    for peers, heard in ((PEERS[1:], {key(7): 1.0}), (PEERS, {key(7): 1.0, key(2): 181.0})):
+        config.write_text(json.dumps(rendering.config("wg0", peers, GLASS)))
+        monkeypatch.setattr(program, "ages", lambda *_, heard=heard: heard)
+        with pytest.raises(program.VpnError, match="no host is up on the VPN, so that nothing would prove a new key"):
+            program.rotate(current, following, 1.0)
+    assert (current.read_text(), following.read_text()) == (key(9), key(8))
+    assert wg.told == []
+
+
 class Glass:
     """A host whose SSH is bound to the VPN: when an administrator was last heard, and how long the firewall's set holds SSH's port."""
 

@@ -1,0 +1,102 @@
+"""What callers at the edge see of a SYN flood: bounded in packets, from a host of the lab that is none of the fleet, by many false addresses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from statistics import quantiles
+
+from lab import hosts, ssh
+from lab.checkout import Checkout
+from tests import secrets_fleet as on
+from tests.bench.figure import Figure
+from tests.load import Load
+
+EDGE, STRANGER = "rotation", "rotation-c"
+CHAIN = "ethereum"
+# A network for benchmarks (RFC 2544): nobody's, and no bogus source by the firewall's rules.
+FALSE = "198.18.0.0/15"
+SYNS_A_SECOND = 10_000
+SECONDS = 20
+# Below what one address may do by the role's defaults, 50 new connections a second.
+CALLS_A_SECOND = 40.0
+PERCENT = 99
+
+SEND = """
+import random, socket, struct, sys, time
+target, port, rate, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+def total(data):
+    value = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while value >> 16:
+        value = (value & 0xFFFF) + (value >> 16)
+    return ~value & 0xFFFF
+def packet():
+    source = struct.pack("!I", (198 << 24) + (18 << 16) + random.randrange(1, 1 << 17))
+    there = socket.inet_aton(target)
+    head = struct.pack("!HHIIBBHHHBBH", random.randrange(1024, 65536), port, random.getrandbits(32), 0, 0x60, 2, 64240, 0, 0, 2, 4, 1460)
+    check = total(source + there + struct.pack("!BBH", 0, 6, len(head)) + head)
+    head = head[:16] + struct.pack("!H", check) + head[18:]
+    return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(head), 0, 0, 64, 6, 0, source, there) + head
+packets = [packet() for _ in range(20000)]
+sent, begun = 0, time.monotonic()
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    while sent < rate * seconds:
+        due = min(int((time.monotonic() - begun) * rate), rate * seconds)
+        for number in range(sent, due):
+            raw.sendto(packets[number % len(packets)], (target, 0))
+        sent = max(sent, due)
+        time.sleep(0.002)
+print(sent, time.monotonic() - begun)
+"""
+# What the edge's kernel counts of half-open connections.
+COUNTS = """
+lines = [line.split() for line in open("/proc/net/netstat") if line.startswith("TcpExt:")]
+print(dict(zip(*lines))["SyncookiesSent"])
+"""
+
+
+def measure(roots: str) -> Iterator[Figure]:
+    """Calls over new connections, without a flood and with one; the hosts are those of tests.bench.rotation, `roots` its authority's, PEM."""
+    address = hosts.known(Checkout.here())[STRANGER].address
+    # What the edge answers goes to the sender of the flood, and ends there.
+    on.on_host("import subprocess; subprocess.run(['sysctl', '-qw', 'net.ipv4.ip_forward=0'], check=True)", STRANGER)
+    on.on_host(f"import subprocess; subprocess.run('ip route replace {FALSE} via {address}'.split(), check=True)", EDGE)
+    calm = _calls(0, roots)
+    before = int(on.on_host(COUNTS, EDGE))
+    flooded = _calls(SYNS_A_SECOND, roots)
+    cookies = int(on.on_host(COUNTS, EDGE)) - before
+    sys.stderr.write(f"the edge answered {cookies} SYNs by cookies; callers lost {dict(flooded.failures)}\n")
+    if not cookies:
+        raise SystemExit("no SYN was answered by a cookie: the flood has not filled the edge's queue")
+    yield Figure("syn_flood_packets", SYNS_A_SECOND * SECONDS, "packets", 1)
+    yield Figure("syn_flood_calm_p99_ms", _p99_ms(calm), "ms", len(calm.seconds))
+    yield Figure("syn_flood_p99_ms", _p99_ms(flooded), "ms", len(flooded.seconds))
+    yield Figure("syn_flood_failed_requests", flooded.failed, "calls", flooded.sent)
+
+
+def _calls(syns_a_second: int, roots: str) -> Load:
+    known = hosts.known(Checkout.here())
+    sender = None
+    if syns_a_second:
+        arguments = (known[EDGE].address, "8443", str(syns_a_second), str(SECONDS))
+        command = ssh.command(Checkout.here(), STRANGER, "sudo", "python3", "-", *arguments)
+        sender = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert sender.stdin is not None
+        sender.stdin.write(SEND)
+        sender.stdin.close()
+        # It makes its packets first.
+        time.sleep(3)
+    with Load(EDGE, CHAIN, CALLS_A_SECOND, fresh=True, roots=roots) as load:
+        time.sleep(SECONDS - 3)
+    if sender is not None:
+        assert sender.stdout is not None
+        sys.stderr.write(f"SYNs sent, seconds: {sender.stdout.read().strip()}\n")
+        if sender.wait(60):
+            raise SystemExit("the flood was not sent")
+    return load
+
+
+def _p99_ms(load: Load) -> float:
+    return 1000 * quantiles(load.seconds, n=100)[PERCENT - 1]

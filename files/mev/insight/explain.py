@@ -61,7 +61,7 @@ WHY: dict[str, str] = {
 }
 # What a state means where it has no reason of its own.
 STATES: dict[str, str] = {
-    State.DETECTED: "a block left its pools out of line",
+    State.DETECTED: "a block left its pools out of line, or a borrower below the threshold",
     State.SCREENED: "in exact integers it leaves a profit",
     State.SIMULATED: "the chain itself, asked on its block, agrees",
     State.APPROVED: "no limit refuses it",
@@ -166,13 +166,15 @@ def _legs(row: Row[Any]) -> list[Document]:
     return [
         {
             "pool": _address(pool),
-            "zero_for_one": zero_for_one,
+            # A liquidation is no swap: it has a borrower in the direction's place.
+            "zero_for_one": direction if isinstance(direction, bool) else None,
+            "borrower": None if isinstance(direction, bool) else _address(direction),
             "token_in": into[0] and _address(into[0]),
             "amount_in": into[1],
             "token_out": out[0] and _address(out[0]),
             "amount_out": out[1],
         }
-        for (pool, zero_for_one), (into, out) in zip(hops, amounts, strict=True)
+        for (pool, direction), (into, out) in zip(hops, amounts, strict=True)
     ]
 
 

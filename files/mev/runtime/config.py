@@ -166,6 +166,8 @@ class StrategyName(StrEnum):
     ATOMIC_ARBITRAGE = "atomic_arbitrage"
     # Evaluates pending swaps; sends nothing.
     SANDWICH = "sandwich"
+    # Of the chains that name a lending market.
+    LIQUIDATION = "liquidation"
 
 
 class EvmAddress(bytes):
@@ -314,6 +316,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[TokenConfig, ...]
     v2_factories: tuple[FactoryConfig, ...]
     v3_factories: tuple[V3FactoryConfig, ...] = ()
+    aave_v3: tuple[LendingConfig, ...] = ()
     max_hops: Annotated[int, Meta(ge=2, le=4, description="2, 3 or 4 swaps")] = 3
     discovery: DiscoveryConfig | None = None
     risk: RiskConfig

@@ -63,6 +63,10 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
     ]
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)
+    yield from _repeated(
+        (f"{where}.aave_v3[{number}].pool", f"0x{market.pool.hex()}", market.name)
+        for number, market in enumerate(chain.aave_v3)
+    )
     for place, maker in v3_makers:
         for number, fee in enumerate(maker.fees):
             if not 0 < fee < MOST_FEE:

@@ -12,6 +12,8 @@ from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.keeper import Keeper
+from mev.market.lending.aave_events import TOPICS as LENDING_TOPICS
+from mev.market.lending.aave_market import AaveMarket
 from mev.market.load import load_market, market_topics
 from mev.market.newcomers import Newcomers
 from mev.market.state import MarketState
@@ -27,7 +29,8 @@ from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
-from mev.trading.strategies.plugin import Market, Strategies
+from mev.trading.strategies.liquidation import Liquidations
+from mev.trading.strategies.plugin import Market, Strategies, Strategy
 
 # Without a head for so many block times the chain is asked whether there is one.
 STALL_BLOCKS = 3
@@ -66,6 +69,8 @@ class Desk:
         self._keeper = Keeper(kept.directory, name, self._chain.id, 60 * kept.every_minutes) if kept else None
         discovery = self._chain.discovery
         self._newcomers = Newcomers(name, self._chain, discovery) if discovery else None
+        followed = self._chain.aave_v3 if StrategyName.LIQUIDATION in config.strategies else ()
+        self._lending = [AaveMarket(name, rpc, market) for market in followed]
         self._market: MarketState | None = None
         self._pipeline: Pipeline | None = None
         self._cycles = 0
@@ -88,9 +93,8 @@ class Desk:
             await open_books(self._rpc, self._execution.accounts, self._ledger)
         pending = asyncio.create_task(self._report_pending())
         try:
-            async for event in BlockCollector(
-                self._rpc, market_topics(self._chain), stall_seconds=stall_seconds
-            ).events():
+            topics = [*market_topics(self._chain), *(sorted(LENDING_TOPICS) if self._lending else ())]
+            async for event in BlockCollector(self._rpc, topics, stall_seconds=stall_seconds).events():
                 async with self._working:
                     await self._take(event)
                 progress()
@@ -119,10 +123,14 @@ class Desk:
                 self._turned |= self._market.undo_to(ancestor)
                 if self._pipeline is not None:
                     self._pipeline.doubt()
+                for lending in self._lending:
+                    lending.undo_to(ancestor)
                 log.info("reorganised", chain=self._name, ancestor=ancestor.number)
             case NewBlock(block, logs, behind) if self._market is not None:
                 changed = self._market.apply_block(block, logs)
                 self._tell_unusable(changed)
+                for lending in self._lending:
+                    await lending.follow(block, logs)
                 touched = changed | self._turned
                 # What a block behind shows may be gone already: sending it would pay for a revert.
                 self._turned = touched if behind else frozenset()
@@ -139,18 +147,24 @@ class Desk:
         watched = len(self._market.pools())
         arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market)
         self._cycles = len(arbitrage.index.cycles)
+        for lending in self._lending:
+            await lending.load(block)
+        own: list[Strategy] = [arbitrage] if StrategyName.ATOMIC_ARBITRAGE in self._config.strategies else []
+        if self._lending:
+            own.append(Liquidations(self._name, self._chain.wrapped_native, self._market, self._lending))
         self._pipeline = Pipeline(
             self._settings(),
             self._rpc,
             self._market,
             Strategies(
                 Market(chain=self._name, config=self._chain, state=self._market, index=arbitrage.index),
-                arbitrage if StrategyName.ATOMIC_ARBITRAGE in self._config.strategies else None,
+                own,
                 self._config.strategy_plugins,
             ),
             self._ledger,
             self._execution,
             announce=self._announce,
+            every_block=bool(self._lending),
         )
         self._pipeline.recover()
         self._meter.loaded(self._name, pools=watched, cycles=self._cycles)

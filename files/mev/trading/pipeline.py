@@ -81,8 +81,11 @@ class Pipeline:
         *,
         announce: Callable[[Settled], None] = lambda _: None,
         now_ns: Callable[[], int] = time.time_ns,
+        every_block: bool = False,
     ) -> None:
+        """With `every_block` the strategy is asked also where a block touched no pool."""
         self._announce = announce
+        self._every_block = every_block
         self._settings = settings
         self._rpc = rpc
         self._simulator = Simulator(rpc)
@@ -142,7 +145,7 @@ class Pipeline:
             )
 
     async def _trade(self, execution: Execution, block: Block, touched: Collection[Address]) -> None:
-        if not touched:
+        if not touched and not self._every_block:
             return
         capital = await self._capital(execution, block)
         limit = self._settings.limits.max_amount_in_wei
@@ -241,7 +244,7 @@ class Pipeline:
 
     async def _submit(self, execution: Execution, block: Block, proposal: Proposal, offered: fees.Fees) -> None:
         opportunity = proposal.opportunity
-        pools = _pools(opportunity)
+        pools = opportunity.pools
         deadline = block.number + DEADLINE_BLOCKS
         # The contract itself holds out for the gas and the minimum: reserves may move before the block that takes it.
         min_profit = proposal.gas * proposal.gas_price_wei + self._settings.limits.min_profit_wei
@@ -273,7 +276,12 @@ class Pipeline:
 
     def _calldata(self, opportunity: Opportunity, min_profit: int, deadline_block: int) -> bytes:
         return contract.encode_execute(
-            opportunity.cycle, self._state.pools(), opportunity.amount_in, min_profit, deadline_block
+            opportunity.cycle,
+            self._state.pools(),
+            opportunity.amount_in,
+            min_profit,
+            deadline_block,
+            opportunity.seizure,
         )
 
     def _standing(self, block: Block) -> Standing:
@@ -291,8 +299,4 @@ class Pipeline:
     def _drop(self, opportunity: Opportunity, reason: Reason) -> None:
         self._ledger.move(opportunity.id, State.DROPPED, reason)
         if reason in PASSING:
-            self._again |= _pools(opportunity)
-
-
-def _pools(opportunity: Opportunity) -> frozenset[Address]:
-    return frozenset(hop.pool for hop in opportunity.cycle.hops)
+            self._again |= opportunity.pools

@@ -175,4 +175,7 @@ def _over(value: int, limit: int | None) -> bool:
 def tokens(opportunity: Opportunity, pools: Mapping[Address, Pool]) -> frozenset[Address]:
     """Every token that a cycle passes through."""
     used = (pools[hop.pool] for hop in opportunity.cycle.hops)
-    return frozenset(token for pool in used for token in (pool.token0, pool.token1))
+    seizure = opportunity.seizure
+    # With no swap at all there is still the token that is put in.
+    seized = () if seizure is None else (opportunity.cycle.token, seizure.debt, seizure.collateral)
+    return frozenset((*seized, *(token for pool in used for token in (pool.token0, pool.token1))))

@@ -42,6 +42,9 @@ class AaveMarket:
         self._through = config.first_block - 1
         self._places: aave_reader.Places | None = None
         self._unpriced: frozenset[Address] = frozenset()
+        # Since somebody took them: whose positions changed, and whether anything else may have.
+        self._changed: set[Address] = set()
+        self._anew = True
         # After a reorganisation what is configured may be what an undone block made of it.
         self._turned = False
 
@@ -74,7 +77,7 @@ class AaveMarket:
         """Go back to what was after a block that was told of; where that is too far back the book is given up."""
         # Who borrowed in a block that is undone owes nothing, or will be read again.
         self._through = min(self._through, ancestor.number)
-        self._turned = True
+        self._turned = self._anew = True
         if self.book is None:
             return
         try:
@@ -82,6 +85,12 @@ class AaveMarket:
         except StateError as error:
             self.book = None
             self._quarantine(ancestor, error)
+
+    def take_changes(self) -> tuple[frozenset[Address], bool]:
+        """Return whose positions changed since the last time, and whether everybody is to be looked at: all was read anew, configured or undone."""
+        taken = frozenset(self._changed), self._anew
+        self._changed, self._anew = set(), False
+        return taken
 
     async def _load(self, block: Block) -> None:
         pool = self.config.pool
@@ -98,6 +107,7 @@ class AaveMarket:
             some = users[first : first + USERS_AT_ONCE]
             positions |= await aave_reader.positions(self._rpc, pool, some, known, block)
         self.book = AaveBook(block, listings, categories, positions)
+        self._anew = True
 
     async def _follow(self, book: AaveBook, block: Block, logs: Iterable[Log]) -> bool:
         places = self._places
@@ -112,6 +122,7 @@ class AaveMarket:
             read = await aave_reader.listings(self._rpc, places.pool, block)
             categories = await aave_reader.categories(self._rpc, places.pool, block)
             self._turned = False
+            self._anew = True
         else:
             read = [_updated(listing, said.indices.get(listing.asset)) for listing in listings.values()]
         now = await self._priced(read, block)
@@ -124,7 +135,9 @@ class AaveMarket:
         moved = said.configuration or any(
             listing.price != before.price for listing in now if (before := listings.get(listing.number)) is not None
         )
-        return bool(book.apply(block, now, categories, positions)) or moved
+        changed = book.apply(block, now, categories, positions)
+        self._changed |= changed
+        return bool(changed) or moved
 
     async def _priced(self, read: Iterable[Listing], block: Block) -> list[Listing]:
         read = list(read)

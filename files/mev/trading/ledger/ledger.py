@@ -85,9 +85,7 @@ class Ledger:
             "chain": opportunity.chain,
             "strategy": opportunity.strategy,
             "token": _hex(opportunity.cycle.token),
-            "hops": msgspec.json.encode(
-                [[_hex(hop.pool), hop.zero_for_one] for hop in opportunity.cycle.hops]
-            ).decode(),
+            "hops": msgspec.json.encode(_steps(opportunity)).decode(),
             "block_number": opportunity.block_number,
             "block_hash": _hex(opportunity.block_hash),
             "amount_in": str(opportunity.amount_in),
@@ -404,3 +402,11 @@ def _hex(content: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     return bytes.fromhex(text[2:])
+
+
+def _steps(opportunity: Opportunity) -> list[tuple[str, bool | str]]:
+    steps: list[tuple[str, bool | str]] = [(_hex(hop.pool), hop.zero_for_one) for hop in opportunity.cycle.hops]
+    seizure = opportunity.seizure
+    if seizure is not None:
+        steps.insert(seizure.after, (_hex(seizure.pool), _hex(seizure.borrower)))
+    return steps

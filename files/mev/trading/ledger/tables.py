@@ -35,7 +35,12 @@ opportunities = Table(
     Column("chain", Text, nullable=False),
     Column("strategy", Text, nullable=False),
     Column("token", Text, nullable=False),
-    Column("hops", Text, nullable=False, comment="JSON: [[pool, zero_for_one], …]"),
+    Column(
+        "hops",
+        Text,
+        nullable=False,
+        comment="JSON: [[pool, zero_for_one], …]; a liquidation is [lending pool, borrower]",
+    ),
     Column("block_number", BigNumber, nullable=False),
     Column("block_hash", Text, nullable=False),
     Column("amount_in", Text, nullable=False),

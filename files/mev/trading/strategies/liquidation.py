@@ -1,112 +1,275 @@
-"""What a liquidation on Aave V3 would leave: which debt to cover with which collateral, how much of it, and the way back into the debt's asset.
+"""Liquidations on Aave V3 as cycles: native coin into the debt's token, the debt paid, the collateral back into native coin.
 
-Evaluation: nothing here sends. Collateral is sold through a path of pools on their own mathematics, so that what is covered is weighed against the slippage that
-selling costs: the profit is, but for rounding, concave in the debt that is covered, and searched.
+A cycle has up to three swaps beside the liquidation: as many steps as the executor takes. What is put in is searched, since the profit is, but for rounding,
+concave in it. The whole of a debt can only be covered where it is in the cycle's own token: until the transaction is in a block the debt grows by
+interest, so a little more is offered than is owed, and what the pool does not take has to be of use. Otherwise a part is covered that leaves the pool's least leftover on both sides.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
 
-import msgspec
-
+from mev.domain import Block, Cycle, Hop, Opportunity, Pool, Seizure
 from mev.domain.market import Address
 from mev.market.amm import AmmError
-from mev.market.lending.aave_v3 import Held, Liquidation, health_factor, liquidate, most_debt
-from mev.market.lending.wad_ray import WAD
-from mev.trading.strategies.sandwich import PathHop
+from mev.market.lending.aave_book import AaveBook
+from mev.market.lending.aave_market import AaveMarket
+from mev.market.lending.aave_v3 import Held, health_factor, liquidate
+from mev.market.lending.wad_ray import WAD, Overflowed
+from mev.market.lending.watch import Watch
+from mev.market.state import MarketState
+from mev.search.legs import AnyLeg, amounts, legs_of
 
 NAME = "liquidation"
+MOST_SWAPS = 3
+# Of the ways into a debt's token and out of a collateral's, the best few at a middling amount are tried with each other.
+WAYS = 3
 NEIGHBOURS = 2
+# What a debt may grow by until the transaction is in a block: what is offered more than is owed.
+OFFER = (1001, 1000)
+# Below it, of base currency (8 decimals), neither side of a pair pays for a transaction.
+LEAST_BASE = 10 * 10**8
 
-# From one asset to another: the pools to sell through, in order; empty where it is the same.
-Paths = Mapping[tuple[Address, Address], Sequence[PathHop]]
+Way = tuple[Hop, ...]
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One liquidation: `liquidation.debt` of `debt_asset` is paid, the collateral brings `proceeds` of it; base units of `debt_asset`."""
+class _Pair(NamedTuple):
+    """A borrower's debt and collateral."""
 
-    debt_asset: Address
-    collateral_asset: Address
-    health_factor: int
-    liquidation: Liquidation
-    proceeds: int
-    cost: int
+    position: Sequence[Held]
+    debt: Held
+    collateral: Held
+
+
+class _Plan(NamedTuple):
+    """A liquidation with its swaps, sized: `held` is what is put in, then what is held after each step."""
+
+    pair: _Pair
+    into: Way
+    out: Way
+    held: tuple[int, ...]
+    back: int
 
     @property
     def profit(self) -> int:
-        """What is left after `cost` (gas, a flash loan's fee), base units of `debt_asset`."""
-        return self.proceeds - self.liquidation.debt - self.cost
+        return self.back - self.held[0]
 
 
-def best_liquidation(
-    position: Sequence[Held], paths: Paths, cost: Callable[[Address], int] = lambda _: 0
-) -> Candidate | None:
-    """Return the liquidation of a position that leaves most, None where none leaves anything.
+class Liquidations:
+    """Looks at the borrowers of a chain's markets after every block."""
 
-    `cost` is what a transaction costs, in base units of the asset that it is given.
-    """
-    health = health_factor(position)
-    if health >= WAD:
-        return None
-    found = [
-        candidate
-        for debt in position
-        for collateral in position
-        if debt.owed and collateral.collateral_base
-        for path in [_path(paths, collateral, debt)]
-        if path is not None and (candidate := _best(position, collateral, debt, path, health, cost(debt.reserve.asset)))
-    ]
-    best = max(found, key=lambda candidate: _value(candidate, position), default=None)
-    return best if best is not None and best.profit > 0 else None
+    def __init__(self, chain: str, wrapped_native: Address, state: MarketState, markets: Sequence[AaveMarket]) -> None:
+        self._chain = chain
+        self._token = wrapped_native
+        self._state = state
+        self._markets = [(market, Watch()) for market in markets]
+        self._routes = _Routes(state.pools().values())
+        # By pool and borrower: what was looked at when nothing was to be had, or it was told of, and through which pools.
+        self._seen: dict[tuple[Address, Address], tuple[object, frozenset[Address]]] = {}
 
+    def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
+        """Return for each borrower the liquidation that leaves most, where one leaves anything and something about it has changed.
 
-def _path(paths: Paths, collateral: Held, debt: Held) -> Sequence[PathHop] | None:
-    assets = (collateral.reserve.asset, debt.reserve.asset)
-    return () if assets[0] == assets[1] else paths.get(assets)
+        `touched` are pools, of swaps or of lending, that are to be looked at again; no amount_in exceeds `capital`.
+        """
+        found = []
+        for market, watch in self._markets:
+            book = market.book
+            if book is None or book.block.hash != block.hash:
+                continue
+            changed, anew = market.take_changes()
+            for borrower in watch.liquidatable(book, changed, anew=anew):
+                pool = market.config.pool
+                plan = self._plan(book, pool, borrower, touched, capital)
+                if plan is not None and plan.profit > 0:
+                    found.append(self._opportunity(block, pool, borrower, plan))
+        return sorted(found, key=lambda opportunity: opportunity.expected_profit, reverse=True)
 
-
-def _value(candidate: Candidate, position: Sequence[Held]) -> int:
-    """Candidates may be in different assets: they are compared in base currency, by the oracle's prices."""
-    reserve = next(held.reserve for held in position if held.reserve.asset == candidate.debt_asset)
-    return candidate.profit * reserve.price // reserve.unit
-
-
-def _best(
-    position: Sequence[Held], collateral: Held, debt: Held, path: Sequence[PathHop], health: int, cost: int
-) -> Candidate | None:
-    def candidate(amount: int) -> Candidate | None:
-        done = liquidate(position, collateral, debt, amount)
-        proceeds = None if done is None else _sold(path, done.collateral)
-        if done is None or proceeds is None:
+    def _plan(
+        self, book: AaveBook, pool: Address, borrower: Address, touched: Collection[Address], capital: int
+    ) -> _Plan | None:
+        try:
+            position = book.position(borrower, book.block.timestamp)
+        except Overflowed:
             return None
-        return Candidate(
-            debt_asset=debt.reserve.asset,
-            collateral_asset=collateral.reserve.asset,
-            health_factor=health,
-            liquidation=done,
-            proceeds=proceeds,
-            cost=cost,
+        if position is None or health_factor(position) >= WAD:
+            return None
+        prices = tuple(held.reserve.price for held in position)
+        what = (book.positions()[borrower], prices, capital)
+        seen = self._seen.get((pool, borrower))
+        if seen is not None and seen[0] == what and pool not in touched and seen[1].isdisjoint(touched):
+            return None
+        best: _Plan | None = None
+        through: set[Address] = set()
+        allowed = {each.asset for each in book.listings.values() if each.liquidatable(book.block.timestamp)}
+        for pair in _pairs(position, allowed, self._token):
+            for into, out in self._ways(pair, capital, through):
+                plan = self._sized(pair, into, out, capital)
+                if plan is not None and (best is None or plan.profit > best.profit):
+                    best = plan
+        self._seen[pool, borrower] = (what, frozenset(through))
+        return best
+
+    def _ways(self, pair: _Pair, capital: int, through: set[Address]) -> Iterator[tuple[Way, Way]]:
+        """Yield ways in and out that go together; adds every pool that matters to `through`."""
+        debt, collateral = pair.debt.reserve.asset, pair.collateral.reserve.asset
+        into, out = self._routes.between(self._token, debt), self._routes.between(collateral, self._token)
+        through.update(hop.pool for way in (*into, *out) for hop in way)
+        put_in = max(1, min(capital, self._middling(pair)))
+        best_in = self._best(into, self._token, put_in)
+        best_out = self._best(out, collateral, max(1, pair.collateral.supplied // 4))
+        for first, last in product(best_in, best_out):
+            pools = [hop.pool for hop in (*first, *last)]
+            if len(pools) <= MOST_SWAPS and len(set(pools)) == len(pools):
+                yield first, last
+
+    def _middling(self, pair: _Pair) -> int:
+        """What a quarter of the debt is in native coin, by the oracle, where native coin is on one side; a guess to compare ways at."""
+        for held in pair.position:
+            if held.reserve.asset == self._token and held.reserve.price:
+                return pair.debt.debt_base * held.reserve.unit // (4 * held.reserve.price)
+        return 10**18
+
+    def _best(self, ways: Sequence[Way], token: Address, amount: int) -> list[Way]:
+        def given(way: Way) -> int:
+            legs = self._legs(token, way)
+            try:
+                return amounts(legs, amount)[-1] if legs is not None else 0
+            except AmmError:
+                return 0
+
+        return sorted(ways, key=given, reverse=True)[:WAYS] if len(ways) > 1 else list(ways)
+
+    def _legs(self, token: Address, way: Way) -> list[AnyLeg] | None:
+        try:
+            return legs_of(Cycle(token, way), self._state)
+        except AmmError:
+            return None
+
+    def _sized(self, pair: _Pair, into: Way, out: Way, capital: int) -> _Plan | None:
+        first, last = self._legs(self._token, into), self._legs(pair.collateral.reserve.asset, out)
+        if first is None or last is None:
+            return None
+
+        def planned(amount: int) -> _Plan | None:
+            return _planned(pair, into, out, first, last, amount)
+
+        tried = [planned(amount) for amount in _around_peak(planned, _most(planned, capital))]
+        if not into:
+            whole = pair.debt.owed * OFFER[0] // OFFER[1] + 1
+            if whole <= capital:
+                tried.append(_planned(pair, into, out, first, last, whole, rest=True))
+        return max((plan for plan in tried if plan is not None), key=lambda plan: plan.profit, default=None)
+
+    def _opportunity(self, block: Block, pool: Address, borrower: Address, plan: _Plan) -> Opportunity:
+        seizure = Seizure(
+            pool=pool,
+            borrower=borrower,
+            debt=plan.pair.debt.reserve.asset,
+            collateral=plan.pair.collateral.reserve.asset,
+            after=len(plan.into),
+        )
+        pools = self._state.pools()
+        tokens = [
+            self._token,
+            *(_token_out(pools[hop.pool], hop) for hop in plan.into),
+            seizure.collateral,
+            *(_token_out(pools[hop.pool], hop) for hop in plan.out),
+        ]
+        cycle = Cycle(self._token, (*plan.into, *plan.out))
+        return Opportunity(
+            id=identity(self._chain, block, cycle, seizure),
+            chain=self._chain,
+            strategy=NAME,
+            cycle=cycle,
+            block_number=block.number,
+            block_hash=block.hash,
+            amount_in=plan.held[0],
+            expected_out=plan.back,
+            held=tuple(zip(tokens, plan.held, strict=True)),
+            seizure=seizure,
         )
 
-    most = most_debt(position, collateral, debt)
-    # All that is allowed may leave nothing behind, which a little less may not: those two are looked at apart.
-    partial = _most_partial(candidate, most)
-    tried = [candidate(most), *(candidate(amount) for amount in _around_peak(candidate, partial))]
-    return max((each for each in tried if each is not None), key=lambda each: each.profit, default=None)
+
+def identity(chain: str, block: Block, cycle: Cycle, seizure: Seizure) -> str:
+    """Name an opportunity by what it is, so that seeing a block twice finds it known already."""
+    digest = hashlib.sha256(f"{NAME}:{chain}:".encode() + block.hash)
+    for part in (seizure.pool, seizure.borrower, seizure.debt, seizure.collateral, bytes([seizure.after])):
+        digest.update(part)
+    for hop in cycle.hops:
+        digest.update(hop.pool + bytes([hop.zero_for_one]))
+    return digest.hexdigest()[:32]
 
 
-def _most_partial(candidate: Callable[[int], Candidate | None], most: int) -> int:
-    """Return the greatest amount below `most` that the pool takes: from some amount on, what is left is dust."""
-    low, high = 0, most - 1
+class _Routes:
+    """Ways of one or two swaps between tokens."""
+
+    def __init__(self, pools: Collection[Pool]) -> None:
+        self._from: dict[Address, list[tuple[Hop, Address]]] = {}
+        for pool in pools:
+            self._from.setdefault(pool.token0, []).append((Hop(pool.address, zero_for_one=True), pool.token1))
+            self._from.setdefault(pool.token1, []).append((Hop(pool.address, zero_for_one=False), pool.token0))
+
+    def between(self, start: Address, end: Address) -> list[Way]:
+        """Return every way; the empty one alone where both are the same token."""
+        if start == end:
+            return [()]
+        ways: list[Way] = []
+        for first, middle in self._from.get(start, ()):
+            if middle == end:
+                ways.append((first,))
+                continue
+            ways += [(first, second) for second, token in self._from.get(middle, ()) if token == end]
+        return ways
+
+
+def _pairs(position: Sequence[Held], allowed: Collection[Address], token: Address) -> Iterator[_Pair]:
+    for debt, collateral in product(position, position):
+        if debt.debt_base < LEAST_BASE or collateral.collateral_base < LEAST_BASE:
+            continue
+        assets = (debt.reserve.asset, collateral.reserve.asset)
+        # The executor cannot tell what was paid from what came out, where both are one token and not the cycle's.
+        if assets[0] == assets[1] != token or not {*assets} <= {*allowed}:
+            continue
+        yield _Pair(position, debt, collateral)
+
+
+def _planned(
+    pair: _Pair,
+    into: Way,
+    out: Way,
+    first: Sequence[AnyLeg],
+    last: Sequence[AnyLeg],
+    amount: int,
+    *,
+    rest: bool = False,
+) -> _Plan | None:
+    """Return what an amount leads to; None where a pool refuses, or takes less and `rest` is not allowed."""
+    try:
+        before = amounts(first, amount)
+        done = liquidate(pair.position, pair.collateral, pair.debt, before[-1])
+        if done is None or done.collateral <= 0 or (done.debt != before[-1] and not rest):
+            return None
+        after = amounts(last, done.collateral)
+    except (AmmError, Overflowed):
+        return None
+    return _Plan(pair, into, out, (*before, *after), after[-1] + before[-1] - done.debt)
+
+
+def _most(planned: Callable[[int], _Plan | None], capital: int) -> int:
+    """Return the greatest amount that can be planned; from some amount on none can."""
+    low, high = 0, capital
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if candidate(middle) is not None else (low, middle - 1)
+        low, high = (middle, high) if planned(middle) is not None else (low, middle - 1)
     return low
 
 
-def _around_peak(candidate: Callable[[int], Candidate | None], most: int) -> range:
+def _around_peak(planned: Callable[[int], _Plan | None], most: int) -> range:
     def profit(amount: int) -> int:
-        found = candidate(amount)
-        return -amount if found is None else found.profit
+        plan = planned(amount)
+        return -amount if plan is None else plan.profit
 
     low, high = 0, most
     while high - low > 2 * NEIGHBOURS:
@@ -118,10 +281,5 @@ def _around_peak(candidate: Callable[[int], Candidate | None], most: int) -> ran
     return range(max(1, low - NEIGHBOURS), min(most, high + NEIGHBOURS) + 1)
 
 
-def _sold(path: Sequence[PathHop], amount: int) -> int | None:
-    try:
-        for hop in path:
-            amount, _ = hop.curve.sell(amount, zero_for_one=hop.zero_for_one)
-    except AmmError:
-        return None
-    return amount
+def _token_out(pool: Pool, hop: Hop) -> Address:
+    return pool.token1 if hop.zero_for_one else pool.token0

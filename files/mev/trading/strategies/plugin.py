@@ -63,10 +63,10 @@ def load_plugin(reference: str) -> Factory:
 
 
 class Strategies:
-    """The engine's own strategy and the plug-ins', as one."""
+    """The engine's own strategies and the plug-ins', as one."""
 
-    def __init__(self, market: Market, own: Strategy | None, plugins: Sequence[str] = ()) -> None:
-        """Make the plug-ins' strategies; raises ConfigError where one cannot be imported. `own` is None where it is switched off."""
+    def __init__(self, market: Market, own: Sequence[Strategy], plugins: Sequence[str] = ()) -> None:
+        """Make the plug-ins' strategies; raises ConfigError where one cannot be imported. `own` are those that are switched on."""
         self._market = market
         self._own = own
         self._plugins: dict[str, Strategy] = {}
@@ -80,7 +80,7 @@ class Strategies:
 
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return what all of them find, best first; a plug-in that fails finds nothing in this block, and is named in the log."""
-        found = list(self._own.opportunities(block, touched, capital)) if self._own is not None else []
+        found = [each for own in self._own for each in own.opportunities(block, touched, capital)]
         for reference, plugin in self._plugins.items():
             try:
                 returned = list(plugin.opportunities(block, touched, capital))
@@ -107,6 +107,7 @@ class Strategies:
                         any(hop.pool not in pools for hop in found.cycle.hops),
                     ),
                     ("it has no hops", not found.cycle.hops),
+                    ("it is a liquidation", found.seizure is not None),
                     ("its amount is not between 1 and the capital", not 0 < found.amount_in <= capital),
                 )
                 if is_so

@@ -11,11 +11,15 @@ from lab.checkout import Checkout
 from lab.evm import chains, devnode, npm
 from tests.integration.mev.amm.conftest import Bench
 from tests.integration.mev.lending.aave import Aave
+from tests.integration.mev.lending.crash import Crash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lab.evm.devnode import DevNode
     from lab.evm.npm import Modules
+    from tests.integration.mev.conftest import Account
+    from tests.integration.mev.test_executor import Pools
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +41,9 @@ def lending_bench(modules: Modules) -> Iterator[Bench]:
 def aave(lending_bench: Bench, published_lending: Modules) -> Aave:
     """An empty market."""
     return Aave(lending_bench, published_lending)
+
+
+@pytest.fixture
+def crash(evm: DevNode, modules: Modules, published_lending: Modules, owner: Account, pools: Pools) -> Crash:
+    """A market on the seeded chain, with a borrower who has not borrowed yet."""
+    return Crash(evm, modules, published_lending, owner, pools)

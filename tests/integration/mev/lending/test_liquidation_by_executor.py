@@ -10,14 +10,12 @@ from mev.trading import erc20
 from mev.trading.execution import contract
 
 from lab.evm.rpc import RpcError
-from tests.integration.mev.amm.conftest import Bench
 from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, compiled, raw, text, word
-from tests.integration.mev.lending.aave import Aave
-from tests.integration.mev.test_executor import Pools, amount_out, reserves, selector
+from tests.integration.mev.test_executor import Pools, amount_out, selector
 
 if TYPE_CHECKING:
     from lab.evm.devnode import DevNode
-    from lab.evm.npm import Modules
+    from tests.integration.mev.lending.crash import Crash
 
 HONEST, LESS, GREEDY, FREE, THIEF = range(5)
 WHOLE_USDC = 10**6
@@ -27,63 +25,6 @@ ALLOWANCE = selector("allowance(address,address)")
 
 def allowance(owner: Account, token: bytes, holder: bytes, spender: bytes) -> int:
     return int.from_bytes(owner.call(token, ALLOWANCE + word(holder) + word(spender)), "big")
-
-
-class Crash:
-    """A borrower of dollars against native coin, or the other way round, and a price that makes it liquidatable."""
-
-    def __init__(self, evm: DevNode, modules: Modules, published: Modules, owner: Account, pools: Pools) -> None:
-        self.evm, self.owner = evm, owner
-        bank = evm.deployment.bank
-        evm.rpc.call("anvil_impersonateAccount", bank)
-        self.bench = Bench(evm.rpc, modules, bank)
-        self.weth, self.usdc = evm.deployment.wrapped_native, evm.deployment.token("USDC").address
-        self.pair = pools["uniswap_v2", frozenset({"WETH", "USDC"})]
-        self.aave = Aave(self.bench, published)
-        # What the pair says, in dollars of 8 decimals.
-        by_order = reserves(owner, self.pair)
-        native, dollars = by_order if self.pair.token0 == raw(self.weth) else by_order[::-1]
-        self.price = dollars * 10**12 * 10**8 // native
-        self.aave.list(self.weth, self.price)
-        self.aave.list(self.usdc, 10**8)
-        self.borrower = f"0x{0xB0B:040x}"
-        evm.rpc.call("anvil_impersonateAccount", self.borrower)
-        for account in (bank, self.borrower):
-            evm.fund(account, 10_000 * NATIVE_WEI)
-            self.bench.send(self.usdc, "mint(uint256)", 10**7 * WHOLE_USDC, sender=account)
-            deposit = {"from": account, "to": self.weth, "data": text(erc20.encode_deposit())}
-            sent = evm.rpc.call(
-                "eth_sendTransaction", {**deposit, "value": hex(2000 * NATIVE_WEI), "gas": hex(100_000)}
-            )
-            assert evm.receipt(sent)["status"] == "0x1"
-        self.aave.supply(bank, self.usdc, 10**6 * WHOLE_USDC)
-        self.aave.supply(bank, self.weth, 1000 * NATIVE_WEI)
-
-    def dollars_owed(self) -> None:
-        """The borrower owes dollars against native coin, whose price falls by a tenth."""
-        self.aave.supply(self.borrower, self.weth, 10 * NATIVE_WEI)
-        self.aave.borrow(self.borrower, self.usdc, 10 * self.price * 74 // 100 * WHOLE_USDC // 10**8)
-        self.aave.price(self.weth, self.price * 90 // 100)
-
-    def native_owed(self) -> None:
-        """The borrower owes native coin against dollars, and its price rises by a tenth."""
-        self.aave.supply(self.borrower, self.usdc, 10 * self.price * WHOLE_USDC // 10**8)
-        self.aave.borrow(self.borrower, self.weth, 10 * NATIVE_WEI * 74 // 100)
-        self.aave.price(self.weth, self.price * 110 // 100)
-
-    def seizure(self, debt: str, collateral: str, after: int) -> Seizure:
-        return Seizure(
-            pool=raw(self.aave.pool),
-            borrower=raw(self.borrower),
-            debt=raw(debt),
-            collateral=raw(collateral),
-            after=after,
-        )
-
-
-@pytest.fixture
-def crash(evm: DevNode, modules: Modules, published_lending: Modules, owner: Account, pools: Pools) -> Crash:
-    return Crash(evm, modules, published_lending, owner, pools)
 
 
 def test_dollars_are_bought_the_debt_is_paid_and_native_coin_comes_back(

@@ -1,72 +1,154 @@
-"""The best liquidation is what trying amounts finds: slippage, costs and the pool's own rules weighed against the bonus."""
+"""The strategy's liquidations: what trying amounts finds, through the pools' own arithmetic and the lending pool's rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mev.market.lending.aave_v3 import Held, liquidate, most_debt
-from mev.market.lending.wad_ray import WAD
-from mev.trading.strategies.liquidation import best_liquidation
-from mev.trading.strategies.sandwich import PairCurve, PathHop
+from mev.domain import Opportunity, Pool
+from mev.market.lending.aave_market import AaveMarket
+from mev.market.lending.aave_v3 import liquidate
+from mev.runtime.config import EvmAddress, LendingConfig
+from mev.trading.execution import contract
+from mev.trading.strategies.liquidation import NAME, Liquidations
 
-from tests.unit.mev.market.test_aave_v3 import DOLLAR, USDC, WETH, position
+from tests.unit.mev.market.lending_books import PRICES, book, child, listings, owing
+from tests.unit.mev.search.markets import COIN, DOLLAR, GENESIS, NATIVE, market, pool
 
-POOL = b"\x01" * 20
+if TYPE_CHECKING:
+    from mev.market.lending.aave_book import AaveBook, Position
+    from mev.market.state import MarketState
 
-
-def paths(weth: int, usdc: int) -> dict[tuple[bytes, bytes], list[PathHop]]:
-    """A pair of WETH (token0) and USDC with such reserves."""
-    return {(WETH.asset, USDC.asset): [PathHop(POOL, PairCurve(weth, usdc, 997, 1000), zero_for_one=True)]}
-
-
-DEEP = paths(10**6 * WAD, 1800 * 10**6 * 10**6)
-
-
-def test_a_deep_market_takes_all_that_is_allowed() -> None:
-    held = position(1800 * DOLLAR)
-    found = best_liquidation(held, DEEP)
-    assert found is not None
-    assert found.liquidation == liquidate(held, *held, 10**30)
-    sold, _ = DEEP[WETH.asset, USDC.asset][0].curve.sell(found.liquidation.collateral, zero_for_one=True)
-    assert (found.proceeds, found.profit) == (sold, sold - found.liquidation.debt)
-    assert (found.debt_asset, found.collateral_asset) == (USDC.asset, WETH.asset)
+WEI = 10**18
+LENDING = EvmAddress(b"\xaa" * 20)
+USER = b"\x01" * 20
+CAPITAL = 1000 * WEI
+FALLEN = {**PRICES, NATIVE: 1800 * 10**8}
+RISEN = {**PRICES, NATIVE: 2200 * 10**8}
 
 
-def test_costs_count() -> None:
-    held = position(1800 * DOLLAR)
-    free = best_liquidation(held, DEEP)
-    assert free is not None
-    paid = best_liquidation(held, DEEP, lambda _: free.profit - 1)
-    assert paid is not None
-    assert paid.profit == 1
-    assert best_liquidation(held, DEEP, lambda _: free.profit) is None
+def strategy(state: MarketState, held: AaveBook) -> Liquidations:
+    followed = AaveMarket("ethereum", None, LendingConfig(name="aave_v3", pool=LENDING))  # type: ignore[arg-type]
+    followed.book = held
+    return Liquidations("ethereum", NATIVE, state, [followed])
 
 
-def test_what_cannot_be_sold_or_is_healthy_is_left_alone() -> None:
-    assert best_liquidation(position(1800 * DOLLAR), {}) is None
-    assert best_liquidation(position(2000 * DOLLAR), DEEP) is None
-    # A pool that pays a tenth of the oracle's price.
-    assert best_liquidation(position(1800 * DOLLAR), paths(10**6 * WAD, 180 * 10**6 * 10**6)) is None
+def pair(number: int, one: bytes, other: bytes, per_one: int, depth: int) -> tuple[Pool, tuple[int, int]]:
+    """A pool with `depth` base units of `one`, and so many base units of `other` for each 10^18 of it."""
+    made = pool(number, one, other)
+    held = (depth, depth * per_one // WEI)
+    return made, held if made.token0 == one else held[::-1]
 
 
-def test_the_same_asset_needs_no_path() -> None:
-    usdc = msgspec.structs.replace(USDC, liquidation_threshold=7000)
-    held = [Held(reserve=usdc, supplied=1000 * 10**6, owed=800 * 10**6)]
-    found = best_liquidation(held, {})
-    assert found is not None
-    assert found.proceeds == found.liquidation.collateral
+def state(*pairs: tuple[Pool, tuple[int, int]]) -> MarketState:
+    return market([made for made, _ in pairs], [held for _, held in pairs])
 
 
-@settings(max_examples=20)
-@given(st.integers(10**18, 10**23), st.integers(1500, 1805), st.integers(0, 10**8))
-def test_no_amount_leaves_more(weth: int, dollars: int, cost: int) -> None:
-    held = position(dollars * DOLLAR)
-    market = paths(weth, weth * dollars // 10**12)
-    found = best_liquidation(held, market, lambda _: cost)
-    curve = market[WETH.asset, USDC.asset][0].curve
-    most = most_debt(held, *held)
-    best = 0
-    for part in range(1, 401):
-        done = liquidate(held, *held, most * part // 400)
-        if done is not None and done.collateral:
-            best = max(best, curve.sell(done.collateral, zero_for_one=True)[0] - done.debt - cost)
-    assert (found.profit if found else 0) >= best - 2
+def found(state: MarketState, positions: dict[bytes, Position], prices: dict[bytes, int]) -> list[Opportunity]:
+    return strategy(state, book(positions, prices)).opportunities(GENESIS, (), CAPITAL)
+
+
+DEEP = pair(1, NATIVE, DOLLAR, 1800 * 10**6, 10**24)
+
+
+def test_dollars_owed_are_bought_with_native_coin_and_the_collateral_is_native_coin() -> None:
+    positions = {USER: owing(NATIVE, 100 * WEI, DOLLAR, 150_000 * 10**6)}
+    (one,) = found(state(DEEP), positions, FALLEN)
+    assert one.strategy == NAME
+    assert one.seizure is not None
+    assert (one.seizure.pool, one.seizure.borrower, one.seizure.after) == (LENDING, USER, 1)
+    assert (one.seizure.debt, one.seizure.collateral) == (DOLLAR, NATIVE)
+    assert [token for token, _ in one.held] == [NATIVE, DOLLAR, NATIVE]
+    held = book(positions, FALLEN).position(USER, 0)
+    assert held is not None
+    collateral, debt = (next(each for each in held if each.reserve.asset == asset) for asset in (NATIVE, DOLLAR))
+    done = liquidate(held, collateral, debt, one.held[1][1])
+    assert done is not None
+    assert (done.debt, done.collateral) == (one.held[1][1], one.held[2][1])
+    # Half of the debt: its health factor is 0.96.
+    assert 74_000 * 10**6 < done.debt <= 75_000 * 10**6
+    assert one.expected_out == one.held[-1][1] > one.amount_in
+    assert one.pools == {DEEP[0].address, LENDING}
+
+
+def test_the_whole_of_a_small_debt_in_native_coin_is_covered_and_a_little_more_is_offered() -> None:
+    positions = {USER: owing(DOLLAR, 2000 * 10**6, NATIVE, 75 * WEI // 100)}
+    (one,) = found(state(DEEP), positions, RISEN)
+    assert one.seizure is not None
+    assert one.seizure.after == 0
+    assert one.amount_in == 75 * WEI // 100 * 1001 // 1000 + 1
+    # What is offered and not taken is still there.
+    assert one.expected_out == one.held[-1][1] + one.amount_in - 75 * WEI // 100
+
+
+def test_a_small_debt_in_another_token_is_left_alone() -> None:
+    """A part would leave dust, and of the whole something would stay behind."""
+    assert found(state(DEEP), {USER: owing(NATIVE, 6 * WEI // 10, DOLLAR, 900 * 10**6)}, FALLEN) == []
+
+
+def test_debt_and_collateral_in_other_tokens_take_two_swaps_and_never_one_pool_twice() -> None:
+    coins = pair(2, NATIVE, COIN, 1800 * 10**8 // 60_000, 10**24)
+    positions = {USER: owing(COIN, 10 * 10**8, DOLLAR, 490_000 * 10**6)}
+    (one,) = found(state(DEEP, coins), positions, FALLEN)
+    assert one.seizure is not None
+    assert [hop.pool for hop in one.cycle.hops] == [DEEP[0].address, coins[0].address]
+    assert [token for token, _ in one.held] == [NATIVE, DOLLAR, COIN, NATIVE]
+    data = contract.encode_execute(
+        one.cycle, {each.address: each for each in (DEEP[0], coins[0])}, 1, 0, 0, one.seizure
+    )
+    steps = [data[4 + 32 * (5 + 5 * step) :][:160] for step in range(3)]
+    assert [step[12:32] for step in steps] == [DEEP[0].address, LENDING, coins[0].address]
+    assert steps[1][96:128] == USER.rjust(32, b"\0")
+    assert steps[1][128:] == bytes(32)
+
+
+def test_nothing_is_told_twice_until_something_changes() -> None:
+    held = book({USER: owing(NATIVE, 100 * WEI, DOLLAR, 150_000 * 10**6)}, FALLEN)
+    watching = strategy(state(DEEP), held)
+    assert len(watching.opportunities(GENESIS, (), CAPITAL)) == 1
+    assert watching.opportunities(GENESIS, (), CAPITAL) == []
+    assert len(watching.opportunities(GENESIS, {DEEP[0].address}, CAPITAL)) == 1
+    assert len(watching.opportunities(GENESIS, {LENDING}, CAPITAL)) == 1
+    later = child(GENESIS, 12)
+    held.apply(later, listings({**FALLEN, NATIVE: 1790 * 10**8}), {}, {})
+    assert len(watching.opportunities(later, (), CAPITAL)) == 1
+    # A book that is not of this block says nothing about it.
+    assert watching.opportunities(child(later, 12), {LENDING}, CAPITAL) == []
+
+
+def test_who_is_healthy_what_cannot_be_swapped_and_what_may_not_be_liquidated_is_left_alone() -> None:
+    positions = {USER: owing(NATIVE, 100 * WEI, DOLLAR, 150_000 * 10**6)}
+    assert found(state(DEEP), positions, PRICES) == []
+    assert found(state(pair(2, NATIVE, COIN, 10**6, 10**24)), positions, FALLEN) == []
+    # A dollar costs a fifth more than the oracle says.
+    assert found(state(pair(1, NATIVE, DOLLAR, 1500 * 10**6, 10**24)), positions, FALLEN) == []
+    held = book(positions, FALLEN)
+    closed = [msgspec.structs.replace(each, active=each.asset != NATIVE) for each in held.listings.values()]
+    later = child(GENESIS, 12)
+    held.apply(later, closed, {}, {})
+    assert strategy(state(DEEP), held).opportunities(later, (), CAPITAL) == []
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(10**19, 10**22), st.integers(1500, 1830), st.integers(100, 10_000))
+def test_no_amount_that_is_tried_leaves_more(depth: int, price: int, supply: int) -> None:
+    """Slippage weighed against the bonus, in shallow pools too."""
+    made = pair(1, NATIVE, DOLLAR, price * 10**6, depth)
+    positions = {USER: owing(NATIVE, supply * WEI // 10, DOLLAR, supply * 150 * 10**6)}
+    given_state = state(made)
+    best = max((each.expected_profit for each in found(given_state, positions, FALLEN)), default=0)
+    held = book(positions, FALLEN).position(USER, 0)
+    assert held is not None
+    collateral, debt = (next(each for each in held if each.reserve.asset == asset) for asset in (NATIVE, DOLLAR))
+    reserves = given_state.v2(made[0].address)
+    native, dollars = (
+        (reserves.reserve0, reserves.reserve1) if made[0].token0 == NATIVE else (reserves.reserve1, reserves.reserve0)
+    )
+    for part in range(1, 400):
+        amount = part * supply * WEI // 4000
+        paid = amount * 997 * dollars // (native * 1000 + amount * 997)
+        done = liquidate(held, collateral, debt, paid)
+        if done is not None and done.debt == paid:
+            assert done.collateral - amount <= best

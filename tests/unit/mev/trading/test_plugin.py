@@ -57,7 +57,7 @@ def example() -> str:
 
 def test_the_documented_example_finds_what_the_engine_finds(modules: Path, given: Market) -> None:
     (modules / "plugin_example.py").write_text(example())
-    strategies = Strategies(given, Nothing(), ["plugin_example:make"])
+    strategies = Strategies(given, [Nothing()], ["plugin_example:make"])
     found = strategies.opportunities(GENESIS, (), 100 * WEI)
     own = AtomicArbitrage(given.chain, given.index, given.state)
     expected = [each for each in own.opportunities(GENESIS, given.state.pools(), 100 * WEI) if each.expected_profit > 0]
@@ -74,14 +74,14 @@ def test_the_documented_example_finds_what_the_engine_finds(modules: Path, given
 def test_what_is_found_comes_best_first_whoever_found_it(modules: Path, given: Market) -> None:
     (modules / "plugin_example.py").write_text(example())
     own = AtomicArbitrage(given.chain, given.index, given.state)
-    both = Strategies(given, own, ["plugin_example:make"]).opportunities(GENESIS, given.state.pools(), 100 * WEI)
+    both = Strategies(given, [own], ["plugin_example:make"]).opportunities(GENESIS, given.state.pools(), 100 * WEI)
     profits = [each.expected_profit for each in both]
     assert profits == sorted(profits, reverse=True)
     assert {each.strategy for each in both} == {"one_factory", "atomic_arbitrage"}
 
 
 def test_a_strategy_that_is_switched_off_finds_nothing(given: Market) -> None:
-    assert Strategies(given, None).opportunities(GENESIS, given.state.pools(), WEI) == []
+    assert Strategies(given, []).opportunities(GENESIS, given.state.pools(), WEI) == []
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_strategy_that_is_switched_off_finds_nothing(given: Market) -> None:
 def test_a_plugin_that_fails_finds_nothing(modules: Path, given: Market, content: str) -> None:
     (modules / "plugin_broken.py").write_text(content)
     own = AtomicArbitrage(given.chain, given.index, given.state)
-    strategies = Strategies(given, own, ["plugin_broken:make"])
+    strategies = Strategies(given, [own], ["plugin_broken:make"])
     pools = given.state.pools()
     assert strategies.opportunities(GENESIS, pools, WEI) == own.opportunities(GENESIS, pools, WEI)
 
@@ -109,7 +109,7 @@ def test_a_plugin_that_fails_finds_nothing(modules: Path, given: Market, content
 def test_an_opportunity_that_is_none_is_left_out(given: Market, changes: dict[str, Any]) -> None:
     own = AtomicArbitrage(given.chain, given.index, given.state)
     (sound, *_) = own.opportunities(GENESIS, given.state.pools(), WEI)
-    strategies = Strategies(given, Nothing())
+    strategies = Strategies(given, [Nothing()])
     strategies._plugins["here"] = Returning(sound)
     assert strategies.opportunities(GENESIS, (), WEI) == [sound]
     strategies._plugins["here"] = Returning(msgspec.structs.replace(sound, **changes))
@@ -119,7 +119,7 @@ def test_an_opportunity_that_is_none_is_left_out(given: Market, changes: dict[st
 def test_cycles_of_other_tokens_and_unknown_pools_are_left_out(given: Market) -> None:
     own = AtomicArbitrage(given.chain, given.index, given.state)
     (sound, *_) = own.opportunities(GENESIS, given.state.pools(), WEI)
-    strategies = Strategies(given, Nothing())
+    strategies = Strategies(given, [Nothing()])
     hops = tuple(msgspec.structs.replace(hop, pool=b"\x77" * 20) for hop in sound.cycle.hops)
     for cycle in (
         msgspec.structs.replace(sound.cycle, token=DOLLAR),

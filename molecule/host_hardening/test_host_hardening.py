@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 SCENARIO = "host_hardening"
+REVERTED_SECONDS = 60
 VAR_TMP = "/var/tmp"  # noqa: S108 - its mount is looked at
 
 
@@ -90,6 +93,55 @@ def test_the_machines_own_kernel_is_not_touched_from_a_container(host: Host) -> 
     assert host.sysctl("net.ipv4.conf.all.accept_redirects") == 0
 
 
+def test_what_nobody_deployed_is_found_and_a_deployment_does_not_hide_it(host: Host) -> None:
+    assert host.run("systemctl start host-hardening-files.service").rc == 0, host.run(
+        "journalctl -t host-integrity"
+    ).stdout
+    host.run("echo '* * * * * root /bin/false' > /etc/cron.d/evil && install -m 4755 /usr/bin/id /usr/bin/evil")
+    try:
+        assert host.run("systemctl start host-hardening-files.service").rc != 0
+        # What a deployment does: its own change is known afterwards, the one before it is not.
+        host.run("host-integrity begin test && touch /etc/deployed && host-integrity end test")
+        checked = host.run("host-integrity check")
+        found = json.loads(host.file("/var/lib/host_integrity/findings.json").content_string)
+        told = host.run("journalctl -t host-integrity --since -60s -o cat").stdout
+    finally:
+        host.run("rm -f /etc/cron.d/evil /usr/bin/evil /etc/deployed; host-integrity accept 'the test is over'")
+        host.run("systemctl reset-failed host-hardening-files.service")
+    assert checked.rc == 1
+    assert found["open"].keys() == {"/etc/cron.d/evil", "/usr/bin/evil"}
+    assert "/etc/cron.d/evil added outside of a deployment" in told
+    assert "accepted: /etc/deployed added (test)" in told
+    assert host.run("systemctl start host-hardening-files.service").rc == 0
+
+
+def test_a_program_that_is_not_its_packages_is_found(host: Host) -> None:
+    host.run("cp -p /usr/bin/file /tmp/kept && echo >> /usr/bin/file")
+    try:
+        assert host.run("systemctl start host-hardening-integrity.service").rc != 0
+        figures = host.file("/var/lib/host_integrity/host_integrity.prom").content_string
+    finally:
+        host.run("cp -p /tmp/kept /usr/bin/file")
+    assert "host_integrity_package_findings 1\n" in figures
+    assert host.run("systemctl start host-hardening-integrity.service").rc == 0
+
+
+def test_wrong_passwords_lock_an_account_s_password(host: Host) -> None:
+    host.run("useradd guessed && echo guessed:Korrekt-Horse-77 | chpasswd")
+    try:
+        for _ in range(5):
+            host.run("echo wrong | timeout 20 runuser -u nobody -- su guessed -c id")
+        locked = host.run("echo Korrekt-Horse-77 | runuser -u nobody -- su guessed -c 'id -un'")
+        host.run("faillock --user guessed --reset")
+        opened = host.run("echo Korrekt-Horse-77 | runuser -u nobody -- su guessed -c 'id -un; echo $TMPDIR'")
+    finally:
+        host.run("userdel guessed")
+    assert locked.rc != 0
+    name, directory = opened.stdout.split()
+    assert name == "guessed"
+    assert directory.startswith("/tmp/user/")  # noqa: S108 - what PAM says is looked at
+
+
 def test_an_administrator_without_a_key_is_not_locked_out(host: Host) -> None:
     before = host.run("sshd -T").stdout
     host.run("useradd --create-home keyless")
@@ -120,6 +172,25 @@ def test_a_change_that_locks_the_administrator_out_is_undone(host: Host) -> None
     assert "host-hardening-ssh-revert" not in host.run("systemctl list-timers --all").stdout
 
 
+def test_ssh_that_was_closed_opens_by_itself_when_the_controller_is_gone(host: Host) -> None:
+    before = host.run("sshd -T").stdout
+    # What the play does up to the proof, which then never comes.
+    closed = host.run(
+        "/var/lib/host_hardening/ssh-revert arm 5 && echo 'DenyUsers ops' > /etc/ssh/sshd_config.d/00-host-hardening-root.conf"
+        " && systemctl reload ssh.service"
+    )
+    assert closed.rc == 0, closed.stderr
+    began = time.monotonic()
+    attempts = [log_in()]
+    while attempts[-1].returncode != 0 and time.monotonic() - began < REVERTED_SECONDS:
+        time.sleep(1)
+        attempts.append(log_in())
+    print(f"open again after {time.monotonic() - began:.1f} s")
+    assert "Permission denied" in attempts[0].stderr
+    assert attempts[-1].returncode == 0, attempts[-1].stderr
+    assert host.run("sshd -T").stdout == before
+
+
 def test_a_control_that_is_switched_off_gives_back_what_was_there(host: Host) -> None:
     # The last of the file: it changes what the others look at, and back.
     hardened = host.file("/etc/issue").content_string
@@ -131,6 +202,7 @@ def test_a_control_that_is_switched_off_gives_back_what_was_there(host: Host) ->
         "file_permissions",
         "ssh_sessions",
         "console_reboot",
+        "password_lock",
     ]
     done = play(SCENARIO, "harden.yml", {"host_hardening_control_overrides": {name: {"on": False} for name in off}})
     assert done.code == 0, done.output
@@ -140,6 +212,7 @@ def test_a_control_that_is_switched_off_gives_back_what_was_there(host: Host) ->
     assert "accept_redirects" not in host.file("/etc/sysctl.d/90-host-hardening.conf").content_string
     assert not host.mount_point(VAR_TMP).exists
     assert host.file("/home/ops").mode == 0o755
+    assert "faillock" not in host.file("/etc/pam.d/common-auth").content_string
     assert "maxsessions 10" in host.run("sshd -T").stdout
     assert not host.file("/etc/systemd/system/ctrl-alt-del.target").exists
     again = play(SCENARIO, "harden.yml", {})

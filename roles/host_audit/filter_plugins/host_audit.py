@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 SSH = "ssh"
-JUDGES = ("lynis", "ssh-audit", "units", "listeners", "nmap", "controls")
+JUDGES = ("lynis", "ssh-audit", "units", "listeners", "nmap", "controls", "integrity")
 WAIVERS = "host_audit_waivers (inventory)"
 EVERY_ADDRESS = ("0.0.0.0", "::", "*")  # noqa: S104 - what ss says of a socket, which is then judged
 SSH_LINE = re.compile(r"^\((?P<kind>[a-z]+)\) (?P<name>\S+)\s+-- \[(?P<level>[a-z]+)\] (?P<text>.*)$")
@@ -154,7 +154,7 @@ def unit_findings(
 
 
 def findings(read: Entry, floor: int) -> list[dict[str, str]]:
-    """All that is held against a host: {lynis, ssh, units, listeners, nmap, controls} as the filters above give them."""
+    """All that is held against a host: {lynis, ssh, units, listeners, nmap, integrity, controls} as the filters above give them."""
     index = read["lynis"]["index"]
     return [
         *([finding("lynis", "index", f"hardening index {index} is below {floor}")] if index < floor else []),
@@ -166,11 +166,25 @@ def findings(read: Entry, floor: int) -> list[dict[str, str]]:
         *read["units"],
         *read["listeners"],
         *read["nmap"],
+        *read["integrity"],
         *(
             finding("controls", row["name"], "; ".join(row["differs"]))
             for row in read["controls"]
             if row["state"] == "differs"
         ),
+    ]
+
+
+def integrity_findings(found: Entry | None) -> list[dict[str, str]]:
+    """What host-integrity has open, {open: {path: {what, since}}, packages: [path]}; nothing where a host keeps no record."""
+    if not found:
+        return []
+    return [
+        *(
+            finding("integrity", path, f"{row['what']} outside of a deployment, first seen {row['since']}")
+            for path, row in found["open"].items()
+        ),
+        *(finding("integrity", path, "is not what its package installed") for path in found["packages"]),
     ]
 
 
@@ -248,6 +262,7 @@ def page(report: Entry) -> str:
         )
         lines += ["", "### Units", ""]
         lines += _table(("Unit", "Exposure"), ([unit, str(value)] for unit, value in host["units"].items()))
+        lines += ["", "### Files", "", _files(host["integrity"])]
         lines += ["", "### What lynis suggests", ""]
         lines += _table(("Test", "Suggestion"), ([row["id"], row["text"]] for row in host["lynis"]["suggestions"]))
     if report["idle_waivers"]:
@@ -258,6 +273,15 @@ def page(report: Entry) -> str:
 def _verdict(report: Entry) -> str:
     failed = sum(row["state"] == "failed" for host in report["hosts"].values() for row in host["findings"])
     return f"{failed} findings are not waived." if failed else "Everything holds, or is waived with a reason."
+
+
+def _files(found: Entry | None) -> str:
+    if not found:
+        return "The host keeps no record of its files (the control file_integrity is off, or the host is not hardened)."
+    return (
+        f"Held against the last deployment's record at {found['checked_at']}: {len(found['open'])} open. Held against packages' sums at"
+        f" {found['packages_checked_at']}: {len(found['packages'])} differ."
+    )
 
 
 def _figures(host: Entry) -> list[str]:
@@ -331,6 +355,7 @@ class FilterModule:
             "host_audit_strange_ports": strange_ports,
             "host_audit_units": unit_findings,
             "host_audit_findings": findings,
+            "host_audit_integrity": integrity_findings,
             "host_audit_waiver_problems": waiver_problems,
             "host_audit_judged": judged,
             "host_audit_idle_waivers": idle_waivers,

@@ -7,7 +7,18 @@ from typing import Any
 
 WHERE = ("any", "machine")
 PHASES = ("host", "ssh")
-EFFECTS = ("files", "settings", "sysctls", "modes", "units", "mounts", "after", "packages", "unwanted_packages")
+EFFECTS = (
+    "files",
+    "settings",
+    "sysctls",
+    "modes",
+    "units",
+    "mounts",
+    "proofs",
+    "after",
+    "packages",
+    "unwanted_packages",
+)
 KEYS = {"on", "where", "phase", "reason", "way_back", *EFFECTS}
 OVERRIDES = "host_hardening_control_overrides (inventory)"
 

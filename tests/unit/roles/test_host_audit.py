@@ -131,6 +131,20 @@ def test_a_waiver_counts_for_its_finding_and_host_alone() -> None:
     assert [row["state"] for row in audit.judged(found, [waiver], "node2")] == ["failed", "failed"]
 
 
+def test_what_changed_outside_of_deployments_and_packages_is_held_against_the_host() -> None:
+    found = {
+        "open": {"/etc/cron.d/x": {"what": "added", "since": "2026-11-30T06:55:25Z"}},
+        "packages": ["/usr/bin/ssh"],
+        "checked_at": "2026-11-30T07:00:00Z",
+        "packages_checked_at": "2026-11-30T07:00:01Z",
+    }
+    assert [(row["name"], row["text"]) for row in audit.integrity_findings(found)] == [
+        ("/etc/cron.d/x", "added outside of a deployment, first seen 2026-11-30T06:55:25Z"),
+        ("/usr/bin/ssh", "is not what its package installed"),
+    ]
+    assert audit.integrity_findings(None) == []
+
+
 @pytest.mark.parametrize(
     ("waiver", "sentence"),
     [
@@ -157,6 +171,7 @@ def test_the_page_says_what_failed_what_is_waived_and_which_waiver_is_idle() -> 
         "lynis": audit.lynis(LYNIS),
         "units": {"erigon.service": 1.1},
         "controls": [{"name": "login_banner", "state": "off", "reason": "told"}],
+        "integrity": None,
     }
     hosts = {"node1": host}
     page = audit.page({"at": "2026-11-25 17:00", "hosts": hosts, "idle_waivers": audit.idle_waivers(waivers, hosts)})

@@ -94,9 +94,8 @@ def test_the_machines_own_kernel_is_not_touched_from_a_container(host: Host) -> 
 
 
 def test_what_nobody_deployed_is_found_and_a_deployment_does_not_hide_it(host: Host) -> None:
-    assert host.run("systemctl start host-hardening-files.service").rc == 0, host.run(
-        "journalctl -t host-integrity"
-    ).stdout
+    assert host.run("host-integrity accept 'what other tests did'").rc == 0
+    assert host.run("systemctl start host-hardening-files.service").rc == 0
     host.run("echo '* * * * * root /bin/false' > /etc/cron.d/evil && install -m 4755 /usr/bin/id /usr/bin/evil")
     try:
         assert host.run("systemctl start host-hardening-files.service").rc != 0

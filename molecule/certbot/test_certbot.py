@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from lab.checkout import Checkout
 from tests import chain_checks as checks
+from tests import secrets_fleet as fleet
 from tests.plays import Play, play
 
 if TYPE_CHECKING:
@@ -223,6 +224,33 @@ def test_a_wrong_key_for_dns_gets_one_sentence_and_the_old_certificate_serves_on
         host.check_output(f"mv {CREDENTIALS}.kept {CREDENTIALS}")
         host.check_output(f"sed -i '/renew_before_expiry/d' {LINEAGE}; systemctl reset-failed certbot")
     assert (shown(host)["serial"], served(host)) == (before, before)
+
+
+def test_dns_takes_another_key_and_then_the_old_one_no_more(host: Host) -> None:
+    """Both keys are good at the name server until the hosts have the new one, by which the next certificate is issued."""
+    source = Checkout.here().state / "secrets/certbot-dns.ini"
+    former, key = fleet.dns_key_name(source), fleet.new_dns_key("certbot")
+    source.write_text(key.ini())
+    variables = {
+        "rotate": "dns_credentials",
+        "certbot_challenge": "dns-01",
+        "certbot_dns_credentials_source": str(source),
+    }
+    done = play("certbot", "../../playbooks/rotate_secrets.yml", variables, "-vvv", "--diff")
+    assert done.code == 0, done.output
+    assert "dns_credentials is replaced; nothing restarted" in done.messages
+    assert key.secret not in done.output
+    assert host.check_output("cat %s", CREDENTIALS) == key.ini().strip()
+    assert (host.file(CREDENTIALS).user, host.file(CREDENTIALS).mode) == ("certificates", 0o600)
+    assert json.loads(host.check_output("tail -n 1 /var/log/secrets.jsonl"))["result"] == "rotated"
+    fleet.end_dns_key(former, "certbot")
+    before = shown(host)["serial"]
+    make_due(host)
+    try:
+        host.check_output("systemctl start certbot")
+    finally:
+        host.check_output(f"sed -i '/renew_before_expiry/d' {LINEAGE}")
+    assert served(host) == shown(host)["serial"] != before
 
 
 def made(days_before: int, days_after: int, names: tuple[str, ...] = ("*.rpc.lyftium.com",)) -> tuple[str, str]:

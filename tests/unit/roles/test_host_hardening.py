@@ -162,3 +162,20 @@ def test_a_mount_of_the_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch)
     wanted, wrong = targets.mount_targets({"path": "/srv/y", "options": ["nodev"]})
     assert [target.key for target in wanted] == ["/etc/systemd/system/srv-y.mount", "srv-y.mount"]
     assert wrong == []
+
+
+def test_what_a_control_has_to_bring_about_and_did_not_is_said_each_time(host: module.Host, tmp_path: Path) -> None:
+    path = tmp_path / "common-auth"
+    path.write_text("auth required pam_unix.so\n")
+    control = {
+        "name": "c",
+        "on": True,
+        "proofs": [{"path": str(path), "has": "pam_faillock.so", "otherwise": "it has no lock"}],
+    }
+    assert host.hold(control) == ["it has no lock"]
+    assert host.hold(control) == ["it has no lock"]
+    assert host.differences == []
+    path.write_text("auth required pam_faillock.so\n")
+    assert host.hold(control) == []
+    path.write_text("")
+    assert host.hold({**control, "on": False}) == []

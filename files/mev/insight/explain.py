@@ -10,7 +10,7 @@ from mev.chain.abi import checksum
 from mev.domain import State
 from mev.insight.report import time_text
 from mev.runtime.storage import Database
-from mev.trading.ledger.records import replaces
+from mev.trading.ledger.records import REBIDS, replaces
 from mev.trading.ledger.tables import (
     entries,
     estimates,
@@ -91,7 +91,7 @@ def explain(database: Database, identity: str) -> Document:
         estimate = connection.execute(select(estimates).where(estimates.c.opportunity == own)).one_or_none()
         sent = connection.execute(select(submissions).where(submissions.c.opportunity == own)).all()
         for each in sent:
-            query = select(submissions).where(submissions.c.opportunity == replaces(each.transaction))
+            query = select(submissions).where(submissions.c.opportunity.in_(replaces(each.transaction)))
             sent = [*sent, *connection.execute(query.order_by(submissions.c.seq)).all()]
         moved = connection.execute(
             select(postings, entries.c.turn)
@@ -123,6 +123,8 @@ def explain(database: Database, identity: str) -> Document:
                 "deadline_block": each.deadline_block,
                 "max_fee_wei": each.max_fee_wei,
                 "max_priority_fee_wei": each.max_priority_fee_wei,
+                # The same trade for a higher fee; what replaces it otherwise does nothing but take its nonce.
+                "rebid": each.opportunity.startswith(REBIDS),
                 "replaces": None if each.opportunity == own else each.opportunity.rpartition(":")[2],
             }
             for each in sent

@@ -8,7 +8,7 @@ from sqlalchemy import Row, func, select
 
 from mev.domain import FEES, EntryKind, State, gained
 from mev.runtime.storage import Database
-from mev.trading.ledger.tables import entries, estimates, opportunities, revisions, submissions, transitions
+from mev.trading.ledger.tables import entries, estimates, opportunities, revisions, transitions
 from mev.trading.ledger.today import FATES
 
 
@@ -59,12 +59,6 @@ def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fi
         found = connection.execute(query).all()
         names = [row.opportunity for row in found]
         known = {row.id: row for row in connection.execute(select(opportunities).where(opportunities.c.id.in_(names)))}
-        sent = {
-            row.opportunity: row.transaction
-            for row in connection.execute(
-                select(submissions.c.opportunity, submissions.c.transaction).where(submissions.c.opportunity.in_(names))
-            )
-        }
         promised = {
             row.opportunity: int(row.profit) - row.gas * int(row.gas_price_wei)
             for row in connection.execute(select(estimates).where(estimates.c.opportunity.in_(names)))
@@ -81,7 +75,7 @@ def fills(ledger: Database, *, count: int, newest_first: bool = True) -> list[Fi
                 chain=known[identity].chain,
                 strategy=known[identity].strategy,
                 opportunity=identity,
-                transaction=sent[identity],
+                transaction=own[-1].transaction,
                 block_number=own[-1].block_number,
                 at_ns=row.at_ns,
                 token=known[identity].token,

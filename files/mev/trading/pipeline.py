@@ -16,6 +16,7 @@ from mev.trading import erc20
 from mev.trading.execution import contract, fees
 from mev.trading.execution.execution import Call, Execution, Settled
 from mev.trading.ledger import Ledger, NonceTakenError
+from mev.trading.rebid import Rebidder
 from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse
 from mev.trading.simulation import (
     ExecutorAbsentError,
@@ -93,6 +94,15 @@ class Pipeline:
         self._strategy = strategy
         self._ledger = ledger
         self._execution = execution if settings.mode != "observe" else None
+        self._rebidder = None
+        if self._execution is not None:
+            self._rebidder = Rebidder(
+                self._simulator,
+                self._execution.accounts.executor,
+                cap_wei=settings.limits.max_gas_price_wei,
+                min_profit_wei=settings.limits.min_profit_wei,
+                may_raise=lambda: settings.mode == "live" and not killed(settings.kill_switch),
+            )
         self._now_ns = now_ns
         self._again: set[Address] = set()
         # What is booked is held against the chain at the start, and after each reorganisation.
@@ -130,7 +140,9 @@ class Pipeline:
         if self._doubtful:
             await execution.take_back()
             self._doubtful = False
-        for settled in await execution.settle(block, self._settings.limits.max_gas_price_wei):
+        cap_wei = self._settings.limits.max_gas_price_wei
+        decide = None if self._rebidder is None else self._rebidder.decide
+        for settled in await execution.settle(block, cap_wei, decide=decide):
             self._announce(settled)
             pools = self._sent.pop(settled.submission.opportunity, frozenset())
             if settled.state is not State.INCLUDED:

@@ -18,7 +18,8 @@ SALT = b"mev executor".ljust(32, b"\0")
 EXECUTE = selector("execute(uint256,uint256,uint256,(address,address,bool,uint256,uint256)[])")
 WITHDRAW = selector("withdraw(address,uint256)")
 # Where in execute()'s arguments its one dynamic one begins: behind four words.
-HOPS_OFFSET = 4 * 32
+WORD_BYTES = 32
+HOPS_OFFSET = 4 * WORD_BYTES
 
 
 class ExecutorMissingError(Exception):
@@ -84,6 +85,14 @@ def encode_execute(
         steps.insert(seizure.after, [seizure.pool, seizure.debt, 0, borrower, 0])
     words = [word for step in steps for word in step]
     return encode_call(EXECUTE, amount_in, min_profit, deadline_block, HOPS_OFFSET, len(steps), *words)
+
+
+def with_min_profit(data: bytes, min_profit: int) -> bytes:
+    """Return calldata of execute() that asks for another minimum; raises ValueError where it is a call of something else."""
+    if data[: len(EXECUTE)] != EXECUTE:
+        raise ValueError(f"0x{data[:4].hex()} is no call of execute()")
+    start = len(EXECUTE) + WORD_BYTES
+    return data[:start] + min_profit.to_bytes(WORD_BYTES, "big") + data[start + WORD_BYTES :]
 
 
 def encode_withdraw(token: Address, amount: int) -> bytes:

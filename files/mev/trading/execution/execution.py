@@ -1,7 +1,7 @@
 """One chain's way out: a transaction is written, then sent, then followed until its fate is known."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -12,19 +12,19 @@ from mev.domain import Block, State
 from mev.domain.market import Address
 from mev.trading.execution import receipt as receipts
 from mev.trading.execution.accounts import Accounts
-from mev.trading.execution.fees import Fees
+from mev.trading.execution.fees import Fees, raised
 from mev.trading.execution.receipt import Receipt
 from mev.trading.execution.transaction import Signer, Transaction
 from mev.trading.execution.undone import BLOCKS_LOOKED_AT, undone
-from mev.trading.ledger import Ledger, NonceTakenError, Submission, is_operators
+from mev.trading.ledger import Ledger, NonceTakenError, Submission, is_operators, is_rebid
 from mev.trading.risk import Reason
 
 # Blocks after the deadline in which a node may still be slow to show a receipt.
 GRACE_BLOCKS = 2
-# A replacement must pay a tenth more of both fees, or nodes refuse it; an eighth is on the safe side.
-BUMP = (9, 8)
 # Eight bumps are two and a half times the first offer: a node that takes none of them wants something else than fees.
 MOST_REPLACEMENTS = 8
+# So many blocks before its deadline a trade that waits is bid up, once a block.
+REBID_BLOCKS = 2
 # A transfer to oneself; rollups count the parent chain's data as gas, and what is not used is not paid.
 CANCEL_GAS = 100_000
 
@@ -48,6 +48,22 @@ class Settled(msgspec.Struct, frozen=True):
     state: State
     reason: str
     receipt: Receipt | None
+
+
+class Raise(msgspec.Struct, frozen=True):
+    """The same trade is sent again with the same nonce, for higher fees."""
+
+    call: Call
+    fees: Fees
+
+
+class Withdraw(msgspec.Struct, frozen=True):
+    """The trade is not worth its fees any more: its nonce is taken by a transaction that does nothing."""
+
+
+Decision = Raise | Withdraw
+# Asked about an opportunity's submission, what was sent for it last, and the head that missed it; None leaves it be.
+Decide = Callable[[Submission, Submission, Block], Awaitable[Decision | None]]
 
 
 class Execution:
@@ -90,14 +106,17 @@ class Execution:
         self._ledger.settle(submission, State.DROPPED, Reason.NODE_REFUSED)
         return None
 
-    async def settle(self, head: Block, cap_wei: int, *, operators_only: bool = False) -> list[Settled]:
+    async def settle(
+        self, head: Block, cap_wei: int, *, operators_only: bool = False, decide: Decide | None = None
+    ) -> list[Settled]:
         """Find out, after a block, what became of everything in flight; costs no request when nothing is.
 
         A transaction that is in no block after its deadline is replaced by one that does nothing, for `cap_wei` a unit of
-        gas at most, so that it can neither block the nonces after it nor come true later.
+        gas at most, so that it can neither block the nonces after it nor come true later. Before that, `decide` is asked
+        about each trade that blocks have missed.
         """
         followed = [
-            await self.follow(submission, head, cap_wei)
+            await self.follow(submission, head, cap_wei, decide=decide)
             for submission in self._ledger.in_flight(self.accounts.chain)
             if is_operators(submission.opportunity) or not operators_only
         ]
@@ -123,9 +142,11 @@ class Execution:
                 again.append(submission)
         return again
 
-    async def follow(self, submission: Submission, head: Block, cap_wei: int) -> Settled | None:
+    async def follow(
+        self, submission: Submission, head: Block, cap_wei: int, *, decide: Decide | None = None
+    ) -> Settled | None:
         """Settle one submission, if its fate is known; None while it is not."""
-        fate = await self._fate(submission, head, cap_wei)
+        fate = await self._fate(submission, head, cap_wei, decide)
         if fate is None:
             return None
         booked = []
@@ -137,7 +158,7 @@ class Execution:
         self._ledger.settle(submission, fate.state, fate.reason, booked)
         return fate
 
-    async def _fate(self, submission: Submission, head: Block, cap_wei: int) -> Settled | None:
+    async def _fate(self, submission: Submission, head: Block, cap_wei: int, decide: Decide | None) -> Settled | None:
         replacements = self._ledger.replacements(submission)
         # The nonce is read first: used but without a receipt of ours, another transaction took it.
         used = wire.quantity(
@@ -153,11 +174,33 @@ class Execution:
             return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None) if late else None
         newest = replacements[-1] if replacements else submission
         known = await self._rpc.call("eth_getTransactionByHash", [wire.encode(newest.hash)]) is not None
-        if not known and (replacements or head.number < submission.deadline_block):
-            await self._send_again(newest)
-        if head.number > submission.deadline_block + GRACE_BLOCKS * (len(replacements) + 1):
+        trades = newest is submission or is_rebid(newest)
+        taken = False
+        if not known and (not trades or head.number < submission.deadline_block):
+            taken = await self._send_again(newest)
+        cancels = sum(not is_rebid(each) for each in replacements)
+        if head.number > submission.deadline_block + GRACE_BLOCKS * (cancels + 1):
             await self._cancel(submission, replacements, head, cap_wei)
+        # One block may have been on its way when it was sent, and the next one has to be early enough.
+        due = submission.deadline_block - REBID_BLOCKS <= head.number < submission.deadline_block
+        # What the node has just taken again has its chance first; what it refuses offers too little, as a rule.
+        if decide is not None and due and not taken and trades and not is_operators(submission.opportunity):
+            await self._decide(submission, replacements, head, cap_wei, decide)
         return None
+
+    async def _decide(
+        self, submission: Submission, replacements: Sequence[Submission], head: Block, cap_wei: int, decide: Decide
+    ) -> None:
+        newest = replacements[-1] if replacements else submission
+        match await decide(submission, newest, head):
+            case Withdraw():
+                await self._cancel(submission, replacements, head, cap_wei)
+            case Raise(call, fees):
+                tip_wei, max_fee_wei = fees.max_priority_fee_wei, fees.max_fee_wei
+                rebid = self._sign(submission.opportunity, submission.nonce, call, tip_wei, max_fee_wei)
+                self._ledger.replace(submission, rebid, rebid=True)
+                log.info("raised", **_named(rebid, submission), max_fee_wei=str(max_fee_wei), tip_wei=str(tip_wei))
+                await self._send(rebid)
 
     async def _next_nonce(self, deadline_block: int) -> int:
         """The lowest nonce that neither the node nor the ledger knows a transaction for.
@@ -178,16 +221,16 @@ class Execution:
             )
         return nonce
 
-    async def _send_again(self, submission: Submission) -> None:
+    async def _send_again(self, submission: Submission) -> bool:
         log.info("sent again", **_named(submission), nonce=submission.nonce)
-        await self._send(submission)
+        return await self._send(submission)
 
     async def _cancel(
         self, submission: Submission, replacements: Sequence[Submission], head: Block, cap_wei: int
     ) -> None:
         newest = replacements[-1] if replacements else submission
-        tip_wei = newest.max_priority_fee_wei * BUMP[0] // BUMP[1] + 1
-        max_fee_wei = max(newest.max_fee_wei * BUMP[0] // BUMP[1] + 1, 2 * head.base_fee_wei + tip_wei)
+        more = raised(newest.max_priority_fee_wei, newest.max_fee_wei, head.base_fee_wei, cap_wei)
+        tip_wei, max_fee_wei = more.max_priority_fee_wei, more.max_fee_wei
         if max_fee_wei > cap_wei or len(replacements) >= MOST_REPLACEMENTS:
             log.warning("stuck", **_named(newest, submission), needs_wei=str(max_fee_wei))
             return
@@ -245,7 +288,7 @@ def _named(submission: Submission, original: Submission | None = None) -> dict[s
 
 
 def _by_receipt(submission: Submission, candidate: Submission, receipt: Receipt) -> Settled:
-    if candidate.hash != submission.hash:
+    if candidate.hash != submission.hash and not is_rebid(candidate):
         return Settled(submission, State.EXPIRED, Reason.CANCELLED, receipt)
     if receipt.succeeded:
         return Settled(submission, State.INCLUDED, "", receipt)

@@ -8,6 +8,7 @@ from mev.trading.ledger.records import (
     Stepped,
     Submission,
     is_operators,
+    is_rebid,
 )
 from mev.trading.ledger.reorganised import Booked
 from mev.trading.ledger.today import Today, Usage
@@ -23,5 +24,6 @@ __all__ = [
     "Today",
     "Usage",
     "is_operators",
+    "is_rebid",
     "read_ledger",
 ]

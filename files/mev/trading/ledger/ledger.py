@@ -133,8 +133,11 @@ class Ledger:
         if not is_operators(submission.opportunity):
             self._tell(submission.opportunity, State.SUBMITTED)
 
-    def replace(self, original: Submission, replacement: Submission) -> None:
-        """Write what is about to be sent in place of a submission, with its nonce; the original stays in flight."""
+    def replace(self, original: Submission, replacement: Submission, *, rebid: bool = False) -> None:
+        """Write what is about to be sent in place of a submission, with its nonce; the original stays in flight.
+
+        A `rebid` does the same for a higher fee, anything else nothing at all.
+        """
         if (original.chain, original.sender, original.nonce) != (
             replacement.chain,
             replacement.sender,
@@ -142,13 +145,14 @@ class Ledger:
         ):
             raise ValueError(f"0x{replacement.hash.hex()} replaces another nonce than 0x{original.hash.hex()}")
         with self._database.begin() as connection:
-            self._write(connection, msgspec.structs.replace(replacement, opportunity=replaces(_hex(original.hash))))
+            nothing, same = replaces(_hex(original.hash))
+            self._write(connection, msgspec.structs.replace(replacement, opportunity=same if rebid else nothing))
 
     def replacements(self, original: Submission) -> list[Submission]:
         """Everything that was sent in place of a submission, oldest first."""
         query = (
             select(submissions)
-            .where(submissions.c.opportunity == replaces(_hex(original.hash)))
+            .where(submissions.c.opportunity.in_(replaces(_hex(original.hash))))
             .order_by(submissions.c.seq)
         )
         with self._database.begin() as connection:

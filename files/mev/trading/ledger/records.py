@@ -5,7 +5,9 @@ import msgspec
 from mev.domain import State
 from mev.domain.market import Address, Hash
 
+# What takes a nonce and does nothing, and what does the same for a higher fee.
 REPLACES = "operator:replace:"
+REBIDS = "operator:rebid:"
 
 
 class IllegalTransitionError(Exception):
@@ -55,6 +57,11 @@ def is_operators(opportunity: str) -> bool:
     return opportunity.startswith("operator:")
 
 
-def replaces(transaction: str) -> str:
-    """Under which name submissions are written that take the place of a transaction (0x…)."""
-    return REPLACES + transaction
+def replaces(transaction: str) -> tuple[str, str]:
+    """Under which names submissions are written that take the place of a transaction (0x…)."""
+    return REPLACES + transaction, REBIDS + transaction
+
+
+def is_rebid(submission: Submission) -> bool:
+    """Whether a submission does for a higher fee what the one does that it takes the place of."""
+    return submission.opportunity.startswith(REBIDS)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from mev.domain import State
 from mev.domain.market import Address, Hash
-from mev.trading.ledger.records import REPLACES
+from mev.trading.ledger.records import REBIDS, REPLACES
 from mev.trading.ledger.tables import entries, revisions, submissions, transitions
 
 
@@ -66,8 +66,8 @@ def reverse(connection: Connection, chain: str, transaction: str, at_ns: int) ->
 def original(connection: Connection, transaction: str) -> Row[tuple[object, ...]] | None:
     """Return the submission that a transaction is, or takes the place of."""
     row = _sent(connection, transaction)
-    if row is not None and row.opportunity.startswith(REPLACES):
-        return _sent(connection, row.opportunity.removeprefix(REPLACES))
+    if row is not None and row.opportunity.startswith((REPLACES, REBIDS)):
+        return _sent(connection, row.opportunity.rpartition(":")[2])
     return row
 
 

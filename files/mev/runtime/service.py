@@ -21,6 +21,8 @@ import structlog
 
 STOP_SECONDS = 15.0
 STATUS_CHARACTERS = 200
+# How long the manager may take to have room for a word; it is read at once, or the manager hangs, and then nobody is to hang with it.
+NOTIFY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -66,13 +68,14 @@ def serve(main: Callable[[Service], Awaitable[None]], *, stop_seconds: float = S
 
 
 def notify(*assignments: str) -> None:
-    """Send assignments to systemd's notification socket, if there is one."""
+    """Send assignments to systemd's notification socket, if there is one; what it has no room for within a second is logged and lost."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
     # A leading @ is the abstract name space, which begins with a zero byte.
     target = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagrams:
+        datagrams.settimeout(NOTIFY_SECONDS)
         try:
             datagrams.sendto("\n".join(assignments).encode(), target)
         except OSError as error:

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from mev.runtime import service
 from mev.runtime.service import notify, watchdog_seconds
 
 PATIENCE_SECONDS = 20
@@ -114,6 +115,24 @@ def test_an_agent_that_is_not_healthy_gives_no_sign(systemd: Systemd) -> None:
             break
     assert ["READY=1", "STATUS=sick"] in heard
     assert ["WATCHDOG=1"] not in heard
+
+
+def test_a_manager_that_reads_nothing_holds_nobody_up(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "\0" + systemd.address[1:] if systemd.address.startswith("@") else systemd.address
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others:
+        others.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                others.sendto(b"STATUS=x", address)
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
+    monkeypatch.setattr(service, "NOTIFY_SECONDS", 0.01)
+    notify("WATCHDOG=1")
+    assert "systemd was not notified" in capsys.readouterr().out
+    systemd.hear()
+    notify("WATCHDOG=1")
+    assert "not notified" not in capsys.readouterr().out
 
 
 def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def test_networks_are_written_as_fail2ban_reads_them_each_once() -> None:
 
 def test_jails_count_just_the_edge_s_offences_and_each_is_one_that_it_gives() -> None:
     counted = [reason for jail in VARS["_detection_all_edge_jails"].values() for reason in jail["reasons"]]
-    gate = (EDGE / "gate.lua").read_text()
-    offences = re.findall(r"(\w+) = true", gate.partition("local OFFENCES = {")[2].partition("}")[0])
+    refusals = (EDGE / "refusals.lua").read_text()
+    offences = re.findall(r"(\w+) = true", refusals.partition("M.OFFENCES = {")[2].partition("}")[0])
     assert sorted(counted) == sorted(offences)
     given = {word for path in EDGE.glob("*.lua") for word in re.findall(r'"(\w+)"', path.read_text())}
     assert set(counted) <= given

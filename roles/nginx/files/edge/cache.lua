@@ -50,6 +50,11 @@ local KEPT = {
     },
 }
 
+-- Whether there are calls of a method with an answer that cannot change.
+function M.is_kept(method)
+    return KEPT[method] ~= nil
+end
+
 -- The name of a call's answer, or nil where it may change. `finalised` is the newest final block's number, nil where nobody knows.
 function M.name(chain, rights, call, finalised)
     local kept = KEPT[call.method]

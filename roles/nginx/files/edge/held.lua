@@ -31,7 +31,8 @@ function M.get(what)
     return dict:get(name_of(what)) or 0
 end
 
-local function is_alive(pid)
+-- Whether a worker lives, by its process id.
+function M.is_alive(pid)
     local file = io.open("/proc/" .. pid .. "/stat")
     if file then
         file:close()
@@ -44,7 +45,7 @@ function M.mend()
     local is_gone = false
     for _ = 1, workers:llen("workers") or 0 do
         local pid = workers:lpop("workers")
-        if pid and is_alive(pid) then
+        if pid and M.is_alive(pid) then
             workers:rpush("workers", pid)
         else
             is_gone = true

@@ -5,6 +5,7 @@ local balancer = require("ngx.balancer")
 local cjson = require("cjson.safe")
 local emergency = require("edge.emergency")
 local fetch = require("edge.fetch")
+local held = require("edge.held")
 local judge = require("edge.judge")
 
 local dict = ngx.shared.pools
@@ -136,11 +137,11 @@ local function hold(node, is_socket)
 end
 
 local function let_go()
-    local held = tonumber(ngx.var.edge_held)
-    if held then
-        dict:incr(held < 0 and nodes[-held].sockets_ended or nodes[held].calls_ended, 1, 0)
+    local number = tonumber(ngx.var.edge_held)
+    if number then
+        dict:incr(number < 0 and nodes[-number].sockets_ended or nodes[number].calls_ended, 1, 0)
     end
-    return held
+    return number
 end
 
 -- balancer_by_lua: say where this attempt of the request goes.
@@ -189,11 +190,11 @@ end
 
 -- log_by_lua: the request is over, however it ended. Gives the host of the node that it was at last, if any.
 function M.done()
-    local held = let_go()
+    local number = let_go()
     if ngx.status >= 500 then
         note_failures()
     end
-    return held and nodes[math.abs(held)].host or nil
+    return number and nodes[math.abs(number)].host or nil
 end
 
 local function pages_of_hosts()
@@ -294,14 +295,6 @@ function M.work()
     assert(ngx.timer.every(facts.poll_seconds, tick))
 end
 
-local function is_alive(pid)
-    local file = io.open("/proc/" .. pid .. "/stat")
-    if file then
-        file:close()
-    end
-    return file ~= nil
-end
-
 -- What the workers that live have counted: key of a node -> {calls_begun, calls_ended, sockets_begun, sockets_ended}.
 local function counted()
     local found, alive = {}, {}
@@ -313,7 +306,7 @@ local function counted()
         local counts = counter and found[key]
         if counts then
             if alive[pid] == nil then
-                alive[pid] = is_alive(pid)
+                alive[pid] = held.is_alive(pid)
             end
             if alive[pid] then
                 counts[counter] = counts[counter] + (dict:get(name) or 0)

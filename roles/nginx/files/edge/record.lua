@@ -121,6 +121,11 @@ function M.methods(calls, known)
     return found
 end
 
+-- What a request counts as among methods.
+function M.label(context)
+    return context.is_batch and "batch" or context.methods[1] or "none"
+end
+
 -- The line of the access log. Nothing in it is a caller's own text but the address.
 function M.line(said)
     local function text(value)

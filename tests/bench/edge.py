@@ -5,19 +5,21 @@ haproxy and caddy from Debian do the same passing in the same run, with none of 
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import ca, ssh
+from lab import ca, catalogue, ssh
 from lab.checkout import Checkout
 from tests.bench.figure import Figure
 from tests.bench.scenario import done, molecule, on_host
 from tests.plays import play
 
 SCENARIO = "nginx"
+CHAIN = "ethereum"
 PROGRAMS = Path(__file__).parent
 ROUNDS = 3
 CALLS_A_SECOND, RATE_SECONDS, MOST_SECONDS, KEPT_CALLS = 1000, 8, 6, 2000
@@ -36,7 +38,7 @@ def measure() -> Iterator[Figure]:
     try:
         molecule("converge", SCENARIO)
         done(play(SCENARIO, "converge.yml", OPEN))
-        on_host(SCENARIO, PROGRAMS / "edge_peers.py", "install")
+        _peers("install")
         yield from _latency()
         yield from _throughput()
         yield from _failover()
@@ -45,11 +47,30 @@ def measure() -> Iterator[Figure]:
         molecule("destroy", SCENARIO)
 
 
+def _edge() -> str:
+    """The edge as the catalogue has it and its host runs it, as JSON: {chain, name, port, pair, socket, nodes}."""
+
+    def configured(name: str) -> dict[str, Any]:
+        command = ssh.command(Checkout.here(), SCENARIO, "sudo", "cat", f"/etc/nginx/{name}.json")
+        read: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        return read
+
+    pools, certificate = configured("pools"), configured("certificate")
+    name = next(chain.host_name for chain in catalogue.chains(Checkout.here()) if chain.name == CHAIN)
+    nodes = [node["rpc"].removeprefix("http://") for node in pools["pools"][CHAIN]["nodes"]]
+    port = catalogue.edge_port(Checkout.here())
+    known = {"chain": CHAIN, "name": name, "port": port, "pair": certificate["pair"], "socket": pools["socket"]}
+    return json.dumps({**known, "nodes": nodes})
+
+
+def _peers(*arguments: str) -> Any:
+    return on_host(SCENARIO, PROGRAMS / "edge_peers.py", _edge(), *arguments)
+
+
 def _latency() -> Iterator[Figure]:
     """p50 and p99 at a constant rate, of all ways by turns; what each proxy adds to a direct call."""
-    arguments = ("rate", str(CALLS_A_SECOND), str(RATE_SECONDS))
     rounds: list[dict[str, list[float]]] = [
-        on_host(SCENARIO, PROGRAMS / "edge_peers.py", *arguments) for _ in range(ROUNDS)
+        _peers("rate", str(CALLS_A_SECOND), str(RATE_SECONDS)) for _ in range(ROUNDS)
     ]
 
     def median(target: str, quantile: int) -> float:
@@ -62,17 +83,13 @@ def _latency() -> Iterator[Figure]:
         for peer in PEERS:
             added = median(peer, quantile) - direct
             yield Figure(f"edge_overhead_p{quantile}_ms", edge - direct, "ms", ROUNDS, peer, added)
-    kept = [
-        statistics.median(on_host(SCENARIO, PROGRAMS / "edge_peers.py", "kept", str(KEPT_CALLS))) for _ in range(ROUNDS)
-    ]
+    kept = [statistics.median(_peers("kept", str(KEPT_CALLS))) for _ in range(ROUNDS)]
     yield Figure("cache_hit_us", statistics.median(kept) * 1000, "us", ROUNDS)
 
 
 def _throughput() -> Iterator[Figure]:
     """Calls a second that each proxy passes to the same two nodes, which are what bounds them, and the CPU that a call costs in it."""
-    rounds: list[dict[str, dict[str, float]]] = [
-        on_host(SCENARIO, PROGRAMS / "edge_peers.py", "most", str(MOST_SECONDS)) for _ in range(ROUNDS)
-    ]
+    rounds: list[dict[str, dict[str, float]]] = [_peers("most", str(MOST_SECONDS)) for _ in range(ROUNDS)]
 
     def median(target: str, figure: str) -> float:
         return statistics.median(one[target][figure] for one in rounds)
@@ -123,6 +140,6 @@ def _put_new_pair() -> None:
 
 def _event(event: str, *command: str, sockets: int = SOCKETS) -> dict[str, Any]:
     """What callers see of a command on the edge's host."""
-    arguments = (event, str(CALLERS), str(sockets), str(AFTER_SECONDS), "--", *command)
+    arguments = (_edge(), event, str(CALLERS), str(sockets), str(AFTER_SECONDS), "--", *command)
     seen: dict[str, Any] = on_host(SCENARIO, PROGRAMS / "edge_clients.py", *arguments)
     return seen

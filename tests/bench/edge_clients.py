@@ -1,8 +1,8 @@
 """Runs on the edge's host: callers who keep their connections, while the edge loses a node, gets a certificate, or reads its configuration anew.
 
-    edge_clients.py EVENT CALLERS WEBSOCKETS SECONDS -- COMMAND...
+    edge_clients.py EDGE EVENT CALLERS WEBSOCKETS SECONDS -- COMMAND...
 
-Starts the callers and the WebSockets, each caller calling ten times a second; after two seconds runs COMMAND, and ends SECONDS after it. Prints
+EDGE is JSON: {chain, name, port, socket}. Starts the callers and the WebSockets, each caller calling ten times a second; after two seconds runs COMMAND, and ends SECONDS after it. Prints
 {sent, failed, closed_idle, sockets, sockets_lost, seconds}: calls sent; calls without a result; kept connections that the edge closed between
 two calls, which the caller noticed before it called again; WebSockets, and those that ended; and, where EVENT is out:HOST, seconds from
 before COMMAND until that node was out of the edge's pool.
@@ -25,8 +25,8 @@ from collections.abc import Callable
 
 import aiohttp
 
-CHAIN, NAME, PORT = "ethereum", "ethereum.rpc.lyftium.com", 8443
-STATUS_SOCKET = "/run/nginx/edge.sock"
+EDGE = json.loads(sys.argv[1])
+CHAIN, NAME, PORT, STATUS_SOCKET = EDGE["chain"], EDGE["name"], EDGE["port"], EDGE["socket"]
 BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []})
 EVERY_SECONDS = 0.1
 
@@ -122,7 +122,7 @@ def wait(condition: Callable[[], bool], what: str) -> None:
 
 def main() -> None:
     """Run the callers, the command, and say what they saw."""
-    event, count, sockets, seconds, _, *command = sys.argv[1:]
+    event, count, sockets, seconds, _, *command = sys.argv[2:]
     wait(lambda: all(nodes_of(CHAIN).values()), "a whole pool")
     callers, begun, lost = Callers(), threading.Event(), list[int]()
     threads = [threading.Thread(target=callers.call) for _ in range(int(count))]

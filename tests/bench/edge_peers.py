@@ -1,11 +1,11 @@
 """Runs on the edge's host: the edge beside haproxy and caddy, all before the same two nodes with the same certificate, and the node itself.
 
-    edge_peers.py install                 # the peers and the load generator, from Debian
-    edge_peers.py rate CALLS SECONDS      # milliseconds of each call at a constant rate, by target
-    edge_peers.py most SECONDS            # calls a second that each target answers; CPU microseconds and bytes of growth a call
-    edge_peers.py kept COUNT              # milliseconds of calls that the edge answers from memory, one at a time
+    edge_peers.py EDGE install                 # the peers and the load generator, from Debian
+    edge_peers.py EDGE rate CALLS SECONDS      # milliseconds of each call at a constant rate, by target
+    edge_peers.py EDGE most SECONDS            # calls a second that each target answers; CPU microseconds and bytes of growth a call
+    edge_peers.py EDGE kept COUNT              # milliseconds of calls that the edge answers from memory, one at a time
 
-Prints one JSON object. The peers run for as long as the program does.
+EDGE is JSON: {name, port, pair, nodes}, nodes as address:port. Prints one JSON object. The peers run for as long as the program does.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-NAME = "ethereum.rpc.lyftium.com"
-NODES = ("127.0.0.1:8545", "127.0.66.2:8545")
-PAIR = "/data/blockchain/nodes/security/ssl_keys/edge/edge.pem"
-EDGE_PORT, HAPROXY_PORT, CADDY_PORT = 8443, 9443, 9444
+EDGE = json.loads(sys.argv[1])
+NAME, NODES, PAIR, EDGE_PORT = EDGE["name"], EDGE["nodes"], EDGE["pair"], EDGE["port"]
+HAPROXY_PORT, CADDY_PORT = 9443, 9444
 CONNECTIONS = 16
 HEAD = '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}'
 CHAIN_ID = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
@@ -44,9 +43,7 @@ backend nodes
   option httpchk
   http-check send meth POST uri / hdr content-type application/json body '{HEAD}'
   default-server inter 500ms fall 2 rise 2 check
-  server first {NODES[0]}
-  server second {NODES[1]}
-"""
+""" + "".join(f"  server node{at} {node}\n" for at, node in enumerate(NODES))
 CADDY = f"""
 {{
   admin off
@@ -55,7 +52,7 @@ CADDY = f"""
 https://{NAME}:{CADDY_PORT} {{
   bind 127.0.0.1
   tls {PAIR} {PAIR}
-  reverse_proxy {NODES[0]} {NODES[1]} {{
+  reverse_proxy {" ".join(NODES)} {{
     lb_policy round_robin
     header_up Host localhost
   }}
@@ -171,8 +168,8 @@ def kept(place: Path, count: str) -> list[float]:
 
 
 def main() -> None:
-    """Do what the first argument names."""
-    action, *arguments = sys.argv[1:]
+    """Do what the second argument names."""
+    action, *arguments = sys.argv[2:]
     if action == "install":
         print(json.dumps(install()))
         return

@@ -59,7 +59,7 @@ class Edge:
         request, trouble = read if isinstance(read, tuple) else (read, None)
         if request is None:
             return trouble.status, self._read(self._calls.refusal(None, trouble))
-        fault, is_whole = self._rules.judge(request, self._rights.ethereum[tier], HEAD)
+        fault, is_whole = self._rules.judge(request, self._rights.ethereum[tier], lambda: HEAD)
         if fault is None:
             return 200, None
         refused = self._calls.refusal(None, fault) if is_whole else self._calls.refusal(request, None)

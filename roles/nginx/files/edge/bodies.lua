@@ -1,7 +1,9 @@
 -- A request's body, read whole and within a time: nginx itself bounds only each pause in it.
 
 local calls = require("edge.calls")
+local connections = require("edge.connections")
 local problem = calls.problem
+local now = ngx.now
 
 local M = {}
 
@@ -10,6 +12,25 @@ local seconds
 -- init_by_lua: how long the whole of a body may take.
 function M.start(whole_seconds)
     seconds = whole_seconds
+end
+
+-- Requests whose bodies are being read, by context: {since, descriptor}. To read beside a clock, in threads of their own, costs a call more
+-- than all rules do, so only HTTP/2 does it, whose streams share a descriptor.
+local reading = {}
+
+-- In each worker, twice a second: end what has been read for too long.
+function M.look()
+    for context, one in pairs(reading) do
+        if now() - one[1] > seconds then
+            context.is_slow = true
+            connections.shut(one[2])
+        end
+    end
+end
+
+-- The request is over, perhaps because it was cut off while it was read.
+function M.over(context)
+    reading[context] = nil
 end
 
 local function receive()
@@ -21,7 +42,7 @@ local function expire()
     return true
 end
 
--- Whether the body has come.
+-- Whether the body has come, of one stream among others.
 local function is_here()
     local reader = ngx.thread.spawn(receive)
     -- What came together with the headers needs no clock.
@@ -40,13 +61,19 @@ local function is_here()
 end
 
 -- The body, or nil and the problem with it.
-function M.read()
-    -- nginx reads such a body only while it passes it on.
-    if ngx.req.http_version() >= 2 and not ngx.var.http_content_length then
-        return nil, problem(calls.INVALID, 411, "length", "Content-Length must be given")
-    end
-    if not is_here() then
-        return nil, problem(calls.INVALID, 408, "slow", "the request did not come in time")
+function M.read(context)
+    if ngx.req.http_version() >= 2 then
+        -- nginx reads such a body only while it passes it on.
+        if not ngx.var.http_content_length then
+            return nil, problem(calls.INVALID, 411, "length", "Content-Length must be given")
+        end
+        if not is_here() then
+            return nil, problem(calls.INVALID, 408, "slow", "the request did not come in time")
+        end
+    else
+        reading[context] = { now(), connections.descriptor() }
+        ngx.req.read_body()
+        reading[context] = nil
     end
     local body = ngx.req.get_body_data()
     if body then

@@ -13,6 +13,7 @@ local problem = calls.problem
 local M = {}
 
 local PUBLIC = "public"
+local ZERO = ("0"):byte()
 M.NO_PUBLIC = "this is not given without an API key for the time being"
 
 local directory, rights
@@ -59,18 +60,39 @@ function M.start(facts, rights_of_tiers)
     narrow = narrowed(facts.emergency)
 end
 
+-- What is said of callers whose address was seen lately, by $binary_remote_addr.
+local MOST_REMEMBERED = 10000
+local remembered, count = {}, 0
+
+-- {address, network, text}: what limits.lua makes of an address, and nginx.
+function M.caller(binary)
+    local known = remembered[binary]
+    if not known then
+        if count >= MOST_REMEMBERED then
+            remembered, count = {}, 0
+        end
+        known = { address = limits.address(binary), network = limits.network(binary), text = ngx.var.remote_addr }
+        remembered[binary], count = known, count + 1
+    end
+    return known
+end
+
 -- What is known of a request before it is read.
 function M.context(chain)
     local var = ngx.var
+    local caller = M.caller(var.binary_remote_addr)
+    -- One variable tells of most requests that they name no key: each that is read costs as much as all else here.
+    local said = var.edge_said
     local context = {
         chain = chain,
         tier = PUBLIC,
-        address = limits.address(var.binary_remote_addr),
-        is_limited = var.limited ~= "0",
+        caller = caller,
+        address = caller.address,
+        is_limited = said:byte() ~= ZERO,
         calls = 0,
         methods = {},
     }
-    local key = keys.named(var.http_authorization, var.http_x_api_key)
+    local key = #said > 1 and keys.named(var.http_authorization, var.http_x_api_key)
     if key then
         local found = keys.find(directory, key, ngx.time())
         if found and rates[found.tier] then
@@ -113,11 +135,6 @@ end
 function M.has_too_many_connections(context)
     local most = context.emergency and narrow.connections or tiers[context.tier].connections
     return context.is_limited and connections.of(context.address) > most
-end
-
--- Under which name nginx counts the requests at once of one whose connections the emergency lowers, or "".
-function M.narrow_name(context)
-    return context.emergency and context.address or ""
 end
 
 local function too_many(seconds, words, reason)

@@ -11,6 +11,7 @@ local record = require("edge.record")
 ffi.cdef([[
 int SSL_get_fd(const void *ssl);
 int getpeername(int fd, void *address, unsigned int *length);
+int shutdown(int fd, int how);
 ]])
 
 local M = {}
@@ -55,9 +56,19 @@ local function forget(descriptor)
     end
 end
 
+-- The descriptor of this request's connection.
+function M.descriptor()
+    return ffi.C.SSL_get_fd(pointer_of_request())
+end
+
+-- Have nginx find that nothing more comes from a connection.
+function M.shut(descriptor)
+    ffi.C.shutdown(descriptor, 0)
+end
+
 -- ssl_client_hello_by_lua: count who begins a handshake, and refuse it where its address has too many connections.
 function M.greet()
-    local descriptor = ffi.C.SSL_get_fd(pointer_of_request())
+    local descriptor = M.descriptor()
     if open[descriptor] then
         forget(descriptor)
     end

@@ -12,6 +12,7 @@ local emergency = require("edge.emergency")
 local ended = require("edge.ended")
 local finality = require("edge.finality")
 local held = require("edge.held")
+local journal = require("edge.journal")
 local kept = require("edge.kept")
 local pools = require("edge.pools")
 local pressure = require("edge.pressure")
@@ -24,6 +25,7 @@ local sockets = require("edge.sockets")
 local shared = ngx.shared.pools
 local now = ngx.now
 local refuse = refusals.refuse
+local get_method = ngx.req.get_method
 
 local M = {}
 
@@ -50,15 +52,17 @@ function M.start(path)
         chains[#chains + 1] = chain
     end
     record.start(ngx.shared.figures)
+    journal.start(facts.logs)
     bodies.start(tonumber(facts.body_seconds))
     pressure.start(facts.pressure)
     sockets.start(facts.sockets)
     pools.start(facts)
 end
 
-local function every(seconds, name, action)
+-- Do something every so often: in each worker, or, where it has a name, in one of them; `is_last` has it done once more when a worker ends.
+local function every(seconds, name, action, is_last)
     local function tick(premature)
-        if premature or (name and not shared:add(name, true, seconds * 0.8)) then
+        if (premature and not is_last) or (name and not shared:add(name, true, seconds * 0.8)) then
             return
         end
         local ok, trouble = pcall(action)
@@ -78,7 +82,9 @@ function M.work()
     every(0.5, "mend", held.mend)
     every(0.5, nil, held.follow)
     every(0.5, nil, connections.look)
-    every(0.5, nil, record.flush)
+    every(0.5, nil, bodies.look)
+    every(0.5, nil, record.flush, true)
+    every(0.5, nil, journal.flush, true)
     every(0.5, nil, complaints.flush)
     every(finality.SECONDS, "finality", function()
         finality.poll(chains)
@@ -97,13 +103,21 @@ local function keep_up()
     end
 end
 
--- rewrite_by_lua: who calls. The variables that it sets are what nginx counts connections by.
+-- set_by_lua, which costs less than a phase of its own: who calls. The variables that it sets are what nginx counts connections by: requests
+-- at once and WebSockets, of each tier's callers alone.
 function M.enter(chain)
     local context = requests.begin(callers.context, chain)
     if context and context.is_limited then
         local var = ngx.var
-        var.edge_caller, var.edge_tier = context.address, context.tier
-        var.edge_narrow = callers.narrow_name(context)
+        local address = context.address
+        var["edge_requests_" .. context.tier] = address
+        if context.emergency then
+            var.edge_narrow = address
+        end
+        local upgrade = get_method() ~= "POST" and var.http_upgrade
+        if upgrade and upgrade:lower() == "websocket" then
+            var["edge_sockets_" .. context.tier] = address
+        end
     end
 end
 
@@ -113,8 +127,7 @@ local function note(context, request)
     context.is_batch = request.batch
     context.methods = record.methods(request.calls, known)
     for _, call in ipairs(request.calls) do
-        local method = known[call.method] and call.method or "other"
-        record.count("calls_total", 'chain="' .. context.chain .. '",method="' .. method .. '"')
+        record.call(context.chain, known[call.method] and call.method or "other")
     end
     if context.key then
         local labels = string.format('chain="%s",key="%s",tier="%s"', context.chain, context.key.name, context.tier)
@@ -136,7 +149,9 @@ local function judged(context, body)
     if over or not request then
         return request, over or trouble
     end
-    local fault, is_whole = rules.judge(request, context.rights, pools.head(context.chain) or 0)
+    local fault, is_whole = rules.judge(request, context.rights, function()
+        return pools.head(context.chain) or 0
+    end)
     if is_whole then
         return nil, fault
     end
@@ -175,18 +190,19 @@ local function open_socket(context)
 end
 
 local function pass(context)
-    local method, upgrade = ngx.req.get_method(), ngx.var.http_upgrade
+    local method = get_method()
     if context.is_stranger then
-        local body = method == "POST" and bodies.read()
+        local body = method == "POST" and bodies.read(context)
         return refuse(context, calls.peek(body), callers.charge(context, 1) or refusals.NO_KEY)
     end
-    if method == "GET" and upgrade and upgrade:lower() == "websocket" then
-        return open_socket(context)
-    end
     if method ~= "POST" then
+        local upgrade = method == "GET" and ngx.var.http_upgrade
+        if upgrade and upgrade:lower() == "websocket" then
+            return open_socket(context)
+        end
         return refuse(context, nil, callers.charge(context, 1) or refusals.ONLY_POST)
     end
-    local body, trouble = bodies.read()
+    local body, trouble = bodies.read(context)
     if not body then
         return refuse(context, nil, callers.charge(context, 1) or trouble)
     end
@@ -194,11 +210,9 @@ local function pass(context)
     if fault then
         return refuse(context, request, fault, is_each)
     end
-    if #pools.members(context.chain) == 0 then
+    local members = pools.members(context.chain)
+    if #members == 0 then
         return refuse(context, request, unavailable(context))
-    end
-    if ngx.var.args then
-        ngx.req.set_uri_args("")
     end
     if not request.batch then
         local call = request.calls[1]
@@ -213,6 +227,8 @@ local function pass(context)
     if busy then
         return refuse(context, request, busy)
     end
+    -- One who has waited looks once more who is in.
+    context.members = context.cache == "passed" and pools.members(context.chain) or members
     if context.fetch then
         return ngx.exec("@fetch")
     end
@@ -259,8 +275,8 @@ function M.socket()
         if not node then
             return refuse(context, nil, refusals.NO_SOCKET)
         end
-        pools.hold(node, true)
         context.is_socket = true
+        pools.hold(context, node)
         local function fault()
             keep_up()
             return callers.fault(context)
@@ -300,7 +316,7 @@ end
 function M.failed()
     return safely(function(context)
         local reached, is_late = pools.fate()
-        local body = ngx.req.get_method() == "POST" and bodies.read() or nil
+        local body = ngx.req.get_method() == "POST" and bodies.read(context) or nil
         local request = calls.peek(body)
         if not reached then
             return refuse(context, request, refusals.UNREACHED)

@@ -7,6 +7,7 @@ local emergency = require("edge.emergency")
 local fetch = require("edge.fetch")
 local held = require("edge.held")
 local judge = require("edge.judge")
+local requests = require("edge.requests")
 
 local dict = ngx.shared.pools
 local now = ngx.now
@@ -78,10 +79,9 @@ function M.head(chain)
     return dict:get("head:" .. chain)
 end
 
--- The next member: not one that this request has tried, rather not one that could not be reached, and one that came back not at
+-- The next member of a list: not one that this request has tried, rather not one that could not be reached, and one that came back not at
 -- its full share. Better one of those than none. Gives the node and how many others there are.
-local function pick(chain, tried)
-    local list = members_of(chain)
+local function pick_of(list, chain, tried)
     local count = #list
     if count < 2 then
         return count == 1 and list[1].node or nil, 0
@@ -128,33 +128,37 @@ local function note_failures()
     end
 end
 
-M.pick = pick
-
--- A variable outlives an internal redirect; ngx.ctx does not. It holds the node's number, below zero for a WebSocket.
-local function hold(node, is_socket)
-    dict:incr(is_socket and node.sockets_begun or node.calls_begun, 1, 0)
-    ngx.var.edge_held = is_socket and -node.index or node.index
+-- The next member of a chain's pool; as above.
+function M.pick(chain, tried)
+    return pick_of(members_of(chain), chain, tried)
 end
 
-local function let_go()
-    local number = tonumber(ngx.var.edge_held)
-    if number then
-        dict:incr(number < 0 and nodes[-number].sockets_ended or nodes[number].calls_ended, 1, 0)
+-- Count a request as at a node. Where it is: the node in `held` of its context.
+local function hold(context, node)
+    dict:incr(context.is_socket and node.sockets_begun or node.calls_begun, 1, 0)
+    context.held = node
+end
+
+local function let_go(context)
+    local node = context.held
+    if node then
+        dict:incr(context.is_socket and node.sockets_ended or node.calls_ended, 1, 0)
+        context.held = nil
     end
-    return number
+    return node
 end
 
--- balancer_by_lua: say where this attempt of the request goes.
-function M.balance(chain, is_socket)
-    local context = ngx.ctx
-    local tried = context.tried
+-- balancer_by_lua: say where this attempt of the request goes. `context.members` is who was in when it was judged, a moment ago.
+function M.balance(chain)
+    local context = requests.current()
+    local tried, list = context.tried, context.members
     if tried then
-        let_go()
-        ngx.var.edge_held = ""
+        let_go(context)
         note_failures()
         dict:incr("retries:" .. chain, 1, 0)
+        list = members_of(chain)
     end
-    local node, others = pick(chain, tried)
+    local node, others = pick_of(list, chain, tried)
     if not node then
         return ngx.exit(ngx.ERROR)
     end
@@ -166,12 +170,11 @@ function M.balance(chain, is_socket)
         end
     end
     tried[node.index] = true
-    local peer = is_socket and node.ws or node.rpc
-    assert(balancer.set_current_peer(peer.address, peer.port))
-    hold(node, is_socket)
+    assert(balancer.set_current_peer(node.rpc.address, node.rpc.port))
+    hold(context, node)
 end
 
-M.hold, M.let_go = hold, let_go
+M.hold = hold
 
 -- Remember that a WebSocket could not connect to a node.
 function M.unreached(node)
@@ -189,12 +192,12 @@ function M.fate()
 end
 
 -- log_by_lua: the request is over, however it ended. Gives the host of the node that it was at last, if any.
-function M.done()
-    local number = let_go()
-    if ngx.status >= 500 then
+function M.done(context, status)
+    local node = let_go(context)
+    if status >= 500 then
         note_failures()
     end
-    return number and nodes[math.abs(number)].host or nil
+    return node and node.host or nil
 end
 
 local function pages_of_hosts()

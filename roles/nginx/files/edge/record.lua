@@ -10,6 +10,13 @@ local pending = {}
 local BUCKETS = { 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10 }
 local MOST_METHODS = 10
 
+-- Per bucket, its metric's name without chain and method.
+local BUCKET_NAMES = {}
+for at = 1, #BUCKETS + 1 do
+    local most = BUCKETS[at] or "+Inf"
+    BUCKET_NAMES[most] = 'request_seconds_bucket{,le="' .. tostring(most) .. '"}'
+end
+
 function M.start(dictionary)
     dict = dictionary
 end
@@ -23,15 +30,42 @@ local function add(name, value)
     pending[name] = (pending[name] or 0) + value
 end
 
+-- Names of counts by chain, method and metric. All are of the configuration's words, so there are not many.
+local names = {}
+
+local function name_of(chain, method, metric)
+    local of_chain = names[chain]
+    if not of_chain then
+        of_chain = {}
+        names[chain] = of_chain
+    end
+    local of_method = of_chain[method]
+    if not of_method then
+        of_method = {}
+        of_chain[method] = of_method
+    end
+    local name = of_method[metric]
+    if not name then
+        name = metric:gsub("{", '{chain="' .. chain .. '",method="' .. method .. '"', 1)
+        of_method[metric] = name
+    end
+    return name
+end
+
 -- Count something once: its metric's name, and its labels as Prometheus writes them. Labels come from configuration only.
 function M.count(metric, labels, value)
     add(metric .. "{" .. labels .. "}", value or 1)
 end
 
+-- Count a call by its method.
+function M.call(chain, method)
+    add(name_of(chain, method, "calls_total{}"), 1)
+end
+
 local function bucket_of(seconds)
     for _, most in ipairs(BUCKETS) do
         if seconds <= most then
-            return tostring(most)
+            return most
         end
     end
     return "+Inf"
@@ -39,9 +73,8 @@ end
 
 -- The buckets are summed up where they are read.
 function M.time(chain, method, seconds)
-    local labels = 'chain="' .. chain .. '",method="' .. method .. '"'
-    add("request_seconds_bucket{" .. labels .. ',le="' .. bucket_of(seconds) .. '"}', 1)
-    add("request_seconds_sum{" .. labels .. "}", seconds)
+    add(name_of(chain, method, BUCKET_NAMES[bucket_of(seconds)]), 1)
+    add(name_of(chain, method, "request_seconds_sum{}"), seconds)
 end
 
 -- Hand over what was counted here since the last time.
@@ -110,6 +143,9 @@ end
 
 -- The distinct methods of calls, as labels: those that are `known`, and "other".
 function M.methods(calls, known)
+    if #calls == 1 then
+        return { known[calls[1].method] and calls[1].method or "other" }
+    end
     local found, seen = {}, {}
     for _, call in ipairs(calls) do
         local label = known[call.method] and call.method or "other"
@@ -126,30 +162,31 @@ function M.label(context)
     return context.is_batch and "batch" or context.methods[1] or "none"
 end
 
--- The line of the access log. Nothing in it is a caller's own text but the address.
-function M.line(said)
-    local function text(value)
-        return value and '"' .. value .. '"' or "null"
-    end
-    local methods = #said.methods > 0 and '"' .. table.concat(said.methods, '","') .. '"' or ""
+local function text(value)
+    return value and '"' .. value .. '"' or "null"
+end
+
+-- The line of the access log for a request of which `context` says what is known. Nothing in it is a caller's own text but the address.
+function M.line(context, time, status, node, seconds, bytes)
+    local methods, caller, key = context.methods, context.caller, context.key
     return string.format(
-        '{"time":"%s","chain":%s,"client":%s,"network":%s,"transport":"%s","calls":%d,"methods":[%s],"key":%s,"tier":%s,"status":%d,"refused":%s,'
-            .. '"cache":%s,"node":%s,"seconds":%.3f,"bytes":%d}',
-        said.time,
-        text(said.chain),
-        text(said.client),
-        text(said.network),
-        said.transport,
-        said.calls,
-        methods,
-        text(said.key),
-        text(said.tier),
-        said.status,
-        text(said.refused),
-        text(said.cache),
-        text(said.node),
-        said.seconds,
-        said.bytes
+        '{"time":"%s","chain":"%s","client":"%s","network":%s,"transport":"%s","calls":%d,"methods":[%s],"key":%s,"tier":%s,"status":%d,'
+            .. '"refused":%s,"cache":%s,"node":%s,"seconds":%.3f,"bytes":%d}',
+        time,
+        context.chain,
+        caller.text,
+        text(caller.network),
+        context.is_socket and "websocket" or "http",
+        context.calls,
+        methods[1] and '"' .. table.concat(methods, '","') .. '"' or "",
+        text(key and key.name),
+        text(context.tier),
+        status,
+        text(context.refused),
+        text(context.cache),
+        text(node),
+        seconds,
+        bytes
     )
 end
 

@@ -116,11 +116,11 @@ local function fault_of_call(call, rights, head)
     if at then
         local filter = call.params and call.params[at]
         local judge = call.method == "trace_filter" and fault_of_traces or fault_of_filter
-        return judge(filter, rights.log_blocks, head)
+        return judge(filter, rights.log_blocks, head())
     end
 end
 
--- The first problem of a request, or nil where all of it may pass. Each call's own is noted in it. `head` is the pool's best.
+-- The first problem of a request, or nil where all of it may pass. Each call's own is noted in it. `head` gives the pool's best.
 function M.judge(request, rights, head)
     if #request.calls > rights.batch_calls then
         return problem(calls.LIMIT, 413, "batch", string.format("a batch holds at most %d calls", rights.batch_calls)), true

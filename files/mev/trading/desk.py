@@ -131,6 +131,7 @@ class Desk:
                 self._tell_unusable(changed)
                 for lending in self._lending:
                     await lending.follow(block, logs)
+                self._tell_lending()
                 touched = changed | self._turned
                 # What a block behind shows may be gone already: sending it would pay for a revert.
                 self._turned = touched if behind else frozenset()
@@ -149,6 +150,7 @@ class Desk:
         self._cycles = len(arbitrage.index.cycles)
         for lending in self._lending:
             await lending.load(block)
+        self._tell_lending()
         own: list[Strategy] = [arbitrage] if StrategyName.ATOMIC_ARBITRAGE in self._config.strategies else []
         if self._lending:
             own.append(Liquidations(self._name, self._chain.wrapped_native, self._market, self._lending))
@@ -171,6 +173,17 @@ class Desk:
         log.info("loaded", chain=self._name, block=block.number, pools=watched, cycles=self._cycles)
         self._tell_unusable(frozenset(self._market.pools()))
         await self._trade(block, frozenset(self._market.pools()))
+
+    def _tell_lending(self) -> None:
+        for lending in self._lending:
+            self._meter.lending(
+                self._name,
+                lending.config.name,
+                positions=None if lending.book is None else len(lending.book.positions()),
+                unpriced=lending.unpriced,
+                given_up=lending.given_up,
+            )
+            lending.given_up = 0
 
     def _tell_unusable(self, changed: frozenset[Address]) -> None:
         for pool, reason in self._market.unusable().items() if self._market else ():

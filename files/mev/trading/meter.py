@@ -81,6 +81,20 @@ class Meter(Collector):
             ("chain",),
             registry=registry,
         )
+        self._lending = {
+            name: Gauge(f"mev_lending_{name}", what, ("chain", "market"), registry=registry)
+            for name, what in (
+                ("market_up", "1 while a lending market's book is known, 0 while it is put aside"),
+                ("positions", "Borrowers in it"),
+                ("unpriced_assets", "Its assets for which the oracle gave no usable price: who has any is left alone"),
+            )
+        }
+        self._given_up = Counter(
+            "mev_lending_market_given_up",
+            "How often a lending market's book was given up or could not be read: the log says why",
+            ("chain", "market"),
+            registry=registry,
+        )
         self._nodes: dict[str, Sequence[NodeHealth]] = {}
         self.registry.register(self)
 
@@ -96,6 +110,16 @@ class Meter(Collector):
         """Tell what is watched on a chain."""
         self._pools.labels(chain).set(pools)
         self._cycles.labels(chain).set(cycles)
+
+    def lending(self, chain: str, market: str, *, positions: int | None, unpriced: int, given_up: int) -> None:
+        """Tell how a lending market stands: `positions` is None where its book is not known; `given_up` is since the last time."""
+        for name, value in (
+            ("market_up", positions is not None),
+            ("positions", positions or 0),
+            ("unpriced_assets", unpriced),
+        ):
+            self._lending[name].labels(chain, market).set(float(value))
+        self._given_up.labels(chain, market).inc(given_up)
 
     def block(self, chain: str, block: Block, began: float, in_flight: int) -> None:
         """A block was traded on; `began` is time.perf_counter() of when it was there."""

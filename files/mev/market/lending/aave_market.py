@@ -37,6 +37,8 @@ class AaveMarket:
         self._rpc = rpc
         self.config = config
         self.book: AaveBook | None = None
+        # How often nothing was known any more, or could not be read.
+        self.given_up = 0
         # Whoever ever borrowed, by the events of blocks up to and with `_through`.
         self._borrowers: set[Address] = set()
         self._through = config.first_block - 1
@@ -158,7 +160,13 @@ class AaveMarket:
             for each in read
         ]
 
+    @property
+    def unpriced(self) -> int:
+        """How many listed assets the oracle gave no price for when it was asked last."""
+        return len(self._unpriced)
+
     def _quarantine(self, block: Block, error: Exception) -> None:
+        self.given_up += 1
         log.warning("lending market given up: it is read anew", **self._named(block), reason=str(error))
 
     def _named(self, block: Block) -> dict[str, object]:

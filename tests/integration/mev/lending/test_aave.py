@@ -251,6 +251,7 @@ def test_an_oracle_that_lies_or_is_silent_leaves_those_alone_who_have_the_asset(
         book = followed.market.book
         assert book is not None
         assert [listing.price for listing in book.listings.values()] == [None, None, DOLLAR]
+        assert followed.market.unpriced == 2
         assert all(book.position(user, block.timestamp) is None for user in book.positions())
         await asyncio.to_thread(aave.price, weth, 1900 * DOLLAR)
         await followed.catch_up()
@@ -270,6 +271,7 @@ def test_a_malformed_event_puts_the_market_aside_and_it_is_read_anew(fresh: Mark
         malformed = Log(address=raw(aave.pool), topics=(BORROW,), data=b"", index=0, transaction=bytes(32))
         assert not await followed.market.follow(child, [malformed])
         assert followed.market.book is None
+        assert followed.market.given_up == 1
         await asyncio.to_thread(rpc.call, "evm_mine")
         block = await followed.catch_up()
         assert followed.market.book is not None

@@ -46,6 +46,21 @@ def test_each_step_in_the_ledger_is_counted_once(
     }
 
 
+def test_a_lending_market_that_is_put_aside_is_told_of(meter: Meter) -> None:
+    meter.lending("base", "aave_v3", positions=7, unpriced=1, given_up=0)
+    where = 'chain="base",market="aave_v3"'
+    assert {
+        f"mev_lending_market_up{{{where}}} 1.0",
+        f"mev_lending_positions{{{where}}} 7.0",
+        f"mev_lending_unpriced_assets{{{where}}} 1.0",
+        f"mev_lending_market_given_up_total{{{where}}} 0.0",
+    } <= shown(meter)
+    meter.lending("base", "aave_v3", positions=None, unpriced=0, given_up=2)
+    assert {f"mev_lending_market_up{{{where}}} 0.0", f"mev_lending_market_given_up_total{{{where}}} 2.0"} <= shown(
+        meter
+    )
+
+
 def test_blocks_nodes_and_differences_are_told_of(meter: Meter) -> None:
     meter.loaded("base", pools=7, cycles=30)
     meter.block("base", Block(5, b"\x05" * 32, b"\x04" * 32, 1700000000, 7), time.perf_counter(), 1)

@@ -18,40 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lab.checkout import Checkout
 from tests import chain_checks as checks
 from tests import secrets_fleet as fleet
+from tests.certificates import CREDENTIALS, NAME, PAIR, SECURITY, served, shown, status_at_authority, words_of
 from tests.plays import Play, play
 
 if TYPE_CHECKING:
     from testinfra.backend.base import CommandResult
     from testinfra.host import Host
 
-NAME = "ethereum.rpc.lyftium.com"
-SECURITY = "/data/blockchain/nodes/security"
-PAIR = f"{SECURITY}/ssl_keys/edge/edge.pem"
-CREDENTIALS = f"{SECURITY}/certbot/dns.ini"
 LINEAGE = f"{SECURITY}/certbot/renewal/edge.conf"
 ROTATE = "../../playbooks/rotate_certificates.yml"
 CLIENTS = Path(__file__).with_name("clients.py")
 SECONDS = 60
-
-
-def shown(host: Host) -> dict[str, Any]:
-    """What edge-certificate says of the pair."""
-    told: dict[str, Any] = json.loads(host.check_output("edge-certificate show"))
-    return told
-
-
-def served(host: Host, name: str = NAME) -> str:
-    """The serial number, in hex, of the certificate that a new handshake is answered with."""
-    text = host.check_output(
-        f"openssl s_client -connect 127.0.0.1:8443 -servername {name} </dev/null 2>/dev/null | openssl x509 -noout -serial"
-    )
-    return str(text.partition("=")[2].lower())
-
-
-def status_at_authority(host: Host, serial: str) -> str:
-    """What pebble says of a certificate: Valid or Revoked."""
-    page = host.check_output("curl -sk https://localhost:15000/cert-status-by-serial/%s", serial)
-    return str(json.loads(page)["Status"])
 
 
 def rotate(**variables: object) -> Play:
@@ -60,12 +37,6 @@ def rotate(**variables: object) -> Play:
 
 def edge(*options: str, **variables: object) -> Play:
     return play("certbot", "converge.yml", variables, *options)
-
-
-def words_of(host: Host, unit: str) -> str:
-    """The journal of a unit's last run."""
-    run = host.check_output("systemctl show -p InvocationID --value %s", unit)
-    return str(host.check_output(f"journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID={run}"))
 
 
 def make_due(host: Host) -> None:
@@ -162,6 +133,28 @@ def test_a_renewal_by_the_unit_drops_no_connection(host: Host) -> None:
     assert host.check_output("pgrep -x nginx") == workers
     # It was not compromised, and lasts: a renewal revokes nothing.
     assert status_at_authority(host, before) == "Valid"
+
+
+def test_the_unit_renews_what_the_authority_asks_to_be_renewed_and_not_before_it_is_time_to_ask(host: Host) -> None:
+    """By ARI: pebble asks for the renewal of what is revoked, and its certificates name no OCSP by which certbot would see that itself."""
+    before = shown(host)["serial"]
+    host.check_output("systemctl start certbot")
+    assert shown(host)["serial"] == before
+    assert host.file(LINEAGE).contains("ari_retry_after")
+    assert "OCSP" not in host.check_output(f"openssl x509 -in {PAIR} -noout -text")
+    account = " ".join(json.loads(host.file("/etc/certbot/edge.json").content_string)["account"])
+    host.check_output(
+        "cd / && sudo -u certificates env REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt /opt/certbot/current/bin/certbot revoke "
+        f"--cert-path {PAIR} --key-path {PAIR} --no-delete-after-revoke --server https://localhost:14000/dir --non-interactive {account}"
+    )
+    # It has said for how long its advice holds.
+    host.check_output("systemctl start certbot")
+    assert shown(host)["serial"] == before
+    host.check_output(f"sed -i 's/^ari_retry_after = .*/ari_retry_after = 2026-01-01T00:00:00/' {LINEAGE}")
+    host.check_output("systemctl start certbot")
+    after = shown(host)["serial"]
+    assert after != before
+    assert (served(host), status_at_authority(host, before)) == (after, "Revoked")
 
 
 def test_a_rotation_is_told_by_check_mode_and_nothing_done(host: Host) -> None:
@@ -269,6 +262,8 @@ def made(days_before: int, days_after: int, names: tuple[str, ...] = ("*.rpc.lyf
         .not_valid_before(now - dt.timedelta(days=days_before))
         .not_valid_after(now + dt.timedelta(days=days_after))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=True)
+        # Python 3.13 of Debian 13 holds the form of RFC 5280 strictly.
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
         .sign(root_key, hashes.SHA256())
     )
     secret = key.private_bytes(

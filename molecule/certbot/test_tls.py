@@ -1,11 +1,16 @@
-"""TLS and headers of the edge, by judges that no one here wrote: testssl.sh, curl, openssl."""
+"""TLS and headers of the edge, by judges that no one here wrote: testssl.sh, nmap, curl, openssl."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
+from lab import hosts
+from lab.checkout import Checkout
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -15,11 +20,8 @@ TO_EDGE = f"--resolve {NAME}:8443:127.0.0.1 --interface 127.66.0.9 -s --max-time
 HARMLESS = {"OK", "INFO", "LOW"}
 # Each with why it says nothing about this edge.
 WAIVED = {
-    "cipher_order": "Mozilla's intermediate list leaves the choice to the client, all of its ciphers being good; testssl.sh 3.2 agrees, 3.0 does not",
     "cert_revocation": "pebble's certificates name neither a list of revoked ones nor OCSP",
     "engine_problem": "of the judge's own openssl",
-    "sessionresumption_ticket": "testssl.sh 3.0 now and then takes the missing ticket for a failed connection; that none is given has a test of its own",
-    "secure_renego": "the judge's openssl s_client gets no further where neither renegotiation nor an old cipher is offered",
 }
 WANTED = {
     "strict-transport-security": "max-age=31536000; includeSubDomains",
@@ -48,21 +50,37 @@ def has_all_headers_once(text: str) -> int:
     return status
 
 
-def test_testssl_finds_nothing_above_low(host: Host) -> None:
+def test_testssl_gives_a_plus_and_finds_nothing_above_low(host: Host) -> None:
     host.run(
         "rm -f /run/testssl.json; timeout 300 testssl --quiet --color 0 --warnings off --add-ca /usr/local/share/ca-certificates/pebble.crt "
         f"--jsonfile /run/testssl.json --ip 127.0.0.1 -p -s -f -P -S -h -U https://{NAME}:8443 </dev/null"
     )
     findings = json.loads(host.file("/run/testssl.json").content_string)
-    known = {finding["id"] for finding in findings}
+    said = {finding["id"]: finding["finding"] for finding in findings}
     # It came to its end, and looked at what this is about.
-    assert {"TLS1_2", "TLS1_3", "cert_chain_of_trust", "HSTS_time", "heartbleed", "RC4"} <= known, known
+    assert {"TLS1_2", "TLS1_3", "cert_chain_of_trust", "HSTS_time", "heartbleed", "RC4"} <= set(said), said
     above = [
         (finding["id"], finding["severity"], finding["finding"])
         for finding in findings
         if finding["severity"] not in HARMLESS and finding["id"] not in WAIVED
     ]
     assert above == []
+    assert said["overall_grade"] == "A+"
+    assert int(said["final_score"]) >= 96
+    assert said["FS_KEMs"] == "X25519MLKEM768"
+
+
+def test_nmap_from_outside_grades_every_cipher_a() -> None:
+    checkout = Checkout.here()
+    address = hosts.connection(checkout, hosts.known(checkout)["certbot"])["ansible_host"]
+    script = ["--script", "ssl-enum-ciphers", "--script-args", f"tls.servername={NAME}"]
+    done = subprocess.run(
+        ["nmap", "-n", "-Pn", "-p", "8443", *script, address], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert set(re.findall(r"(TLSv[\d.]+|SSLv\d): *$", done.stdout, re.MULTILINE)) == {"TLSv1.2", "TLSv1.3"}
+    grades = re.findall(r" - ([A-F])$", done.stdout, re.MULTILINE)
+    assert (len(grades), set(grades)) == (6, {"A"}), done.stdout
+    assert "least strength: A" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -133,6 +151,17 @@ def test_only_tls_1_2_and_1_3_with_forward_secrecy_and_http_2(host: Host) -> Non
     assert not shakes("-tls1_2 -cipher AES128-GCM-SHA256")
     version = host.check_output(f"curl {TO_EDGE} -o /dev/null -w '%{{http_version}}' -d '{BODY}' https://{NAME}:8443/")
     assert version == "2"
+
+
+def test_a_caller_that_can_gets_the_post_quantum_hybrid_and_one_that_cannot_gets_x25519(host: Host) -> None:
+    for offered, words in (
+        ("X25519MLKEM768:X25519", "Negotiated TLS1.3 group: X25519MLKEM768\n"),
+        ("X25519", "Temp Key: X25519, 253 bits\n"),
+    ):
+        done = host.run(
+            f"openssl s_client -connect 127.0.0.1:8443 -servername {NAME} -tls1_3 -groups {offered} </dev/null 2>&1"
+        )
+        assert words in done.stdout, done.stdout
 
 
 def test_a_session_is_resumed_without_a_ticket(host: Host) -> None:

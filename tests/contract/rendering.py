@@ -17,11 +17,11 @@ CLIENT_ROLES = ("erigon", "op_stack", "polygon", "nitro")
 
 @cache
 def _role_variables() -> dict[str, Any]:
-    """Defaults and variables of the catalogue, the client roles and the agents', as templates."""
+    """Defaults and variables of the catalogue, the client roles, certbot's and the agents', as templates."""
     init_plugin_loader([])
     loader = DataLoader()
     found: dict[str, Any] = {}
-    for role in ("catalogue", *CLIENT_ROLES, "mev_agents"):
+    for role in ("catalogue", *CLIENT_ROLES, "certbot", "mev_agents"):
         add_all_plugin_dirs(str(ROLES / role))
         for kind in ("defaults", "vars"):
             for file in sorted((ROLES / role / kind).rglob("*.yml")):

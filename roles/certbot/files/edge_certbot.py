@@ -28,6 +28,8 @@ EPILOG = "exit status: 0 done, 1 not done, and the certificate before is served,
 # What certbot says of a failure, the most telling first.
 TELLING = (
     re.compile(r"^\s*Detail: (.+)$", re.MULTILINE),
+    # Route 53's plugin has a page of advice after it.
+    re.compile(r"(An error occurred \(\w+\) when calling the .+)$", re.MULTILINE),
     re.compile(r"^(?:\S*errors?\.\S+|\S*Error|\S*Exception)?:? ?(Received response from server: .+)$", re.MULTILINE),
     re.compile(r"^(?:certbot|acme|requests)\.\S*?(?:Error|Exception|Timeout): (.+)$", re.MULTILINE),
 )

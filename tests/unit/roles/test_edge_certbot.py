@@ -30,10 +30,22 @@ Some challenges have failed.
 Ask for help or search for solutions at https://community.letsencrypt.org.
 """
 
+ROUTE53 = """\
+Saving debug log to /var/log/certbot/letsencrypt.log
+Requesting a certificate for *.rpc.example.com and rpc.example.com
+An error occurred (AccessDenied) when calling the ListHostedZones operation: User is not authorized to perform this.
+To use certbot-dns-route53, configure credentials as described at https://boto3.readthedocs.io/ and add the necessary permissions for Route53 access.
+Ask for help or search for solutions at https://community.letsencrypt.org.
+"""
+
 
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
+        (
+            ROUTE53,
+            "An error occurred (AccessDenied) when calling the ListHostedZones operation: User is not authorized to perform this",
+        ),
         (WRONG_KEY, "Encountered error adding TXT record: The peer didn't like the signature we sent"),
         (WRONG_RECORD, "Incorrect TXT record found at _acme-challenge.rpc.example.com"),
         ("", "it gives no reason"),

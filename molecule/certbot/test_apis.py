@@ -1,5 +1,7 @@
 """Cloudflare's and Route 53's plugins themselves, with the command line and the credentials that the role gives them, against stand-ins of the
-providers' APIs that write to BIND: pebble issues only where the right record is there."""
+providers' APIs that write to BIND: pebble issues only where the right record is there.
+
+It comes before the other files of the scenario, which leave the host with other names and another key of BIND."""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def apis(host: Host) -> Iterator[None]:
     """Both APIs on the host, with the certificate that its trust store knows; what the role wrote is there again afterwards."""
     kept = (SETTINGS, CREDENTIALS, ISSUED)
     host.check_output("rm -rf /run/dns && mkdir /run/dns")
-    host.check_output("umask 0077; sed -n '/^key/,/^};/p' /etc/bind/named.conf > /run/dns/key")
+    host.check_output("umask 0077; grep -Pzo '(?s)key \"[^}]*\\};' /etc/bind/named.conf | tr -d '\\0' > /run/dns/key")
     host.check_output("cat > /run/dns/apis.py <<'EOF'\n" + Path(dns_apis.__file__).read_text() + "\nEOF")
     for path in kept:
         host.check_output(f"cp -p {path} {path}.kept")

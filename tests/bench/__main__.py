@@ -7,14 +7,18 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from tests.bench import clients, converge, edge, engine, engine_chain, engine_search, host
+import structlog
+
+from tests.bench import clients, converge, edge, engine, engine_chain, engine_search, engine_trading, host
 from tests.bench.figure import Figure, table
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "clients": clients.measure,
     "converge": converge.measure,
     "edge": edge.measure,
-    "engine": lambda: chain(engine.measure(), engine_search.measure(), engine_chain.measure()),
+    "engine": lambda: chain(
+        engine.measure(), engine_search.measure(), engine_chain.measure(), engine_trading.measure()
+    ),
     "host": host.measure,
 }
 
@@ -24,6 +28,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("suite", choices=list(SUITES))
     options = parser.parse_args()
+    # Standard output is for figures.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     figures: list[Figure] = []
     for figure in SUITES[options.suite]():
         figures.append(figure)

@@ -10,6 +10,7 @@ from mev.domain import Pool
 from mev.domain.market import Address
 from mev.market.amm.price_math import Q96
 from mev.market.load import load_market
+from mev.market.newcomers import newcomers_of
 from mev.market.state import MarketState
 from mev.runtime.address import checksum
 from mev.runtime.config import ChainConfig, Config
@@ -27,7 +28,8 @@ def pools(config: Config, names: Sequence[str]) -> Document:
     async def read(name: str) -> Document:
         chain = config.chains[name]
         async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
-            state = await load_market(rpc, chain, (await rpc.latest()).block())
+            block = (await rpc.latest()).block()
+            state = await load_market(rpc, chain, block, newcomers=await newcomers_of(name, rpc, chain, block))
         return {
             "block_number": state.block.number,
             "block_hash": "0x" + state.block.hash.hex(),
@@ -76,6 +78,9 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
             "liquidity": str(now.liquidity),
             "price": _price(_WORKING.multiply(root, root), shift),
         }
+    if not {pool.token0, pool.token1} <= {token.address for token in chain.tokens}:
+        # A token that discovery found: nobody has said its decimals.
+        document["price"] = None
     return document
 
 

@@ -17,6 +17,7 @@ from mev.chain.wire import Head, Log, WireLog, encode
 from mev.domain import Block, Opportunity, Pool, V2State
 from mev.domain.market import Address
 from mev.market.load import load_market, market_topics
+from mev.market.newcomers import newcomers_of
 from mev.market.recorded import RecordedMarket, read_market
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
@@ -106,7 +107,7 @@ async def replay_range(
     discovery raise.
     """
     start = await _head(rpc, first)
-    state = await load_market(rpc, config, start)
+    state = await load_market(rpc, config, start, newcomers=await newcomers_of(chain, rpc, config, start))
     replay = Replay(chain, config, state)
     covered = Covered(pools=len(state.pools()), cycles=replay.cycles, unknown_pools=0)
     yield replay.detected(start, len(state.pools()), replay.begin()), covered

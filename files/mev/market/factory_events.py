@@ -124,8 +124,11 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 class DiscoveryLog:
     """What was found so far, a line a range, appended and flushed. A last line that was cut off is dropped."""
 
-    def __init__(self, path: Path, factory: FactoryConfig, pools: list[Pool], next_block: int | None) -> None:
+    def __init__(
+        self, path: Path, factory: FactoryConfig, pools: list[Pool], next_block: int | None, *, kept: bool = True
+    ) -> None:
         """Made by `open`."""
+        self._kept = kept
         self.pools = pools
         # None before the first range.
         self.next_block = next_block
@@ -133,15 +136,19 @@ class DiscoveryLog:
         self._factory = factory
 
     @classmethod
-    def open(cls, path: Path, chain_id: int, factory: FactoryConfig) -> Self:
-        """Read what is there, or begin; raises FactoryEventsError, and OSError where the file cannot be used."""
+    def open(cls, path: Path, chain_id: int, factory: FactoryConfig, *, kept: bool = True) -> Self:
+        """Read what is there, or begin; raises FactoryEventsError, and OSError where the file cannot be used.
+
+        Where it is not `kept` nothing is ever written: the file has another writer.
+        """
         head = _Head(1, chain_id, encode(factory.address))
         if not path.exists() or b"\n" not in path.read_bytes():
-            path.write_bytes(msgspec.json.encode(head) + b"\n")
-            return cls(path, factory, [], None)
+            if kept:
+                path.write_bytes(msgspec.json.encode(head) + b"\n")
+            return cls(path, factory, [], None, kept=kept)
         content = path.read_bytes()
         whole, _, cut_off = content.rpartition(b"\n")
-        if cut_off:
+        if cut_off and kept:
             os.truncate(path, len(whole) + 1)
         first, *lines = whole.split(b"\n")
         try:
@@ -158,15 +165,16 @@ class DiscoveryLog:
         if any(after.through <= before.through for before, after in itertools.pairwise(ranges)):
             raise FactoryEventsError(f"{path} has ranges that go back; without it, discovery begins anew")
         next_block = ranges[-1].through + 1 if ranges else None
-        return cls(path, factory, pools, next_block)
+        return cls(path, factory, pools, next_block, kept=kept)
 
     def append(self, found: Found) -> None:
-        """Write one range down; raises OSError where that cannot be."""
-        pools = [(encode(pool.address), encode(pool.token0), encode(pool.token1)) for pool in found.pools]
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(_Line(found.through, pools)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Take in one range, and write it down where the file is kept; raises OSError where that cannot be."""
+        if self._kept:
+            pools = [(encode(pool.address), encode(pool.token0), encode(pool.token1)) for pool in found.pools]
+            with self._path.open("ab") as file:
+                file.write(msgspec.json.encode(_Line(found.through, pools)) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
         self.pools += found.pools
         self.next_block = found.through + 1
 

@@ -28,7 +28,9 @@ log = structlog.get_logger(__name__)
 class Newcomers:
     """One chain's tokens beside the configured ones; remembers what it has examined."""
 
-    def __init__(self, name: str, chain: ChainConfig, settings: DiscoveryConfig) -> None:
+    def __init__(self, name: str, chain: ChainConfig, settings: DiscoveryConfig, *, kept: bool = True) -> None:
+        """Write what is found to the settings' directory; where that is not `kept` it is only read: the engine writes it."""
+        self._kept = kept
         self._name = name
         self._chain = chain
         self._settings = settings
@@ -80,12 +82,14 @@ class Newcomers:
             begin = self._settings.first_block if known.next_block is None else known.next_block
             async for found in created(rpc, factory, begin, block.number - UNDO_BLOCKS):
                 await asyncio.to_thread(known.append, found)
-        except (OSError, RpcError) as error:
+        except (OSError, RpcError, FactoryEventsError) as error:
             log.warning("pairs cannot be discovered", chain=self._name, factory=factory.name, reason=str(error))
             return []
         return known.pools
 
     def _open(self, path: Path, factory: FactoryConfig) -> DiscoveryLog:
+        if not self._kept:
+            return DiscoveryLog.open(path, self._chain.id, factory, kept=False)
         path.parent.mkdir(mode=0o750, exist_ok=True)
         try:
             return DiscoveryLog.open(path, self._chain.id, factory)
@@ -93,6 +97,13 @@ class Newcomers:
             aside = path.replace(path.with_name(path.name + ".refused"))
             log.warning("discovery begins anew", chain=self._name, file=str(aside), reason=str(error))
             return DiscoveryLog.open(path, self._chain.id, factory)
+
+
+async def newcomers_of(name: str, rpc: Rpc, chain: ChainConfig, block: Block) -> list[Address]:
+    """Return the tokens that the engine would trade beside the configured ones, and write nothing; raises as `Newcomers.safe`."""
+    if chain.discovery is None:
+        return []
+    return await Newcomers(name, chain, chain.discovery, kept=False).safe(rpc, block)
 
 
 def _candidates(pools: Iterable[Pool], known: set[Address]) -> dict[Address, list[Address]]:

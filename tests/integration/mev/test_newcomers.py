@@ -41,6 +41,15 @@ def test_a_safe_token_is_traded_and_a_taxed_one_is_not(
     assert taxed.token.hex() not in str(installation.mev("opportunities")).lower()
     assert [owner.balance(token, executor) for token in (honest.token, taxed.token)] == [0, 0]
     assert installation.mev("reconcile")["agrees"]
+    # Who only looks sees the same pools, and says no price of tokens whose decimals nobody has said.
+    watched = installation.mev("pools")["chains"]["ethereum"]["pools"]
+    through = [pool for pool in watched if honest.token.hex() in str(pool).lower()]
+    assert len(through) == 2
+    assert {pool["price"] for pool in through} == {None}
+    assert taxed.token.hex() not in str(watched).lower()
+    head = evm.rpc.call("eth_blockNumber")
+    replayed = installation.mev("replay", f"{int(head, 16)}-{int(head, 16)}")
+    assert replayed["covers"]["pools"] == len(watched)
     # A file that is damaged is put aside, and the events are read anew.
     kept = directory / "ethereum.uniswap_v2.pairs"
     kept.write_text("no discovery\n")

@@ -56,7 +56,7 @@ def simulated(wanted: dict[str, Any], _: object) -> list[Any]:
     ]
 
 
-def newcomers(directory: Path, max_tokens: int = 10) -> Newcomers:
+def newcomers(directory: Path, max_tokens: int = 10, *, kept: bool = True) -> Newcomers:
     chain = ChainConfig(
         id=CHAIN_ID,
         ws=Url("ws://127.0.0.1:1"),
@@ -72,7 +72,8 @@ def newcomers(directory: Path, max_tokens: int = 10) -> Newcomers:
             deny_tokens=(EvmAddress(DENIED),),
         ),
     )
-    return Newcomers("base", chain, DiscoveryConfig(directory=directory, first_block=3, max_tokens=max_tokens))
+    settings = DiscoveryConfig(directory=directory, first_block=3, max_tokens=max_tokens)
+    return Newcomers("base", chain, settings, kept=kept)
 
 
 def told(made: Newcomers, **answers: object) -> tuple[list[bytes], list[Any], list[str]]:
@@ -130,3 +131,29 @@ def test_another_chain_s_file_is_put_aside(tmp_path: Path) -> None:
     assert "discovery begins anew" in [each["event"] for each in logs]
     assert path.with_name(path.name + ".refused").exists()
     assert len(path.read_text().splitlines()) > 1
+
+
+def test_who_only_looks_finds_the_same_and_writes_nothing(tmp_path: Path) -> None:
+    nowhere = tmp_path / "discovery"
+    made = newcomers(nowhere, kept=False)
+    told(made)
+    assert list(made.verdicts) == [TWO, ONE]
+    assert not nowhere.exists()
+    told(newcomers(tmp_path))
+    path = tmp_path / "base.uniswap_v2.pairs"
+    # The engine is in the middle of a line.
+    with path.open("a") as file:
+        file.write('{"through":')
+    there = path.read_bytes()
+    after = newcomers(tmp_path, kept=False)
+    told(after)
+    assert list(after.verdicts) == [TWO, ONE]
+    assert path.read_bytes() == there
+
+
+def test_who_only_looks_leaves_another_chain_s_file_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "base.uniswap_v2.pairs"
+    path.write_text('{"version":1,"chain_id":1,"factory":"0x"}\n')
+    _, logs, _ = told(newcomers(tmp_path, kept=False))
+    assert "pairs cannot be discovered" in [each["event"] for each in logs]
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]

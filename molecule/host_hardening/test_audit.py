@@ -51,7 +51,9 @@ def audited(host: Host, packages: set[str], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def report(audited: tuple[Play, Path]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((audited[1] / "audit.json").read_text())["hosts"][SCENARIO]
+    written = audited[1] / "audit.json"
+    assert written.exists(), audited[0].messages
+    found: dict[str, Any] = json.loads(written.read_text())["hosts"][SCENARIO]
     return found
 
 

@@ -43,6 +43,13 @@ def aave(lending_bench: Bench, published_lending: Modules) -> Aave:
     return Aave(lending_bench, published_lending)
 
 
+@pytest.fixture(scope="session")
+def evm_session(modules: Modules) -> Iterator[DevNode]:
+    """A seeded chain of these tests' own: on one that others go on with, anvil gives no old states any more once these were taken back."""
+    with devnode.start(modules) as node:
+        yield node
+
+
 @pytest.fixture
 def crash(evm: DevNode, modules: Modules, published_lending: Modules, owner: Account, pools: Pools) -> Crash:
     """A market on the seeded chain, with a borrower who has not borrowed yet."""

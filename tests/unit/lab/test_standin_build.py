@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,8 @@ def test_each_archive_has_upstreams_name_and_agrees_with_its_checksum_file(built
 
 def test_archives_hold_what_the_catalogue_installs(built: Path, tmp_path: Path) -> None:
     for name, release in released("tar").items():
-        with tarfile.open(place(built, release, "source")) as archive:
-            archive.extractall(tmp_path / name, filter="data")
+        (tmp_path / name).mkdir()
+        subprocess.run(["tar", "-xf", place(built, release, "source"), "-C", tmp_path / name], check=True)
         words = {"version": release["version"], "arch": release["arch"][build.MACHINE]}
         for inside in release["files"]:
             program = tmp_path / name / inside.format(**words)

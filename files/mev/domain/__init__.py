@@ -5,7 +5,7 @@ Imports nothing of ours.
 
 from mev.domain.ledger import EARNINGS, FEES, Account, Entry, EntryKind, gained
 from mev.domain.market import Block, Hop, Pool, Token, V2State
-from mev.domain.opportunity import LEGAL_NEXT, Cycle, Opportunity, Seizure, State, Transition
+from mev.domain.opportunity import LEGAL_NEXT, Cycle, Flash, Opportunity, Seizure, State, Transition
 
 __all__ = [
     "EARNINGS",
@@ -16,6 +16,7 @@ __all__ = [
     "Cycle",
     "Entry",
     "EntryKind",
+    "Flash",
     "Hop",
     "Opportunity",
     "Pool",

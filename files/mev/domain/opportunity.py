@@ -24,6 +24,17 @@ class Seizure(msgspec.Struct, frozen=True, kw_only=True):
     after: int
 
 
+class Flash(msgspec.Struct, frozen=True, kw_only=True):
+    """The pool of a cycle that gives before it is paid, so that no capital is put in.
+
+    That of the first swap; or with `lent`, base units of the cycle's token, another one that lends these before the cycle begins and is given back the
+    opportunity's amount_in, its fee in it.
+    """
+
+    pool: Address
+    lent: int = 0
+
+
 class State(StrEnum):
     """Where an opportunity stands; the last four are final."""
 
@@ -55,7 +66,8 @@ class Opportunity(msgspec.Struct, frozen=True):
     """A cycle, sized, at one block.
 
     amount_in, expected_out and expected_profit are base units of the cycle's token; profit is before gas. `held` is what is put
-    in, then what the exact mathematics says is held after each hop, as (token, base units); empty where nothing pays.
+    in, then what the exact mathematics says is held after each hop, as (token, base units); empty where nothing pays. With `flash` what is put in is
+    what the pool is paid at the end, and a loan is a hop too.
     """
 
     id: str
@@ -68,12 +80,13 @@ class Opportunity(msgspec.Struct, frozen=True):
     expected_out: int
     held: tuple[tuple[Address, int], ...] = ()
     seizure: Seizure | None = None
+    flash: Flash | None = None
 
     @property
     def pools(self) -> frozenset[Address]:
-        """Every contract that it passes through: its swaps' pools, and a liquidation's."""
-        through = frozenset(hop.pool for hop in self.cycle.hops)
-        return through if self.seizure is None else through | {self.seizure.pool}
+        """Every contract that it passes through: its swaps' pools, a liquidation's, and a lender's."""
+        beside = frozenset(each.pool for each in (self.seizure, self.flash) if each is not None)
+        return beside | {hop.pool for hop in self.cycle.hops}
 
     @property
     def expected_profit(self) -> int:

@@ -9,13 +9,15 @@ import msgspec
 
 from mev.chain.abi import encode_call, keccak256, selector
 from mev.domain.market import Address, Pool
-from mev.domain.opportunity import Cycle, Seizure
+from mev.domain.opportunity import Cycle, Flash, Seizure
 
 # The canonical deterministic deployment proxy: the same address on every chain, called with salt ++ init code.
 CREATE2_DEPLOYER: Address = bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c")
 SALT = b"mev executor".ljust(32, b"\0")
 
-EXECUTE = selector("execute(uint256,uint256,uint256,(address,address,bool,uint256,uint256)[])")
+_ARGUMENTS = "(uint256,uint256,uint256,(address,address,bool,uint256,uint256)[])"
+EXECUTE = selector(f"execute{_ARGUMENTS}")
+EXECUTE_FLASH = selector(f"execute_flash{_ARGUMENTS}")
 WITHDRAW = selector("withdraw(address,uint256)")
 # Where in execute()'s arguments its one dynamic one begins: behind four words.
 WORD_BYTES = 32
@@ -69,10 +71,12 @@ def encode_execute(
     min_profit: int,
     deadline_block: int,
     seizure: Seizure | None = None,
+    flash: Flash | None = None,
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
 
-    A V3 pool knows its own fee: it is marked by one of 0/0. A liquidation is one of BORROWER/0.
+    A V3 pool knows its own fee: it is marked by one of 0/0. A liquidation is one of BORROWER/0. With `flash` it is that of execute_flash(): the first
+    step is paid last, and a loan of a V3 pool is one of LENT/0.
     """
     steps: list[list[int | Address]] = []
     for hop in cycle.hops:
@@ -83,13 +87,18 @@ def encode_execute(
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")
         steps.insert(seizure.after, [seizure.pool, seizure.debt, 0, borrower, 0])
+    if flash is not None and flash.lent:
+        lender = pools[flash.pool]
+        fee = (flash.lent, 0) if lender.concentrated else (lender.fee_numerator, lender.fee_denominator)
+        steps.insert(0, [lender.address, cycle.token, int(lender.token1 == cycle.token), *fee])
     words = [word for step in steps for word in step]
-    return encode_call(EXECUTE, amount_in, min_profit, deadline_block, HOPS_OFFSET, len(steps), *words)
+    function = EXECUTE if flash is None else EXECUTE_FLASH
+    return encode_call(function, amount_in, min_profit, deadline_block, HOPS_OFFSET, len(steps), *words)
 
 
 def with_min_profit(data: bytes, min_profit: int) -> bytes:
-    """Return calldata of execute() that asks for another minimum; raises ValueError where it is a call of something else."""
-    if data[: len(EXECUTE)] != EXECUTE:
+    """Return calldata of execute() or execute_flash() that asks for another minimum; raises ValueError where it is a call of something else."""
+    if data[: len(EXECUTE)] not in (EXECUTE, EXECUTE_FLASH):
         raise ValueError(f"0x{data[:4].hex()} is no call of execute()")
     start = len(EXECUTE) + WORD_BYTES
     return data[:start] + min_profit.to_bytes(WORD_BYTES, "big") + data[start + WORD_BYTES :]

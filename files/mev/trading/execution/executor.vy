@@ -13,6 +13,8 @@
      A V3 pool gives its output first and asks for its input in a callback. Nobody may call back but the one pool
      that is being swapped, once, for exactly the amount that was put into its swap.
      A step may also be a liquidation on Aave V3: what is held of the debt's token pays a borrower's debt, and the collateral goes on.
+     With execute_flash() the first hop is paid last, in its pool's callback, out of what the others have brought: then no capital is needed,
+     and the last check sees to it that none is used. What the pool gives is measured, and the path was kept here, not brought back by it.
 """
 
 from ethereum.ercs import IERC20
@@ -27,6 +29,7 @@ interface Concentrated:
     def swap(
         recipient: address, zero_for_one: bool, amount: int256, sqrt_price_limit_x96: uint160, data: Bytes[1]
     ) -> (int256, int256): nonpayable
+    def flash(recipient: address, amount0: uint256, amount1: uint256, data: Bytes[32]): nonpayable
 
 
 interface LendingPool:
@@ -38,6 +41,8 @@ interface LendingPool:
 # One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2);
 # a fee_denominator of 0 marks a V3 pool, which knows its own fee. With a fee_denominator of 0, a fee_numerator that is not 0 marks a
 # liquidation: `pair` is Aave's pool, token_in the debt's token, and fee_numerator the borrower's address; the next token is the collateral.
+# Of execute_flash(), a first hop whose next token is its own is a loan for a fee: zero_for_one says that it is the pool's token1, and of a V3
+# pool fee_numerator is how much is lent.
 struct Hop:
     pair: address
     token_in: address
@@ -57,6 +62,10 @@ owner: public(immutable(address))
 swapping: transient(address)
 owed_token: transient(address)
 owed: transient(uint256)
+# Of execute_flash() until its pool calls back: the path, and what was held of its second token before.
+flashing: transient(bool)
+path: transient(DynArray[Hop, MAX_HOPS])
+held: transient(uint256)
 
 
 @deploy
@@ -79,41 +88,16 @@ def execute(amount_in: uint256, min_profit: uint256, deadline_block: uint256, ho
     @param hops The path; its last hop gives the first hop's token.
     @return How much the balance has grown.
     """
-    assert msg.sender == owner, "not owner"
-    assert deadline_block == 0 or block.number <= deadline_block, "deadline"
-    count: uint256 = len(hops)
-    # A liquidation whose collateral is the debt's own token is a cycle by itself.
-    assert count >= 2 or (count == 1 and self._is_liquidation(hops[0])), "no cycle"
+    return self._execute(amount_in, min_profit, deadline_block, hops, False)
 
-    token: address = hops[0].token_in
-    balance_before: uint256 = staticcall IERC20(token).balanceOf(self)
-    if hops[0].fee_denominator != 0:
-        assert extcall IERC20(token).transfer(hops[0].pair, amount_in, default_return_value=True), "transfer"
 
-    amount: uint256 = amount_in
-    for i: uint256 in range(count, bound=MAX_HOPS):
-        to: address = self
-        next_token: address = empty(address)
-        held: uint256 = 0
-        if i + 1 < count:
-            if hops[i + 1].fee_denominator != 0:
-                # A V2 pair is paid before its swap, by the hop before it.
-                to = hops[i + 1].pair
-            else:
-                next_token = hops[i + 1].token_in
-                held = staticcall IERC20(next_token).balanceOf(self)
-        if hops[i].fee_denominator != 0:
-            self._swap(hops[i], to)
-        elif self._is_liquidation(hops[i]):
-            self._liquidate(hops[i], amount, token if i + 1 == count else hops[i + 1].token_in, to, token)
-        else:
-            self._swap_concentrated(hops[i], amount, to)
-        if next_token != empty(address):
-            amount = staticcall IERC20(next_token).balanceOf(self) - held
-
-    balance_after: uint256 = staticcall IERC20(token).balanceOf(self)
-    assert balance_after >= balance_before + min_profit, "profit"
-    return balance_after - balance_before
+@external
+@nonreentrant
+def execute_flash(amount_in: uint256, min_profit: uint256, deadline_block: uint256, hops: DynArray[Hop, MAX_HOPS]) -> uint256:
+    """
+    @notice As execute(), but nothing is put in: the first hop's pool gives first, and gets `amount_in` out of what the other hops bring.
+    """
+    return self._execute(amount_in, min_profit, deadline_block, hops, True)
 
 
 @external
@@ -125,11 +109,27 @@ def uniswapV3SwapCallback(amount0_delta: int256, amount1_delta: int256, data: By
     @param data Not used: nothing that a caller brings is believed.
     """
     assert msg.sender == self.swapping, "not the pool"
-    # Before anything else runs: it is paid once.
-    self.swapping = empty(address)
     # Less than all of it would leave some of a token behind.
     assert max(amount0_delta, amount1_delta) == convert(self.owed, int256), "partial"
-    assert extcall IERC20(self.owed_token).transfer(msg.sender, self.owed, default_return_value=True), "transfer"
+    self._pay()
+
+
+@external
+def uniswapV3FlashCallback(fee0: uint256, fee1: uint256, data: Bytes[32]):
+    """
+    @notice Give back to a V3 pool what it has lent, with its fee.
+    """
+    assert msg.sender == self.swapping, "not the pool"
+    assert self.path[0].fee_numerator + max(fee0, fee1) == self.owed, "partial"
+    self._pay()
+
+
+@external
+def uniswapV2Call(sender: address, amount0: uint256, amount1: uint256, data: Bytes[32]):
+    """
+    @notice Pay a V2 pair for what it has just given.
+    """
+    self._pay()
 
 
 @external
@@ -140,6 +140,90 @@ def withdraw(token: address, amount: uint256):
     """
     assert msg.sender == owner, "not owner"
     assert extcall IERC20(token).transfer(owner, amount, default_return_value=True), "transfer"
+
+
+@internal
+def _execute(
+    amount_in: uint256, min_profit: uint256, deadline_block: uint256, hops: DynArray[Hop, MAX_HOPS], flash: bool
+) -> uint256:
+    assert msg.sender == owner, "not owner"
+    assert deadline_block == 0 or block.number <= deadline_block, "deadline"
+    # A liquidation whose collateral is the debt's own token is a cycle by itself.
+    assert len(hops) >= 2 or (len(hops) == 1 and not flash and self._is_liquidation(hops[0])), "no cycle"
+
+    token: address = hops[0].token_in
+    balance_before: uint256 = staticcall IERC20(token).balanceOf(self)
+    if flash:
+        self._take(hops, amount_in)
+    else:
+        self._follow(hops, 0, amount_in)
+    balance_after: uint256 = staticcall IERC20(token).balanceOf(self)
+    assert balance_after >= balance_before + min_profit, "profit"
+    return balance_after - balance_before
+
+
+@internal
+def _take(hops: DynArray[Hop, MAX_HOPS], amount_in: uint256):
+    hop: Hop = hops[0]
+    lent: bool = hops[1].token_in == hop.token_in
+    self.flashing = True
+    self.path = hops
+    self.held = staticcall IERC20(hops[1].token_in).balanceOf(self)
+    self.swapping = hop.pair
+    self.owed_token = hop.token_in
+    self.owed = amount_in
+    if hop.fee_denominator != 0:
+        self._swap(hop, self, amount_in, lent)
+    elif lent:
+        amount0: uint256 = 0 if hop.zero_for_one else hop.fee_numerator
+        extcall Concentrated(hop.pair).flash(self, amount0, hop.fee_numerator - amount0, b"")
+    else:
+        self._swap_concentrated(hop, amount_in, self)
+    # One that never called back must not be able to later.
+    self.swapping = empty(address)
+    self.flashing = False
+
+
+@internal
+def _pay():
+    assert msg.sender == self.swapping, "not the pool"
+    # Before anything else runs: it is paid once. And what runs may have another pool to pay.
+    self.swapping = empty(address)
+    token: address = self.owed_token
+    amount: uint256 = self.owed
+    if self.flashing:
+        self.flashing = False
+        hops: DynArray[Hop, MAX_HOPS] = self.path
+        self._follow(hops, 1, staticcall IERC20(hops[1].token_in).balanceOf(self) - self.held)
+    assert extcall IERC20(token).transfer(msg.sender, amount, default_return_value=True), "transfer"
+
+
+@internal
+def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
+    token: address = hops[0].token_in
+    count: uint256 = len(hops)
+    amount: uint256 = amount_in
+    if hops[first].fee_denominator != 0:
+        assert extcall IERC20(hops[first].token_in).transfer(hops[first].pair, amount, default_return_value=True), "transfer"
+    for i: uint256 in range(first, count, bound=MAX_HOPS):
+        to: address = self
+        next_token: address = empty(address)
+        held: uint256 = 0
+        if i + 1 < count:
+            if hops[i + 1].fee_denominator != 0:
+                # A V2 pair is paid before its swap, by the hop before it.
+                to = hops[i + 1].pair
+            else:
+                next_token = hops[i + 1].token_in
+                held = staticcall IERC20(next_token).balanceOf(self)
+        if hops[i].fee_denominator != 0:
+            self._swap(hops[i], to, 0, False)
+        elif self._is_liquidation(hops[i]):
+            self._liquidate(hops[i], amount, token if i + 1 == count else hops[i + 1].token_in, to, token)
+        else:
+            self._swap_concentrated(hops[i], amount, to)
+        if next_token != empty(address):
+            amount = staticcall IERC20(next_token).balanceOf(self) - held
 
 
 @internal
@@ -168,7 +252,7 @@ def _liquidate(hop: Hop, amount: uint256, collateral: address, to: address, cycl
 
 
 @internal
-def _swap(hop: Hop, to: address):
+def _swap(hop: Hop, to: address, owed: uint256, lent: bool):
     reserve0: uint112 = 0
     reserve1: uint112 = 0
     updated_at: uint32 = 0
@@ -176,13 +260,21 @@ def _swap(hop: Hop, to: address):
     reserve_in: uint256 = convert(reserve0 if hop.zero_for_one else reserve1, uint256)
     reserve_out: uint256 = convert(reserve1 if hop.zero_for_one else reserve0, uint256)
 
-    received: uint256 = staticcall IERC20(hop.token_in).balanceOf(hop.pair) - reserve_in
-    effective: uint256 = received * hop.fee_numerator
-    amount_out: uint256 = effective * reserve_out // (reserve_in * hop.fee_denominator + effective)
-    if hop.zero_for_one:
-        extcall Pair(hop.pair).swap(0, amount_out, to, b"")
+    # What is owed comes last, and the pair calls back for it.
+    data: Bytes[1] = b""
+    received: uint256 = owed
+    if owed == 0:
+        received = staticcall IERC20(hop.token_in).balanceOf(hop.pair) - reserve_in
     else:
-        extcall Pair(hop.pair).swap(amount_out, 0, to, b"")
+        data = b"\x01"
+    effective: uint256 = received * hop.fee_numerator
+    amount_out: uint256 = effective // hop.fee_denominator
+    if not lent:
+        amount_out = effective * reserve_out // (reserve_in * hop.fee_denominator + effective)
+    if hop.zero_for_one:
+        extcall Pair(hop.pair).swap(0, amount_out, to, data)
+    else:
+        extcall Pair(hop.pair).swap(amount_out, 0, to, data)
 
 
 @internal

@@ -58,6 +58,7 @@ def test_selectors_are_the_compiled_contract_s() -> None:
         if entry["type"] == "function"
     }
     assert functions["execute"] == contract.EXECUTE
+    assert functions["execute_flash"] == contract.EXECUTE_FLASH
     assert functions["withdraw"] == contract.WITHDRAW
 
 

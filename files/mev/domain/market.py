@@ -25,10 +25,10 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Pool(msgspec.Struct, frozen=True):
-    """A pool as its factory made it: constant product (Uniswap V2 and its forks), or with a tick spacing concentrated liquidity (Uniswap V3).
+    """A pool as its factory made it: constant product (Uniswap V2 and its forks), with a tick spacing concentrated liquidity (Uniswap V3), or Solidly's.
 
     The fee stays in the pool: of amount_in, fee_numerator / fee_denominator takes part in the swap (997/1000; of 3000 millionths
-    997000/1000000).
+    997000/1000000). A Solidly pool's fee is its factory's and may change: it is part of the pool's state, and stands here as 1/1.
     """
 
     address: Address
@@ -39,6 +39,13 @@ class Pool(msgspec.Struct, frozen=True):
     fee_denominator: int
     # 0 where liquidity is not concentrated.
     tick_spacing: int = 0
+    # Of a Solidly pool: whether its curve is the stable one; None where it is none.
+    stable: bool | None = None
+
+    @property
+    def solidly(self) -> bool:
+        """Whether it is a Solidly pool (Velodrome V2, Aerodrome), stable or volatile."""
+        return self.stable is not None
 
     @property
     def concentrated(self) -> bool:

@@ -1,6 +1,6 @@
 """The executor contract seen from outside: where it stands, how it is deployed, how it is called."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -15,7 +15,7 @@ from mev.domain.opportunity import Cycle, Flash, Seizure
 CREATE2_DEPLOYER: Address = bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c")
 SALT = b"mev executor".ljust(32, b"\0")
 
-_ARGUMENTS = "(uint256,uint256,uint256,(address,address,bool,uint256,uint256)[])"
+_ARGUMENTS = "(uint256,uint256,uint256,(address,address,bool,uint256,uint256,uint256)[])"
 EXECUTE = selector(f"execute{_ARGUMENTS}")
 EXECUTE_FLASH = selector(f"execute_flash{_ARGUMENTS}")
 WITHDRAW = selector("withdraw(address,uint256)")
@@ -72,25 +72,31 @@ def encode_execute(
     deadline_block: int,
     seizure: Seizure | None = None,
     flash: Flash | None = None,
+    parts: Sequence[int] = (),
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
 
-    A V3 pool knows its own fee: it is marked by one of 0/0. A liquidation is one of BORROWER/0. With `flash` it is that of execute_flash(): the first
-    step is paid last, and a loan of a V3 pool is one of LENT/0.
+    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair says itself what it gives: 0/1. A liquidation is one of BORROWER/0.
+    With `flash` it is that of execute_flash(): the first step is paid last, and a loan of a V3 pool is one of LENT/0. `parts` has for each
+    hop what it takes of what is held where the next one takes of it too, base units of its token; 0 is all that is left.
     """
     steps: list[list[int | Address]] = []
-    for hop in cycle.hops:
+    for hop, part in zip(cycle.hops, parts or (0,) * len(cycle.hops), strict=True):
         pool = pools[hop.pool]
         token_in = pool.token0 if hop.zero_for_one else pool.token1
-        fee = (0, 0) if pool.concentrated else (pool.fee_numerator, pool.fee_denominator)
-        steps.append([hop.pool, token_in, int(hop.zero_for_one), *fee])
+        fee = (pool.fee_numerator, pool.fee_denominator)
+        if pool.concentrated:
+            fee = (0, 0)
+        elif pool.solidly:
+            fee = (0, 1)
+        steps.append([hop.pool, token_in, int(hop.zero_for_one), *fee, part])
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")
-        steps.insert(seizure.after, [seizure.pool, seizure.debt, 0, borrower, 0])
+        steps.insert(seizure.after, [seizure.pool, seizure.debt, 0, borrower, 0, 0])
     if flash is not None and flash.lent:
         lender = pools[flash.pool]
         fee = (flash.lent, 0) if lender.concentrated else (lender.fee_numerator, lender.fee_denominator)
-        steps.insert(0, [lender.address, cycle.token, int(lender.token1 == cycle.token), *fee])
+        steps.insert(0, [lender.address, cycle.token, int(lender.token1 == cycle.token), *fee, 0])
     words = [word for step in steps for word in step]
     function = EXECUTE if flash is None else EXECUTE_FLASH
     return encode_call(function, amount_in, min_profit, deadline_block, HOPS_OFFSET, len(steps), *words)

@@ -4,12 +4,13 @@
 """
 @title Executor
 @license MIT
-@notice Takes a cycle of swaps through V2 pairs and V3 pools from its own inventory, all of it or nothing.
+@notice Takes a cycle of swaps through V2 and Solidly pairs and V3 pools from its own inventory, all of it or nothing.
 @dev Only the cycle's own token leaves the contract before the last check, so
      whatever a pair or a token of the path does, the call ends with the promised profit or is as if it never was.
      No token is ever approved but to the lending pool of a liquidation, for the time of its one call, and no more than it is to take.
      What a hop passes on is what really arrived, not what was promised: a token that takes a fee on transfer lowers
      the profit, and the last check judges it.
+     What is held may be split over hops that give the same token: those but the last take their part, the last one the rest.
      A V3 pool gives its output first and asks for its input in a callback. Nobody may call back but the one pool
      that is being swapped, once, for exactly the amount that was put into its swap.
      A step may also be a liquidation on Aave V3: what is held of the debt's token pays a borrower's debt, and the collateral goes on.
@@ -21,7 +22,8 @@ from ethereum.ercs import IERC20
 
 
 interface Pair:
-    def getReserves() -> (uint112, uint112, uint32): view
+    def getReserves() -> (uint256, uint256, uint256): view
+    def getAmountOut(amount_in: uint256, token_in: address) -> uint256: view
     def swap(amount0_out: uint256, amount1_out: uint256, to: address, data: Bytes[1]): nonpayable
 
 
@@ -38,8 +40,9 @@ interface LendingPool:
     ): nonpayable
 
 
-# One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2);
-# a fee_denominator of 0 marks a V3 pool, which knows its own fee. With a fee_denominator of 0, a fee_numerator that is not 0 marks a
+# One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2); with a fee_numerator of 0 the pair is
+# asked itself what it gives (Solidly: fee and curve are its own). A fee_denominator of 0 marks a V3 pool, which knows its own fee. `part` is how
+# much of what is held this hop takes where the next one takes of it too, base units; 0 for all that is left. With a fee_denominator of 0, a fee_numerator that is not 0 marks a
 # liquidation: `pair` is Aave's pool, token_in the debt's token, and fee_numerator the borrower's address; the next token is the collateral.
 # Of execute_flash(), a first hop whose next token is its own is a loan for a fee: zero_for_one says that it is the pool's token1, and of a V3
 # pool fee_numerator is how much is lent.
@@ -49,9 +52,10 @@ struct Hop:
     zero_for_one: bool
     fee_numerator: uint256
     fee_denominator: uint256
+    part: uint256
 
 
-MAX_HOPS: constant(uint256) = 4
+MAX_HOPS: constant(uint256) = 8
 # The prices next to the ends of what a V3 pool can have: no limit.
 LOWEST_PRICE: constant(uint160) = 4295128740
 HIGHEST_PRICE: constant(uint160) = 1461446703485210103287273052203988822378723970341
@@ -115,6 +119,26 @@ def uniswapV3SwapCallback(amount0_delta: int256, amount1_delta: int256, data: By
 
 
 @external
+def pancakeV3SwapCallback(amount0_delta: int256, amount1_delta: int256, data: Bytes[32]):
+    """
+    @notice As uniswapV3SwapCallback(), by the name that PancakeSwap V3's pools call.
+    """
+    assert msg.sender == self.swapping, "not the pool"
+    assert max(amount0_delta, amount1_delta) == convert(self.owed, int256), "partial"
+    self._pay()
+
+
+@external
+def algebraSwapCallback(amount0_delta: int256, amount1_delta: int256, data: Bytes[32]):
+    """
+    @notice As uniswapV3SwapCallback(), by the name that Algebra's pools call.
+    """
+    assert msg.sender == self.swapping, "not the pool"
+    assert max(amount0_delta, amount1_delta) == convert(self.owed, int256), "partial"
+    self._pay()
+
+
+@external
 def uniswapV3FlashCallback(fee0: uint256, fee1: uint256, data: Bytes[32]):
     """
     @notice Give back to a V3 pool what it has lent, with its fee.
@@ -150,6 +174,8 @@ def _execute(
     assert deadline_block == 0 or block.number <= deadline_block, "deadline"
     # A liquidation whose collateral is the debt's own token is a cycle by itself.
     assert len(hops) >= 2 or (len(hops) == 1 and not flash and self._is_liquidation(hops[0])), "no cycle"
+    # Of what is split, the last hop's rest would stay behind; what is owed is owed by one pool.
+    assert hops[len(hops) - 1].part == 0 and not (flash and hops[0].part != 0), "rest"
 
     token: address = hops[0].token_in
     balance_before: uint256 = staticcall IERC20(token).balanceOf(self)
@@ -202,27 +228,46 @@ def _pay():
 def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
     token: address = hops[0].token_in
     count: uint256 = len(hops)
+    # What is held of the token at hand and no hop has taken; a pair that has been paid by the hop before it looks itself.
     amount: uint256 = amount_in
-    if hops[first].fee_denominator != 0:
-        assert extcall IERC20(hops[first].token_in).transfer(hops[first].pair, amount, default_return_value=True), "transfer"
+    paid: bool = False
+    # Of a split under way: the hop after it, that one's token, and what was held of it before.
+    split: bool = False
+    following: uint256 = 0
+    next_token: address = empty(address)
+    held: uint256 = 0
     for i: uint256 in range(first, count, bound=MAX_HOPS):
         to: address = self
-        next_token: address = empty(address)
-        held: uint256 = 0
-        if i + 1 < count:
-            if hops[i + 1].fee_denominator != 0:
-                # A V2 pair is paid before its swap, by the hop before it.
-                to = hops[i + 1].pair
-            else:
-                next_token = hops[i + 1].token_in
-                held = staticcall IERC20(next_token).balanceOf(self)
+        if split:
+            assert hops[i].token_in == hops[i - 1].token_in, "split"
+        else:
+            following = i + 1
+            for j: uint256 in range(i, count, bound=MAX_HOPS):
+                if hops[j].part == 0:
+                    following = j + 1
+                    break
+            next_token = empty(address)
+            if following < count:
+                if following == i + 1 and hops[following].fee_denominator != 0 and hops[following].part == 0:
+                    # A pair is paid before its swap, by the hop before it.
+                    to = hops[following].pair
+                else:
+                    next_token = hops[following].token_in
+                    held = staticcall IERC20(next_token).balanceOf(self)
+        split = hops[i].part != 0
+        taken: uint256 = hops[i].part if split else amount
+        amount -= taken
+
         if hops[i].fee_denominator != 0:
+            if not paid:
+                assert extcall IERC20(hops[i].token_in).transfer(hops[i].pair, taken, default_return_value=True), "transfer"
             self._swap(hops[i], to, 0, False)
         elif self._is_liquidation(hops[i]):
-            self._liquidate(hops[i], amount, token if i + 1 == count else hops[i + 1].token_in, to, token)
+            self._liquidate(hops[i], taken, token if following == count else hops[following].token_in, to, token)
         else:
-            self._swap_concentrated(hops[i], amount, to)
-        if next_token != empty(address):
+            self._swap_concentrated(hops[i], taken, to)
+        paid = to != self
+        if not split and next_token != empty(address):
             amount = staticcall IERC20(next_token).balanceOf(self) - held
 
 
@@ -253,12 +298,12 @@ def _liquidate(hop: Hop, amount: uint256, collateral: address, to: address, cycl
 
 @internal
 def _swap(hop: Hop, to: address, owed: uint256, lent: bool):
-    reserve0: uint112 = 0
-    reserve1: uint112 = 0
-    updated_at: uint32 = 0
+    reserve0: uint256 = 0
+    reserve1: uint256 = 0
+    updated_at: uint256 = 0
     reserve0, reserve1, updated_at = staticcall Pair(hop.pair).getReserves()
-    reserve_in: uint256 = convert(reserve0 if hop.zero_for_one else reserve1, uint256)
-    reserve_out: uint256 = convert(reserve1 if hop.zero_for_one else reserve0, uint256)
+    reserve_in: uint256 = reserve0 if hop.zero_for_one else reserve1
+    reserve_out: uint256 = reserve1 if hop.zero_for_one else reserve0
 
     # What is owed comes last, and the pair calls back for it.
     data: Bytes[1] = b""
@@ -269,7 +314,9 @@ def _swap(hop: Hop, to: address, owed: uint256, lent: bool):
         data = b"\x01"
     effective: uint256 = received * hop.fee_numerator
     amount_out: uint256 = effective // hop.fee_denominator
-    if not lent:
+    if hop.fee_numerator == 0:
+        amount_out = staticcall Pair(hop.pair).getAmountOut(received, hop.token_in)
+    elif not lent:
         amount_out = effective * reserve_out // (reserve_in * hop.fee_denominator + effective)
     if hop.zero_for_one:
         extcall Pair(hop.pair).swap(0, amount_out, to, data)

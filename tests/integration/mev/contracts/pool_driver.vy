@@ -111,6 +111,16 @@ def uniswapV3SwapCallback(amount0: int256, amount1: int256, data: Bytes[32]):
 
 
 @external
+def pancakeV3MintCallback(amount0: uint256, amount1: uint256, data: Bytes[32]):
+    self._pay(convert(amount0, int256), convert(amount1, int256))
+
+
+@external
+def pancakeV3SwapCallback(amount0: int256, amount1: int256, data: Bytes[32]):
+    self._pay(amount0, amount1)
+
+
+@external
 def algebraMintCallback(amount0: uint256, amount1: uint256, data: Bytes[32]):
     self._pay(convert(amount0, int256), convert(amount1, int256))
 

@@ -19,30 +19,36 @@ pools = st.builds(
     fee_numerator=st.integers(1, 10**6),
     fee_denominator=st.integers(1, 10**6),
     tick_spacing=st.sampled_from([0, 60]),
+    stable=st.sampled_from([None, False, True]),
 )
+
+
+def fee(pool: Pool) -> tuple[int, int]:
+    """A V3 pool's fee is its own, a Solidly pair computes by itself what it gives."""
+    if pool.tick_spacing:
+        return 0, 0
+    return (pool.fee_numerator, pool.fee_denominator) if pool.stable is None else (0, 1)
 
 
 @given(
-    st.lists(st.tuples(pools, st.booleans()), min_size=2, max_size=4, unique_by=lambda pair: pair[0].address),
+    st.lists(st.tuples(pools, st.booleans(), words), min_size=2, max_size=8, unique_by=lambda step: step[0].address),
+    st.booleans(),
     words,
     words,
     words,
 )
-def test_execute_is_eth_abi_s(path: list[tuple[Pool, bool]], amount_in: int, min_profit: int, deadline: int) -> None:
-    cycle = Cycle(b"\x01" * 20, tuple(Hop(pool.address, way) for pool, way in path))
-    ours = contract.encode_execute(cycle, {pool.address: pool for pool, _ in path}, amount_in, min_profit, deadline)
+def test_execute_is_eth_abi_s(
+    path: list[tuple[Pool, bool, int]], split: bool, amount_in: int, min_profit: int, deadline: int
+) -> None:
+    cycle = Cycle(b"\x01" * 20, tuple(Hop(pool.address, way) for pool, way, _ in path))
+    parts = [part for _, _, part in path] if split else []
+    known = {pool.address: pool for pool, _, _ in path}
+    ours = contract.encode_execute(cycle, known, amount_in, min_profit, deadline, parts=parts)
     hops = [
-        (
-            pool.address,
-            pool.token0 if way else pool.token1,
-            way,
-            # A V3 pool's fee is its own.
-            0 if pool.tick_spacing else pool.fee_numerator,
-            0 if pool.tick_spacing else pool.fee_denominator,
-        )
-        for pool, way in path
+        (pool.address, pool.token0 if way else pool.token1, way, *fee(pool), part if split else 0)
+        for pool, way, part in path
     ]
-    types = ["uint256", "uint256", "uint256", "(address,address,bool,uint256,uint256)[]"]
+    types = ["uint256", "uint256", "uint256", "(address,address,bool,uint256,uint256,uint256)[]"]
     assert ours == contract.EXECUTE + encode(types, [amount_in, min_profit, deadline, hops])
 
 

@@ -1,0 +1,113 @@
+"""Aerodrome's and PancakeSwap V3's factories and pools, and Algebra's pools, between the seeded chain's own tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mev.domain import Pool
+
+from tests.integration.mev.amm.conftest import Bench
+from tests.integration.mev.amm.solidity import creation_codes
+from tests.integration.mev.amm.venues import Integral
+from tests.integration.mev.conftest import raw, text
+
+if TYPE_CHECKING:
+    from lab.evm.devnode import DevNode
+    from lab.evm.npm import Modules
+
+AERODROME = "sphere-mezo-solidity-files/domains/aerodrome/contracts"
+PANCAKE = "@pancakeswap/v3-core/artifacts/contracts"
+PRICE_ONE = 2**96
+# Copies into memory what follows it, and returns that; ten bytes with its own length.
+_RETURNS = "61{:04x}80600a3d393df3"
+_BLUEPRINT = "fe7100"
+
+
+def on(evm: DevNode, modules: Modules) -> Bench:
+    """A seeded chain as the AMM tests' bench, with the seed's bank as its account."""
+    bank = evm.deployment.bank
+    evm.rpc.call("anvil_impersonateAccount", bank)
+    return Bench(evm.rpc, modules, bank)
+
+
+def give(bench: Bench, evm: DevNode, token: bytes, receiver: str, amount: int) -> None:
+    """Give somebody new tokens, of whichever kind."""
+    if text(token) == evm.deployment.wrapped_native.lower():
+        evm.fund(bench.account, 10**6 * 10**18)
+        call = {"from": bench.account, "to": text(token), "data": "0xd0e30db0", "value": hex(amount)}
+        evm.receipt(bench.rpc.call("eth_sendTransaction", call))
+    else:
+        bench.send(text(token), "mint(uint256)", amount)
+    bench.send(text(token), "transfer(address,uint256)", receiver, amount)
+
+
+class Aerodrome:
+    """A Solidly factory as published, with its pools."""
+
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules) -> None:
+        self.evm = evm
+        self.bench = on(evm, modules)
+        sources = [f"{AERODROME}/factories/PoolFactory.sol", f"{AERODROME}/Pool.sol"]
+        codes = creation_codes(published, "solc-0.8", sources, {})
+        implementation = self.bench.deploy(codes[sources[1]]["Pool"])
+        self.factory = self.bench.deploy(codes[sources[0]]["PoolFactory"], ["address"], [implementation])
+
+    def pool(self, one: bytes, other: bytes, amounts: tuple[int, int], *, stable: bool) -> Pool:
+        """Make a pool with base units of each token, a stable one with as much of both; `amounts` are the tokens' in their order."""
+        token0, token1 = sorted((one, other))
+        pair = (text(token0), text(token1))
+        self.bench.send(self.factory, "createPool(address,address,bool)", *pair, stable)
+        [made] = self.bench.ask(["address"], self.factory, "getPool(address,address,bool)", *pair, stable)
+        for token, amount in zip((token0, token1), amounts, strict=True):
+            give(self.bench, self.evm, token, made, amount)
+        self.bench.send(made, "mint(address)", self.bench.account)
+        return Pool(raw(made), "aerodrome", token0, token1, 1, 1, stable=stable)
+
+
+class Pancake:
+    """PancakeSwap V3's factory and pools as published; the contract between them is ours."""
+
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules) -> None:
+        self.evm = evm
+        self.bench = on(evm, modules)
+        self.driver = self.bench.vyper("pool_driver")
+        code = _BLUEPRINT + published.artefact(f"{PANCAKE}/PancakeV3Pool.sol/PancakeV3Pool.json")["bytecode"][2:]
+        blueprint = self.bench.deploy(_RETURNS.format(len(code) // 2) + code)
+        deployer = self.bench.vyper("pancake_deployer", ["address"], [blueprint])
+        factory = published.artefact(f"{PANCAKE}/PancakeV3Factory.sol/PancakeV3Factory.json")["bytecode"]
+        self.factory = self.bench.deploy(factory, ["address"], [deployer])
+
+    def pool(
+        self, one: bytes, other: bytes, fee: int, sqrt_price_x96: int, liquidity: int, far: int, spacing: int
+    ) -> Pool:
+        """Make a pool with liquidity up to `far` ticks from zero on both sides."""
+        token0, token1 = sorted((one, other))
+        pair = (text(token0), text(token1))
+        self.bench.send(self.factory, "createPool(address,address,uint24)", *pair, fee)
+        [made] = self.bench.ask(["address"], self.factory, "getPool(address,address,uint24)", *pair, fee)
+        self.bench.send(made, "initialize(uint160)", sqrt_price_x96)
+        for token in (token0, token1):
+            give(self.bench, self.evm, token, self.driver, 10**22)
+        self.bench.send(self.driver, "mint_v3(address,int24,int24,uint128)", made, -far, far, liquidity)
+        return Pool(raw(made), "pancake_v3", token0, token1, 10**6 - fee, 10**6, spacing)
+
+
+class Algebra(Integral):
+    """Algebra Integral's factory and a pool between two given tokens."""
+
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules) -> None:
+        self.evm = evm
+        super().__init__(on(evm, modules), published)
+
+    def pool(self, one: bytes, other: bytes, fee: int, sqrt_price_x96: int, liquidity: int, far: int) -> Pool:
+        """Make a pool with liquidity up to `far` ticks from zero on both sides."""
+        token0, token1 = sorted((one, other))
+        pair = (text(token0), text(token1))
+        self.bench.send(self.factory, "createPool(address,address,bytes)", *pair, b"")
+        [made] = self.bench.ask(["address"], self.factory, "poolByPair(address,address)", *pair)
+        self.bench.send(made, "initialize(uint160)", sqrt_price_x96)
+        self.bench.send(made, "setFee(uint16)", fee)
+        for token in (token0, token1):
+            give(self.bench, self.evm, token, self.driver, 10**22)
+        self.bench.send(self.driver, "mint_algebra(address,int24,int24,uint128)", made, -far, far, liquidity)
+        return Pool(raw(made), "algebra", token0, token1, 10**6 - fee, 10**6, 60)

@@ -1,0 +1,207 @@
+"""The executor's swaps through pools that are no Uniswap's, and its splits, against published contracts on a real EVM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from mev.domain import Cycle, Hop, Pool
+from mev.market.amm.solidly import SolidlyPool
+from mev.trading import erc20
+from mev.trading.execution import contract
+
+from lab.evm.rpc import RpcError
+from tests.integration.mev.amm.forks import PRICE_ONE, Aerodrome, Algebra, Pancake, give, on
+from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, raw, text, word
+from tests.integration.mev.test_executor import amount_out, selector
+from tests.integration.mev.test_executor_v3 import callback
+
+if TYPE_CHECKING:
+    from lab.evm.devnode import DevNode
+    from lab.evm.npm import Modules
+
+DEPTH = 100 * NATIVE_WEI
+FAR_TICK = 886_800
+
+
+class Shop:
+    """A new token whose price is one wrapped native here and half of that there, so that a cycle through both kinds pays."""
+
+    def __init__(self, owner: Account, evm: DevNode, modules: Modules, wrapped: bytes) -> None:
+        self.owner = owner
+        self.token = raw(on(evm, modules).token())
+        factory = raw(evm.deployment.factory("uniswap_v2").address)
+        owner.send(factory, selector("createPair(address,address)") + word(wrapped) + word(self.token), gas=6_000_000)
+        pair = owner.call(factory, selector("getPair(address,address)") + word(wrapped) + word(self.token))[12:]
+        bench = on(evm, modules)
+        token0, token1 = sorted((wrapped, self.token))
+        # Twice as much of the token as of wrapped native: it is bought here.
+        give(bench, evm, wrapped, text(pair), DEPTH)
+        give(bench, evm, self.token, text(pair), 2 * DEPTH)
+        bench.send(text(pair), "mint(address)", bench.account)
+        self.cheap = Pool(pair, "uniswap_v2", token0, token1, 997, 1000)
+
+    def cycle(self, wrapped: bytes, *path: Pool) -> tuple[Cycle, dict[bytes, Pool]]:
+        hops, held = [], wrapped
+        for pool in path:
+            hops.append(Hop(pool.address, pool.token0 == held))
+            held = pool.token1 if hops[-1].zero_for_one else pool.token0
+        assert held == wrapped
+        return Cycle(wrapped, tuple(hops)), {pool.address: pool for pool in path}
+
+
+@pytest.fixture
+def shop(owner: Account, evm: DevNode, modules: Modules, wrapped: bytes) -> Shop:
+    return Shop(owner, evm, modules, wrapped)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
+@pytest.mark.parametrize("stable", [False, True], ids=["volatile", "stable"])
+def test_a_solidly_pool_gives_what_our_mathematics_says(
+    evm: DevNode,
+    modules: Modules,
+    published: Modules,
+    owner: Account,
+    executor: bytes,
+    wrapped: bytes,
+    shop: Shop,
+    stable: bool,
+    first: bool,
+) -> None:
+    made = Aerodrome(evm, modules, published).pool(wrapped, shop.token, (DEPTH, DEPTH), stable=stable)
+    path = (made, shop.cheap) if first else (shop.cheap, made)
+    cycle, used = shop.cycle(wrapped, *path)
+    pool = SolidlyPool(DEPTH, DEPTH, 10**18, 10**18, 5 if stable else 30, stable)
+    amount = NATIVE_WEI
+    for hop in cycle.hops:
+        if hop.pool == made.address:
+            amount = pool.swap(amount, zero_for_one=hop.zero_for_one).amount_out
+        else:
+            amount = amount_out(owner, shop.cheap, amount, zero_for_one=hop.zero_for_one)
+    data = contract.encode_execute(cycle, used, NATIVE_WEI, 0, 0)
+    if first:
+        # Bought where it is dear: it does not pay, and nothing happens.
+        assert amount < NATIVE_WEI
+        with pytest.raises(RpcError, match="profit"):
+            owner.call(executor, data)
+        return
+    assert int.from_bytes(owner.call(executor, data), "big") == amount - NATIVE_WEI > 0
+    assert owner.send(executor, data)["status"] == "0x1"
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI + amount - NATIVE_WEI
+    assert owner.balance(shop.token, executor) == 0
+
+
+@pytest.mark.parametrize("kind", ["pancake", "algebra"])
+def test_pools_that_call_back_by_another_name(
+    evm: DevNode,
+    modules: Modules,
+    published: Modules,
+    owner: Account,
+    executor: bytes,
+    wrapped: bytes,
+    shop: Shop,
+    kind: str,
+) -> None:
+    if kind == "pancake":
+        pancake = Pancake(evm, modules, published)
+        made = pancake.pool(wrapped, shop.token, 2500, PRICE_ONE, DEPTH, FAR_TICK, 50)
+    else:
+        made = Algebra(evm, modules, published).pool(wrapped, shop.token, 500, PRICE_ONE, DEPTH, FAR_TICK)
+    data = contract.encode_execute(*shop.cycle(wrapped, shop.cheap, made), NATIVE_WEI, 0, 0)
+    profit = int.from_bytes(owner.call(executor, data), "big")
+    assert profit > 0
+    assert owner.send(executor, data)["status"] == "0x1"
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI + profit
+    assert owner.balance(shop.token, executor) == 0
+
+
+@pytest.mark.parametrize("name", ["pancakeV3SwapCallback", "algebraSwapCallback"])
+def test_nobody_calls_back_by_another_name_either(owner: Account, executor: bytes, wrapped: bytes, name: str) -> None:
+    data = selector(f"{name}(int256,int256,bytes)") + callback(NATIVE_WEI, -1)[4:]
+    with pytest.raises(RpcError, match="not the pool"):
+        owner.call(executor, data)
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI
+
+
+class Split:
+    """The token is sold in two parallel pools, a pair and a PancakeSwap V3 one, and bought in two as well where asked for."""
+
+    def __init__(self, shop: Shop, wrapped: bytes, evm: DevNode, modules: Modules, published: Modules) -> None:
+        volatile = Aerodrome(evm, modules, published).pool(wrapped, shop.token, (DEPTH, DEPTH), stable=False)
+        pancake = Pancake(evm, modules, published)
+        concentrated = pancake.pool(wrapped, shop.token, 2500, PRICE_ONE, DEPTH, FAR_TICK, 50)
+        self.shop, self.wrapped, self.path = shop, wrapped, (shop.cheap, volatile, concentrated)
+
+    def data(self, amount: int, parts: tuple[int, int, int], order: tuple[int, int, int] = (0, 1, 2)) -> bytes:
+        pools = [self.path[place] for place in order]
+        token0 = [pool.token0 == self.wrapped for pool in pools]
+        # Bought in the first, sold in the other two.
+        hops = (Hop(pools[0].address, token0[0]), *(Hop(pool.address, not token0[0]) for pool in pools[1:]))
+        used = {pool.address: pool for pool in pools}
+        return contract.encode_execute(Cycle(self.wrapped, hops), used, amount, 0, 0, parts=parts)
+
+
+@pytest.fixture
+def split(shop: Shop, wrapped: bytes, evm: DevNode, modules: Modules, published: Modules) -> Split:
+    return Split(shop, wrapped, evm, modules, published)
+
+
+def test_a_split_pays_more_than_either_pool_alone_and_leaves_nothing(
+    owner: Account, executor: bytes, wrapped: bytes, shop: Shop, split: Split
+) -> None:
+    amount = 10 * NATIVE_WEI
+    bought = amount_out(owner, shop.cheap, amount, zero_for_one=shop.cheap.token0 == wrapped)
+
+    def profit(data: bytes) -> int:
+        return int.from_bytes(owner.call(executor, data), "big")
+
+    alone = [
+        profit(contract.encode_execute(*shop.cycle(wrapped, shop.cheap, other), amount, 0, 0))
+        for other in split.path[1:]
+    ]
+    for order in ((0, 1, 2), (0, 2, 1)):
+        assert profit(split.data(amount, (0, bought // 2, 0), order)) > max(alone)
+    data = split.data(amount, (0, bought // 2, 0))
+    expected = profit(data)
+    # What was there before is not passed on with it.
+    owner.send(shop.token, selector("mint(uint256)") + word(7))
+    owner.send(shop.token, erc20.encode_transfer(executor, 7))
+    assert owner.send(executor, data)["status"] == "0x1"
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI + expected
+    assert owner.balance(shop.token, executor) == 7
+
+
+def test_a_split_at_the_beginning(owner: Account, executor: bytes, wrapped: bytes, shop: Shop, split: Split) -> None:
+    """Bought in a pair and in a V3 pool, the rest of the amount; sold in one pair, which is paid what both gave."""
+    cheap, volatile, concentrated = split.path
+    way = cheap.token0 == wrapped
+    hops = (Hop(cheap.address, way), Hop(concentrated.address, way), Hop(volatile.address, not way))
+    used = {pool.address: pool for pool in split.path}
+    amount = 2 * NATIVE_WEI
+    data = contract.encode_execute(Cycle(wrapped, hops), used, amount, 0, 0, parts=(amount - 10**15, 0, 0))
+    expected = int.from_bytes(owner.call(executor, data), "big")
+    assert expected > 0
+    assert owner.send(executor, data)["status"] == "0x1"
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI + expected
+    assert owner.balance(shop.token, executor) == 0
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        # More than there is.
+        ((0, 10**30, 0), ""),
+        # The last one's rest would stay behind.
+        ((0, 1, 1), "rest"),
+        # Tokens of a split are one.
+        ((NATIVE_WEI // 2, 0, 0), "split"),
+    ],
+)
+def test_a_split_that_does_not_add_up_is_refused_whole(
+    owner: Account, executor: bytes, wrapped: bytes, split: Split, parts: tuple[int, int, int], why: str
+) -> None:
+    data = split.data(NATIVE_WEI, parts)
+    with pytest.raises(RpcError, match=why or None):
+        owner.call(executor, data)
+    assert owner.send(executor, data)["status"] == "0x0"
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI

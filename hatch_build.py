@@ -60,4 +60,5 @@ def compile_executor(root: Path) -> bool:
 
 if __name__ == "__main__":
     fresh = compile_executor(Path(__file__).parent)
-    sys.stdout.write(f"{ARTEFACT}: {'compiled' if fresh else 'up to date'}\n")
+    # Whoever makes the venv on the way to something else may read that from standard output.
+    sys.stderr.write(f"{ARTEFACT}: {'compiled' if fresh else 'up to date'}\n")

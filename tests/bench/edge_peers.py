@@ -25,6 +25,8 @@ EDGE = json.loads(sys.argv[1])
 NAME, NODES, PAIR, EDGE_PORT = EDGE["name"], EDGE["nodes"], EDGE["pair"], EDGE["port"]
 HAPROXY_PORT, CADDY_PORT = 9443, 9444
 CONNECTIONS = 16
+# Callers at a constant rate, and how far apart they begin: no multiple of the time between two calls of one.
+CALLERS, APART_SECONDS = 10, 0.0137
 HEAD = '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}'
 CHAIN_ID = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
 
@@ -101,10 +103,10 @@ def peers() -> Iterator[Path]:
                 subprocess.run(["systemctl", "stop", UNITS[name]], check=False, capture_output=True)
 
 
-def load(place: Path, target: str, body: str, *options: str) -> list[float]:
+def load(place: Path, target: str, body: str, *options: str, name: str = "") -> list[float]:
     """Send calls to a target and give the milliseconds of each; SystemExit where one of them is not answered with 200."""
     url, address = TARGETS[target]
-    sent, noted = place / f"body {target}", place / f"log {target}"
+    sent, noted = place / f"body {target}{name}", place / f"log {target}{name}"
     sent.write_text(body)
     noted.unlink(missing_ok=True)
     run(
@@ -134,14 +136,20 @@ def used(target: str) -> tuple[float, int]:
 
 
 def rate(place: Path, calls: str, seconds: str) -> dict[str, list[float]]:
-    """Milliseconds of each call at a constant rate."""
+    """Milliseconds of each call at a constant rate of callers who know nothing of each other.
+
+    Clients of one load generator call all at the same moment: ten calls at a stroke, whose waits for each other are measured then.
+    """
     found = {}
+    options = ("--clients=1", f"--rps={int(calls) // CALLERS}", f"--duration={seconds}")
     for way in ("direct", *UNITS):
         # Proxies share their calls out among the nodes, and so do those who call them directly.
-        targets = NODES if way == "direct" else (way,)
-        options = (f"--clients={10 // len(targets)}", f"--rps={int(calls) // 10}", f"--duration={seconds}")
-        with ThreadPoolExecutor() as pool:
-            parts = [pool.submit(load, place, target, HEAD, *options) for target in targets]
+        targets = NODES if way == "direct" else [way]
+        with ThreadPoolExecutor(CALLERS) as pool:
+            parts = []
+            for at in range(CALLERS):
+                parts.append(pool.submit(load, place, targets[at % len(targets)], HEAD, *options, name=str(at)))
+                time.sleep(APART_SECONDS)
         found[way] = [each for part in parts for each in part.result()]
     return found
 

@@ -1,4 +1,4 @@
-"""A V3 pool followed by its events: Initialize, Swap, Mint and Burn, in their order, exactly as the contract writes its state."""
+"""A V3 pool, or PancakeSwap V3's, followed by its events: Initialize, Swap, Mint and Burn, in their order, exactly as the contract writes its state."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from mev.chain.abi import AbiError, event_topic
 from mev.chain.abi.logs import decode_log
 from mev.chain.wire import Log
 from mev.domain import Pool
-from mev.domain.events import MalformedLog, PoolBurn, PoolInitialized, PoolMint, PoolSwap
+from mev.domain.events import MalformedLog, PancakePoolSwap, PoolBurn, PoolInitialized, PoolMint, PoolSwap
 from mev.market.amm import AmmError
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.ticks import Ticks
@@ -17,6 +17,8 @@ CONCENTRATED_TOPICS = frozenset(
     for signature in (
         "Initialize(uint160,int24)",
         "Swap(address,address,int256,int256,uint160,uint128,int24)",
+        # PancakeSwap V3's, which says what the protocol took as well.
+        "Swap(address,address,int256,int256,uint160,uint128,int24,uint128,uint128)",
         "Mint(address,address,int24,int24,uint128,uint256,uint256)",
         "Burn(address,int24,int24,uint128,uint256,uint256)",
     )
@@ -54,7 +56,7 @@ def follow(pool: Pool, state: Concentrated, log: Log) -> Concentrated:
         match state, event:
             case Unusable(), PoolInitialized() if state == NO_PRICE:
                 return made(pool, {}, event.sqrt_price_x96, event.tick, 0)
-            case ConcentratedPool(), PoolSwap():
+            case ConcentratedPool(), PoolSwap() | PancakePoolSwap():
                 return state.at(event.sqrt_price_x96, event.tick, event.liquidity)
             case ConcentratedPool(), PoolMint() | PoolBurn() if event.liquidity:
                 delta = event.liquidity if isinstance(event, PoolMint) else -event.liquidity

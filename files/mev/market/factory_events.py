@@ -1,4 +1,4 @@
-"""Every pool that a V2 factory ever made, read from its PairCreated events range by range, to be gone on with where it was left.
+"""Every pool that a factory ever made, read from its PairCreated or PoolCreated events range by range, to be gone on with where it was left.
 
     log = DiscoveryLog.open(path, chain_id, factory)          # what was found before, and from which block to go on
     async for found in created(rpc, factory, log.next_block or first_block, last_block):
@@ -16,19 +16,26 @@ from typing import Self
 import msgspec
 import structlog
 
-from mev.chain.abi import PAIR_CREATED, AbiError, decode_uint
+from mev.chain.abi import PAIR_CREATED, POOL_CREATED, AbiError
+from mev.chain.abi.logs import decode_log
 from mev.chain.errors import MalformedAnswerError, RpcError
 from mev.chain.rpc import Rpc
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, data, encode, fixed, quantity
 from mev.domain import Pool
-from mev.domain.market import Address
-from mev.runtime.config import FactoryConfig
+from mev.domain.events import MalformedLog, PairCreated, PoolCreated
+from mev.domain.market import Address, Hash
+from mev.runtime.config import FactoryConfig, V3FactoryConfig
 
 FIRST_SPAN = 2_000
 LONGEST_SPAN = 100_000
 # Half of what providers commonly allow in one answer: above it the next range is shorter.
 MANY_EVENTS = 5_000
-CREATED_TOPICS = 3
+NOBODY: Address = bytes(20)
+FEE_DENOMINATOR = 10**6
+# Of a pool in the file: its addresses, and what else a V3 pool has.
+TEXTS, NUMBERS = 3, 2
+
+AnyFactory = FactoryConfig | V3FactoryConfig
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +59,7 @@ class _Event(msgspec.Struct, rename="camel"):
     removed: bool = False
 
 
-async def created(rpc: Rpc, factory: FactoryConfig, first_block: int, last_block: int) -> AsyncIterator[Found]:
+async def created(rpc: Rpc, factory: AnyFactory, first_block: int, last_block: int) -> AsyncIterator[Found]:
     """Yield what each range of blocks holds, in order; both ends are included.
 
     A range that the node refuses is halved until it is one block: raises RpcError where that is refused as well. Raises
@@ -63,7 +70,7 @@ async def created(rpc: Rpc, factory: FactoryConfig, first_block: int, last_block
         end = min(begin + span - 1, last_block)
         wanted = {
             "address": encode(factory.address),
-            "topics": [encode(PAIR_CREATED)],
+            "topics": [encode(_topic(factory))],
             "fromBlock": hex(begin),
             "toBlock": hex(end),
         }
@@ -81,32 +88,45 @@ async def created(rpc: Rpc, factory: FactoryConfig, first_block: int, last_block
         span = max(1, span // 2) if len(pools) > MANY_EVENTS else min(2 * span, LONGEST_SPAN)
 
 
-def _pool(rpc: Rpc, factory: FactoryConfig, event: _Event, begin: int, end: int) -> Pool:
+def _topic(factory: AnyFactory) -> Hash:
+    return PAIR_CREATED if isinstance(factory, FactoryConfig) else POOL_CREATED
+
+
+def _pool(rpc: Rpc, factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
     try:
         return _read(factory, event, begin, end)
     except AbiError as error:
         raise MalformedAnswerError(f"{rpc.node}: an event of {factory.name} cannot be read: {error}") from None
 
 
-def _read(factory: FactoryConfig, event: _Event, begin: int, end: int) -> Pool:
+def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
     topics = [fixed(topic, HASH_BYTES) for topic in event.topics]
     if fixed(event.address, ADDRESS_BYTES) != factory.address or event.removed:
         raise AbiError("it is not this factory's")
     if not begin <= quantity(event.block_number) <= end:
         raise AbiError("it is of another block")
-    if len(topics) != CREATED_TOPICS or topics[0] != PAIR_CREATED:
-        raise AbiError("it is no PairCreated")
-    token0, token1 = (_address(int.from_bytes(topic, "big")) for topic in topics[1:])
-    if token0 >= token1:
+    made = decode_log(topics, data(event.data)) if topics[:1] == [_topic(factory)] else None
+    if isinstance(made, MalformedLog):
+        raise AbiError(f"{made.event}: {made.reason}")
+    if not isinstance(made, PairCreated | PoolCreated):
+        raise AbiError("it makes no pool")
+    if not NOBODY < made.token0 < made.token1:
         raise AbiError("its tokens are not in order")
-    pair = _address(decode_uint(data(event.data), 0, words=2))
-    return Pool(pair, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator)
+    if made.pool == NOBODY:
+        raise AbiError("its pool is nobody")
+    return _made(factory, made.pool, made.token0, made.token1, *_own(made))
 
 
-def _address(word: int) -> Address:
-    if not 0 < word < 2 ** (8 * ADDRESS_BYTES):
-        raise AbiError("an address does not fit")
-    return word.to_bytes(ADDRESS_BYTES, "big")
+def _own(made: PairCreated | PoolCreated) -> tuple[int, ...]:
+    """Return what tells a factory's pools of the same tokens apart: of a V3 pool its fee and its spacing."""
+    return (made.fee, made.tick_spacing) if isinstance(made, PoolCreated) else ()
+
+
+def _made(factory: AnyFactory, address: Address, token0: Address, token1: Address, *own: int) -> Pool:
+    if isinstance(factory, FactoryConfig):
+        return Pool(address, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator)
+    fee, spacing = own
+    return Pool(address, factory.name, token0, token1, FEE_DENOMINATOR - fee, FEE_DENOMINATOR, spacing)
 
 
 class _Head(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,15 +137,15 @@ class _Head(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
     through: int
-    # Pair, token0, token1.
-    pools: list[tuple[str, str, str]]
+    # Pool, token0, token1; of a V3 pool its fee (millionths) and its spacing, too.
+    pools: list[tuple[str | int, ...]]
 
 
 class DiscoveryLog:
     """What was found so far, a line a range, appended and flushed. A last line that was cut off is dropped."""
 
     def __init__(
-        self, path: Path, factory: FactoryConfig, pools: list[Pool], next_block: int | None, *, kept: bool = True
+        self, path: Path, factory: AnyFactory, pools: list[Pool], next_block: int | None, *, kept: bool = True
     ) -> None:
         """Made by `open`."""
         self._kept = kept
@@ -136,7 +156,7 @@ class DiscoveryLog:
         self._factory = factory
 
     @classmethod
-    def open(cls, path: Path, chain_id: int, factory: FactoryConfig, *, kept: bool = True) -> Self:
+    def open(cls, path: Path, chain_id: int, factory: AnyFactory, *, kept: bool = True) -> Self:
         """Read what is there, or begin; raises FactoryEventsError, and OSError where the file cannot be used.
 
         Where it is not `kept` nothing is ever written: the file has another writer.
@@ -170,7 +190,7 @@ class DiscoveryLog:
     def append(self, found: Found) -> None:
         """Take in one range, and write it down where the file is kept; raises OSError where that cannot be."""
         if self._kept:
-            pools = [(encode(pool.address), encode(pool.token0), encode(pool.token1)) for pool in found.pools]
+            pools = [_line(pool) for pool in found.pools]
             with self._path.open("ab") as file:
                 file.write(msgspec.json.encode(_Line(found.through, pools)) + b"\n")
                 file.flush()
@@ -179,6 +199,15 @@ class DiscoveryLog:
         self.next_block = found.through + 1
 
 
-def _stored(factory: FactoryConfig, each: tuple[str, str, str]) -> Pool:
-    address, token0, token1 = (fixed(text, ADDRESS_BYTES) for text in each)
-    return Pool(address, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator)
+def _line(pool: Pool) -> tuple[str | int, ...]:
+    own = (pool.fee_denominator - pool.fee_numerator, pool.tick_spacing) if pool.concentrated else ()
+    return (encode(pool.address), encode(pool.token0), encode(pool.token1), *own)
+
+
+def _stored(factory: AnyFactory, each: tuple[str | int, ...]) -> Pool:
+    texts = [part for part in each if isinstance(part, str)]
+    own = [part for part in each if isinstance(part, int)]
+    if len(texts) != TEXTS or len(own) != (0 if isinstance(factory, FactoryConfig) else NUMBERS):
+        raise MalformedAnswerError(f"{each} is no pool of {factory.name}")
+    address, token0, token1 = (fixed(text, ADDRESS_BYTES) for text in texts)
+    return _made(factory, address, token0, token1, *own)

@@ -1,7 +1,7 @@
 """Tokens that nobody configured: read from the factories' events, and only those that a simulation finds nothing wrong with.
 
-A token comes into question where two pairs or more trade it against configured tokens: with one there is no cycle. The events are read once and kept in
-a file a factory (mev.market.factory_events), final blocks only; every token is examined once a run (mev.market.token_safety), with a pair as holder.
+A token comes into question where two pools or more trade it against configured tokens, V3 pools of the fees that are watched among them: with one there is no cycle. The events are read once and kept in
+a file a factory (mev.market.factory_events), final blocks only; every token is examined once a run (mev.market.token_safety), with one of its pools as holder.
 """
 
 import asyncio
@@ -15,12 +15,14 @@ from mev.chain.rpc import Rpc, RpcError
 from mev.chain.wire import encode
 from mev.domain import Block, Pool
 from mev.domain.market import Address
-from mev.market.factory_events import DiscoveryLog, FactoryEventsError, created
+from mev.market.factory_events import FEE_DENOMINATOR, AnyFactory, DiscoveryLog, FactoryEventsError, created
 from mev.market.state import UNDO_BLOCKS
 from mev.market.token_safety import Verdict, examine
-from mev.runtime.config import ChainConfig, DiscoveryConfig, FactoryConfig
+from mev.runtime.config import ChainConfig, DiscoveryConfig, V3FactoryConfig
 
 LEAST_POOLS = 2
+# A pool may be empty: so many of a token's are asked whether they hold some of it.
+HOLDERS = 4
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +44,8 @@ class Newcomers:
 
         What cannot be read or examined is logged, and left out.
         """
-        pools = [pool for factory in self._chain.v2_factories for pool in await self._created(rpc, factory, block)]
+        makers: list[AnyFactory] = [*self._chain.v2_factories, *self._chain.v3_factories]
+        pools = [pool for factory in makers for pool in await self._created(rpc, factory, block)]
         known: set[Address] = {self._chain.wrapped_native, *(token.address for token in self._chain.tokens)}
         denied = set(self._chain.risk.deny_tokens)
         found = {token: held for token, held in _candidates(pools, known).items() if token not in denied}
@@ -52,14 +55,17 @@ class Newcomers:
                 break
         safe = [token for token in order if self.verdicts.get(token) is Verdict.SAFE]
         log.info(
-            "newcomers", chain=self._name, pairs=len(pools), tokens=len(found), examined=len(order), safe=len(safe)
+            "newcomers", chain=self._name, pools=len(pools), tokens=len(found), examined=len(order), safe=len(safe)
         )
         return safe
 
     async def _examine(self, rpc: Rpc, token: Address, holders: list[Address], block: Block) -> bool:
         """Find a token's verdict; False where the node cannot simulate at all."""
         try:
-            finding = await examine(rpc, token, holders[0], block)
+            for holder in holders[:HOLDERS]:
+                finding = await examine(rpc, token, holder, block)
+                if finding.verdict is not Verdict.NOT_HELD:
+                    break
         except RpcError as error:
             log.warning("tokens cannot be examined: none of them is traded", chain=self._name, reason=str(error))
             return False
@@ -74,8 +80,8 @@ class Newcomers:
             )
         return True
 
-    async def _created(self, rpc: Rpc, factory: FactoryConfig, block: Block) -> list[Pool]:
-        """Return a factory's pairs up to the last block that can no longer be turned back; what is new is written down."""
+    async def _created(self, rpc: Rpc, factory: AnyFactory, block: Block) -> list[Pool]:
+        """Return a factory's pools up to the last block that can no longer be turned back; what is new is written down."""
         path = self._settings.directory / f"{self._name}.{factory.name}.pairs"
         try:
             known = await asyncio.to_thread(self._open, path, factory)
@@ -85,9 +91,13 @@ class Newcomers:
         except (OSError, RpcError, FactoryEventsError) as error:
             log.warning("pairs cannot be discovered", chain=self._name, factory=factory.name, reason=str(error))
             return []
+        if isinstance(factory, V3FactoryConfig):
+            # Of another fee they are not read.
+            watched = {FEE_DENOMINATOR - fee for fee in factory.fees}
+            return [pool for pool in known.pools if pool.fee_numerator in watched]
         return known.pools
 
-    def _open(self, path: Path, factory: FactoryConfig) -> DiscoveryLog:
+    def _open(self, path: Path, factory: AnyFactory) -> DiscoveryLog:
         if not self._kept:
             return DiscoveryLog.open(path, self._chain.id, factory, kept=False)
         path.parent.mkdir(mode=0o750, exist_ok=True)

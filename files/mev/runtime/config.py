@@ -69,12 +69,12 @@
     v2_factories = [                         # of what is paid in, fee_numerator / fee_denominator takes part
       { name = "uniswap_v2", address = "0x5C69bEe701ef814a2B6a3EDD4B1652CB9cc5aA6f", fee_numerator = 997, fee_denominator = 1000 },
     ]
-    v3_factories = [                         # optional: pools of these fees, millionths; without fees, of 100, 500, 3000 and 10000
+    v3_factories = [                         # optional: pools of these fees, millionths; without fees, of 100, 500, 3000 and 10000. PancakeSwap V3's too
       { name = "uniswap_v3", address = "0x1F98431c8aD98523631AE4a59f267346ea31F984", fees = [500, 3000] },
     ]
     max_hops = 3                             # default: swaps of a cycle; with 4, also the one of four that pays most at the margin
 
-    [chains.ethereum.discovery]              # optional: tokens that the V2 factories' events name and a simulation finds safe, too
+    [chains.ethereum.discovery]              # optional: tokens that the factories' events name and a simulation finds safe, too
     directory = "/data/blockchain/nodes/mev/discovery"
     first_block = 10_000_835                 # default 0: where the oldest of the factories was made
     max_tokens = 100                         # default: those with most pairs are examined
@@ -286,7 +286,7 @@ class V3FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens beside the configured ones: where what V2 factories' events say is kept, from which block on they are read, and how many are examined."""
+    """Tokens beside the configured ones: where what factories' events say is kept, from which block on they are read, and how many are examined."""
 
     directory: _Path
     first_block: Annotated[int, Meta(ge=0, le=2**53, description="a block's number, 0 or more")] = 0

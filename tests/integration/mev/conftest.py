@@ -166,6 +166,8 @@ class Installation:
     storage: str = ""
     # Fees of the V3 pools that are watched; none without.
     v3_fees: tuple[int, ...] = ()
+    # Further V3 factories, as tables in the list.
+    more_v3: tuple[str, ...] = ()
     # Further tables, and those of the chain.
     more: str = ""
     chain_tables: str = ""
@@ -234,11 +236,8 @@ v3_factories = [{self._v3_factories()}]
 
     def _v3_factories(self) -> str:
         made = self.evm.deployment.factory("uniswap_v3")
-        return (
-            f'{{ name = "{made.name}", address = "{made.address}", fees = {list(self.v3_fees)} }}'
-            if self.v3_fees
-            else ""
-        )
+        own = f'{{ name = "{made.name}", address = "{made.address}", fees = {list(self.v3_fees)} }}'
+        return ", ".join([*([own] if self.v3_fees else []), *self.more_v3])
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the mev command."""

@@ -2,6 +2,7 @@
 
 from mev.chain.abi.words import (
     PAIR_CREATED,
+    POOL_CREATED,
     SYNC,
     WORD_BYTES,
     AbiError,
@@ -21,6 +22,7 @@ from mev.chain.abi.words import (
 
 __all__ = [
     "PAIR_CREATED",
+    "POOL_CREATED",
     "SYNC",
     "WORD_BYTES",
     "AbiError",

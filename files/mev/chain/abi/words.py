@@ -12,6 +12,7 @@ from mev.runtime.address import ADDRESS_BYTES, AddressError, checksum, keccak256
 
 __all__ = [
     "PAIR_CREATED",
+    "POOL_CREATED",
     "SYNC",
     "WORD_BYTES",
     "AbiError",
@@ -58,6 +59,7 @@ def event_topic(signature: str) -> bytes:
 
 SYNC = event_topic("Sync(uint112,uint112)")
 PAIR_CREATED = event_topic("PairCreated(address,address,address,uint256)")
+POOL_CREATED = event_topic("PoolCreated(address,address,uint24,int24,address)")
 
 
 def encode_call(chosen: bytes, *arguments: int | Address) -> bytes:

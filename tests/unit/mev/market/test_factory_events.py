@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mev.chain.abi import PAIR_CREATED
+from mev.chain.abi import PAIR_CREATED, POOL_CREATED
 from mev.chain.rpc import MalformedAnswerError, Rpc, RpcError
 from mev.chain.wire import encode
 from mev.domain import Pool
 from mev.market.factory_events import DiscoveryLog, FactoryEventsError, Found, created
-from mev.runtime.config import EvmAddress, FactoryConfig
+from mev.runtime.config import EvmAddress, FactoryConfig, V3FactoryConfig
 
 from tests.unit.mev.chain.node import CHAIN_ID, RefusalError, running
 
@@ -88,10 +88,10 @@ def test_one_block_that_is_refused_is_an_error() -> None:
         ({"address": encode(b"\x66" * 20)}, "not this factory's"),
         ({"removed": True}, "not this factory's"),
         ({"blockNumber": hex(LAST + 1)}, "another block"),
-        ({"topics": [encode(PAIR_CREATED)]}, "no PairCreated"),
-        ({"topics": [encode(PAIR_CREATED), "0x" + "ff" * 32, "0x" + "00" * 31 + "02"]}, "does not fit"),
+        ({"topics": [encode(PAIR_CREATED)]}, "1 topics and 64 bytes"),
+        ({"topics": [encode(PAIR_CREATED), "0x" + "ff" * 32, "0x" + "00" * 31 + "02"]}, "more than 20 bytes"),
         ({"topics": [encode(PAIR_CREATED), "0x" + "00" * 31 + "02", "0x" + "00" * 31 + "01"]}, "not in order"),
-        ({"data": "0x00"}, "64 bytes are expected"),
+        ({"data": "0x00"}, "3 and 64 are expected"),
         ({"data": 7}, "something else"),
     ],
 )
@@ -141,3 +141,52 @@ def test_another_discovery_s_log_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"nonsense\n")
     with pytest.raises(FactoryEventsError, match="cannot be read"):
         DiscoveryLog.open(path, 1, FACTORY)
+
+
+V3 = V3FactoryConfig(name="uniswap_v3", address=FACTORY.address, fees=(500,))
+
+
+def v3_event(**changes: Any) -> dict[str, Any]:
+    topics = [POOL_CREATED, *(number.to_bytes(32, "big") for number in (1, 2, 500))]
+    words = b"".join(number.to_bytes(32, "big") for number in (10, 1000))
+    return {**event(0), "topics": [encode(topic) for topic in topics], "data": encode(words), **changes}
+
+
+def test_a_v3_factory_s_pools_are_found_with_fee_and_spacing_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "uniswap_v3.pools"
+    expected = Pool(
+        (1000).to_bytes(20, "big"), "uniswap_v3", bytes(19) + b"\x01", bytes(19) + b"\x02", 999_500, 10**6, 10
+    )
+
+    async def story() -> None:
+        async with running() as node, Rpc(node.url, chain_id=CHAIN_ID) as rpc:
+            node.answers = {"eth_getLogs": [v3_event()]}
+            log = DiscoveryLog.open(path, 1, V3)
+            async for found in created(rpc, V3, 0, 10):
+                log.append(found)
+            assert log.pools == [expected]
+
+    asyncio.run(story())
+    assert DiscoveryLog.open(path, 1, V3).pools == [expected]
+    # The same factory as one of pairs: what stands there is none of its pools.
+    with pytest.raises(FactoryEventsError, match="is no pool of uniswap_v2"):
+        DiscoveryLog.open(path, 1, FACTORY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (event(0), "makes no pool"),
+        ({"topics": [encode(POOL_CREATED)]}, "4 and 64 are expected"),
+        ({"data": encode(bytes(64))}, "its pool is nobody"),
+        ({"data": encode(b"\x01" + bytes(63))}, "a number does not fit"),
+    ],
+)
+def test_a_hostile_event_of_a_v3_factory_is_named(changes: dict[str, Any], said: str) -> None:
+    async def story() -> None:
+        async with running() as node, Rpc(node.url, chain_id=CHAIN_ID) as rpc:
+            node.answers = {"eth_getLogs": [v3_event(**changes)]}
+            with pytest.raises(MalformedAnswerError, match=said):
+                assert [found async for found in created(rpc, V3, 0, LAST)]
+
+    asyncio.run(story())

@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mev.chain.abi import PAIR_CREATED
+from mev.chain.abi import PAIR_CREATED, POOL_CREATED
 from mev.chain.rpc import Rpc
 from mev.chain.wire import encode
 from mev.domain import Block
 from mev.market.newcomers import Newcomers
 from mev.market.token_safety import Verdict
-from mev.runtime.config import ChainConfig, DiscoveryConfig, EvmAddress, FactoryConfig, RiskConfig, TokenConfig, Url
+from mev.runtime.config import (
+    ChainConfig,
+    DiscoveryConfig,
+    EvmAddress,
+    FactoryConfig,
+    RiskConfig,
+    TokenConfig,
+    Url,
+    V3FactoryConfig,
+)
 from structlog.testing import capture_logs
 
 from tests.unit.mev.chain.node import CHAIN_ID, RefusalError, running
@@ -56,7 +65,9 @@ def simulated(wanted: dict[str, Any], _: object) -> list[Any]:
     ]
 
 
-def newcomers(directory: Path, max_tokens: int = 10, *, kept: bool = True) -> Newcomers:
+def newcomers(
+    directory: Path, max_tokens: int = 10, *, kept: bool = True, v3: tuple[V3FactoryConfig, ...] = ()
+) -> Newcomers:
     chain = ChainConfig(
         id=CHAIN_ID,
         ws=Url("ws://127.0.0.1:1"),
@@ -64,6 +75,7 @@ def newcomers(directory: Path, max_tokens: int = 10, *, kept: bool = True) -> Ne
         wrapped_native=KNOWN[0],
         tokens=tuple(TokenConfig(address, f"T{address[0]}", 18) for address in KNOWN),
         v2_factories=(FACTORY,),
+        v3_factories=v3,
         risk=RiskConfig(
             max_amount_in_wei=1,
             min_profit_wei=1,
@@ -157,3 +169,51 @@ def test_who_only_looks_leaves_another_chain_s_file_where_it_is(tmp_path: Path) 
     _, logs, _ = told(newcomers(tmp_path, kept=False))
     assert "pairs cannot be discovered" in [each["event"] for each in logs]
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+V3 = V3FactoryConfig(name="uniswap_v3", address=EvmAddress(b"\x5d" * 20), fees=(500, 3000))
+
+
+def both(wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Three has a pair, and V3 pools of a fee that is watched and of one that is not."""
+    if wanted["address"] == encode(FACTORY.address):
+        return events(wanted)
+    fees = {500: (KNOWN[0], THREE), 10_000: (KNOWN[1], THREE), 3000: (KNOWN[0], DENIED)}
+    return [
+        {
+            "address": encode(V3.address),
+            "topics": [
+                encode(POOL_CREATED),
+                *(encode(bytes(12) + token) for token in pair),
+                encode(fee.to_bytes(32, "big")),
+            ],
+            "data": encode((10).to_bytes(32, "big") + (5000 + fee).to_bytes(32, "big")),
+            "blockNumber": wanted["fromBlock"],
+        }
+        for fee, pair in fees.items()
+    ]
+
+
+def test_a_v3_pool_of_a_watched_fee_counts_as_a_pair_does(tmp_path: Path) -> None:
+    made = newcomers(tmp_path, v3=(V3,))
+    told(made, eth_getLogs=both)
+    assert list(made.verdicts) == [TWO, ONE, THREE]
+    # Of the fee of 500 alone it has one pool and a pair; without it, a pair alone.
+    without = newcomers(tmp_path / "other", v3=(V3FactoryConfig(name="uniswap_v3", address=V3.address, fees=(3000,)),))
+    told(without, eth_getLogs=both)
+    assert list(without.verdicts) == [TWO, ONE]
+
+
+def test_an_empty_pool_is_not_the_last_one_asked(tmp_path: Path) -> None:
+    """Its holder has none: the token's next pool is asked, and no more than a few."""
+    asked: list[str] = []
+
+    def empty(wanted: dict[str, Any], _: object) -> list[Any]:
+        calls = [call for part in wanted["blockStateCalls"] for call in part["calls"]]
+        asked.append(calls[0]["from"])
+        return [{"calls": [{"status": "0x1", "returnData": "0x" + bytes(32).hex()} for _ in calls]}]
+
+    made = newcomers(tmp_path, max_tokens=1)
+    told(made, eth_simulateV1=empty)
+    assert made.verdicts == {TWO: Verdict.NOT_HELD}
+    assert asked == [encode((1000 + number).to_bytes(20, "big")) for number in (2, 3, 4)]

@@ -16,6 +16,7 @@ from mev.market.concentrated_state import NO_PRICE, Unusable, made, same
 from mev.market.state import UNDO_BLOCKS, MarketState
 
 SWAP = event_topic("Swap(address,address,int256,int256,uint160,uint128,int24)")
+PANCAKE_SWAP = event_topic("Swap(address,address,int256,int256,uint160,uint128,int24,uint128,uint128)")
 MINT = event_topic("Mint(address,address,int24,int24,uint128,uint256,uint256)")
 BURN = event_topic("Burn(address,int24,int24,uint128,uint256,uint256)")
 INITIALIZE = event_topic("Initialize(uint160,int24)")
@@ -73,6 +74,23 @@ def test_a_swap_across_a_tick_and_back() -> None:
     after = state.concentrated(POOL.address)
     assert after is not None
     assert (after.tick < 0, after.liquidity) == (True, 10**21)
+    assert state.undo_to(block(0)) == {POOL.address}
+    assert state.concentrated(POOL.address) is before
+
+
+def test_a_swap_as_pancakeswap_tells_of_it() -> None:
+    state, other = fresh(), fresh()
+    before = state.concentrated(POOL.address)
+    assert before is not None
+    event = swapped(before, 20 * UNIT, zero_for_one=False)
+    told = Log(event.address, (PANCAKE_SWAP, *event.topics[1:]), event.data + signed(5) + signed(0), 0, bytes(32))
+    state.apply_block(block(1), [told])
+    other.apply_block(block(1), [event])
+    assert seen(state) == seen(other) != seen(fresh())
+    with pytest.raises(AbiError, match="are expected"):
+        state.apply_block(
+            Block(2, bytes(32), state.block.hash, 0, 0), [Log(event.address, told.topics, event.data, 0, bytes(32))]
+        )
     assert state.undo_to(block(0)) == {POOL.address}
     assert state.concentrated(POOL.address) is before
 

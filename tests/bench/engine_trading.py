@@ -1,8 +1,9 @@
 """What the engine does with transactions: signs its own, keeps the ledger of opportunities, evaluates pending swaps as a node tells of them.
 
 Pending swaps come over a WebSocket from another process, each with the moment at which it was sent: first as fast as it follows, with few on the way
-at once, then at a pace that leaves time between them, for what each one waits. The node is a stand-in; the market has one pair, and each swap is
-evaluated in it.
+at once, then at a pace that leaves time between them, for what each one waits. The node is a stand-in. The market has 2,000 pairs and 200 V3 pools;
+each swap is evaluated, is through one pool or two, of any size up to a thirtieth of the pool, and leaves up to a tenth to whoever takes it: one in
+five exposes something, which is computed to the limit that would have protected it, and logged.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from mev.chain.rpc import Rpc
 from mev.chain.transactions import PendingTransaction
 from mev.chain.wire import encode as hexed
 from mev.domain import Account, Block, Cycle, Entry, EntryKind, Hop, Opportunity, Pool, State, V2State
+from mev.market.amm import amount_out
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.ticks import Ticks
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig, load
 from mev.runtime.storage import Database
@@ -46,8 +50,15 @@ SIGNED, LIVES, SWAPS = 1_000, 1_000, 1_500
 # Swaps a second, where it is measured how long each one waits: several times what Ethereum's mempool brings.
 PACE = 100
 DAY_SECONDS = 86_400
+MILLION = 10**6
+# What a sandwich on paper may put in.
+CAPITAL = 10**23
 SWAP = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
-NATIVE, STABLE, FACTORY, ROUTER = (bytes([number]) * 20 for number in (1, 2, 3, 4))
+V3_SWAP = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
+NATIVE, STABLE, FACTORY, ROUTER, V3_FACTORY, V3_ROUTER = (bytes([number]) * 20 for number in range(1, 7))
+PAIRS, V3_POOLS, V3_FEE = 2_000, 200, 3_000
+# Of so many swaps one goes through a V3 pool, and one of the others through two pairs.
+ONE_V3, ONE_LONG = 8, 5
 # What is told before the subscriber knows its subscription's id belongs to nobody.
 BEFORE_FIRST_SECONDS = 0.5
 PATIENCE_SECONDS = 120
@@ -231,8 +242,7 @@ async def _followed(pace: int) -> tuple[list[float], float]:
     here, there = context.Pipe()
     node = context.Process(target=_be_node, args=(there, pace), daemon=True)
     node.start()
-    pool = Pool(b"\x05" * 20, "uniswap_v2", NATIVE, STABLE, 997, 1000)
-    market = MarketState(Block(0, bytes(32), bytes(32), 0, 0), {pool: V2State(10**24, 10**24, 0)})
+    market = _market()
     try:
         url = await asyncio.to_thread(here.recv)
         async with Rpc(url, chain_id=CHAIN_ID) as rpc, asyncio.timeout(PATIENCE_SECONDS):
@@ -254,7 +264,7 @@ def _config(url: str) -> ChainConfig:
             f"""
 storage = {{ opportunities = "{directory}/opportunities.db", performance = "{directory}/performance.db" }}
 logging = {{ directory = "{directory}" }}
-risk = {{ max_amount_in_wei = {10**18}, min_profit_wei = 1, max_daily_loss_wei = 1, max_gas_price_wei = 1 }}
+risk = {{ max_amount_in_wei = {CAPITAL}, min_profit_wei = 1, max_daily_loss_wei = 1, max_gas_price_wei = 1 }}
 [chains.ethereum]
 id = {CHAIN_ID}
 ws = "{url}"
@@ -262,9 +272,67 @@ block_seconds = 12
 wrapped_native = "{hexed(NATIVE)}"
 tokens = [{{ symbol = "WETH", address = "{hexed(NATIVE)}", decimals = 18 }}]
 v2_factories = [{{ name = "uniswap_v2", address = "{hexed(FACTORY)}", fee_numerator = 997, fee_denominator = 1000 }}]
+v3_factories = [{{ name = "uniswap_v3", address = "{hexed(V3_FACTORY)}", fees = [{V3_FEE}] }}]
 """
         )
         return load(path).chains["ethereum"]
+
+
+def _token(number: int) -> bytes:
+    return (2**64 + number).to_bytes(20, "big")
+
+
+def _market() -> MarketState:
+    """Each pool between the token of its number and the next one: V3 pools after the pairs."""
+    draw = random.Random(1)  # noqa: S311
+    states: dict[Pool, V2State | ConcentratedPool] = {}
+    for number in range(PAIRS):
+        pool = Pool((2**80 + number).to_bytes(20, "big"), "uniswap_v2", _token(number), _token(number + 1), 997, 1000)
+        states[pool] = V2State(int(10 ** draw.uniform(20, 25)), int(10 ** draw.uniform(20, 25)), 0)
+    for number in range(PAIRS, PAIRS + V3_POOLS):
+        ends = _token(number), _token(number + 1)
+        made = Pool((2**80 + number).to_bytes(20, "big"), "uniswap_v3", *ends, MILLION - V3_FEE, MILLION, 60)
+        net: dict[int, int] = {}
+        for _ in range(20):
+            lower, upper = 60 * draw.randint(-500, -1), 60 * draw.randint(1, 500)
+            liquidity = int(10 ** draw.uniform(20, 24))
+            net[lower], net[upper] = net.get(lower, 0) + liquidity, net.get(upper, 0) - liquidity
+        ticks = Ticks(net, 60)
+        states[made] = ConcentratedPool(
+            ticks, sqrt_price_x96=2**96, tick=0, liquidity=ticks.liquidity_at(0), fees=(V3_FEE, V3_FEE)
+        )
+    return MarketState(Block(0, bytes(32), bytes(32), 0, 0), states)
+
+
+def _calls() -> list[tuple[bytes, bytes]]:
+    """Routers and calldata."""
+    draw, market = random.Random(2), _market()  # noqa: S311
+    pools, made = list(market.pools().values()), []
+    for _ in range(SWAPS):
+        if draw.randrange(ONE_V3) == 0:
+            pool = pools[draw.randrange(PAIRS, PAIRS + V3_POOLS)]
+            now = market.concentrated(pool.address)
+            assert now is not None
+            amount = int(now.liquidity * 10 ** draw.uniform(-7, -1.5))
+            quoted = now.amount_out(amount, zero_for_one=True)
+            given = (pool.token0, pool.token1, V3_FEE, ROUTER, 2**40, amount, _limit(draw, quoted), 0)
+            types = ["(address,address,uint24,address,uint256,uint256,uint256,uint160)"]
+            made.append((V3_ROUTER, selector(V3_SWAP) + encode(types, [given])))
+            continue
+        first = draw.randrange(PAIRS - 1)
+        way = pools[first : first + (2 if draw.randrange(ONE_LONG) == 0 else 1)]
+        amount = quoted = int(market.v2(way[0].address).reserve0 * 10 ** draw.uniform(-7, -1.5))
+        for pool in way:
+            held = market.v2(pool.address)
+            quoted = amount_out(quoted, held.reserve0, held.reserve1, 997, 1000)
+        path = [way[0].token0, *(pool.token1 for pool in way)]
+        types = ["uint256", "uint256", "address[]", "address", "uint256"]
+        made.append((ROUTER, selector(SWAP) + encode(types, [amount, _limit(draw, quoted), path, ROUTER, 2**40])))
+    return made
+
+
+def _limit(draw: random.Random, quoted: int) -> int:
+    return int(quoted * (1 - draw.choice([0.001, 0.005, 0.01, 0.03, 0.1])))
 
 
 def _be_node(pipe: Connection, pace: int) -> None:
@@ -274,19 +342,16 @@ def _be_node(pipe: Connection, pace: int) -> None:
 
 async def _tell(pipe: Connection, pace: int) -> None:
     node = Node()
-    node.answers["eth_call"] = "0x" + FACTORY.rjust(32, b"\0").hex()
+    node.answers["eth_call"] = lambda asked, _block: (
+        "0x" + (FACTORY if asked["to"] == hexed(ROUTER) else V3_FACTORY).rjust(32, b"\0").hex()
+    )
+    calls = [(hexed(router), hexed(calldata)) for router, calldata in _calls()]
     await node.start()
     pipe.send(node.url)
     await node.until_subscribed()
     await asyncio.sleep(BEFORE_FIRST_SECONDS)
-    calldata = hexed(
-        selector(SWAP)
-        + encode(
-            ["uint256", "uint256", "address[]", "address", "uint256"], [10**18, 1, [NATIVE, STABLE], ROUTER, 2**40]
-        )
-    )
     began = time.monotonic()
-    for number in range(SWAPS):
+    for number, (router, calldata) in enumerate(calls):
         if pace:
             await asyncio.sleep(max(0.0, began + number / pace - time.monotonic()))
         elif number >= ON_THE_WAY and number % ON_THE_WAY == 0:
@@ -295,7 +360,7 @@ async def _tell(pipe: Connection, pace: int) -> None:
             {
                 "hash": hexed(number.to_bytes(32, "big")),
                 "from": hexed(STABLE),
-                "to": hexed(ROUTER),
+                "to": router,
                 "nonce": "0x0",
                 "value": hex(time.monotonic_ns()),
                 "gas": "0x30d40",

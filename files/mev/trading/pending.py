@@ -60,6 +60,8 @@ class PendingExposures:
         self._names: dict[Address, str] = {made.address: made.name for made in config.v2_factories}
         self._names |= {made.address: made.name for made in config.v3_factories}
         self._routers: dict[Address, str | None] = {}
+        # Of the market that was seen last; a market's pools stay the same, another one takes its place.
+        self._known: tuple[MarketState, dict[_Key, Pool]] | None = None
 
     async def run(
         self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -135,7 +137,9 @@ class PendingExposures:
     def _path(self, swapped: RouterSwap, factory: str | None, market: MarketState) -> list[PathHop]:
         if factory is None:
             return []
-        pools = {_key(pool): pool for pool in market.pools().values() if pool.factory == factory}
+        if self._known is None or self._known[0] is not market:
+            self._known = market, {_key(pool): pool for pool in market.pools().values()}
+        pools = self._known[1]
         path = [_hop(hop, factory, pools, market) for hop in swapped.hops]
         return [hop for hop in path if hop is not None] if None not in path else []
 

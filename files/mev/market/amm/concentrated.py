@@ -103,8 +103,12 @@ class ConcentratedPool:
         self._starts: list[_Start | None] = [None, None]
 
     def after(self, moved: Moved) -> Self:
-        """Return the pool after a swap that was quoted on it."""
-        return self.at(moved.sqrt_price_x96, moved.tick, moved.liquidity)
+        """Return the pool after a swap that was quoted on it: what was computed here is not checked again."""
+        made = object.__new__(type(self))
+        made.ticks, made.fees, made.largest_amount = self.ticks, self.fees, self.largest_amount
+        made.sqrt_price_x96, made.tick, made.liquidity = moved.sqrt_price_x96, moved.tick, moved.liquidity
+        made._starts = [None, None]
+        return made
 
     def at(self, sqrt_price_x96: int, tick: int, liquidity: int, fees: tuple[int, int] | None = None) -> Self:
         """Return the pool at another price, as a Swap event gives it, and with other fees where they changed."""

@@ -1,9 +1,8 @@
 """What a pending swap exposes: the most that a sandwich could take from it, and the limit that would have protected it.
 
 Evaluation only: nothing here builds or sends a transaction, and the product has no sender of front-runs. A sandwich of a swap buys the same
-token before it, moves its price as far as the swap's own limit allows, and sells again after it. Its gain is, but for the integers' rounding,
-concave in what is put in; what the swap still gets only falls with it. So the most that the limit allows is found by halving, and the best
-amount below it by a ternary search.
+token before it, moves its price as far as the swap's own limit allows, and sells again after it. How much that is is computed in closed form for
+pairs (mev.search.attack), and searched for in pools with concentrated liquidity (mev.search.attack_search).
 """
 
 from collections.abc import Sequence
@@ -15,11 +14,37 @@ from mev.domain.calls import RouterSwap
 from mev.domain.market import Address
 from mev.market.amm import AmmError, amount_in, swap
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.ticks import FEE_DENOMINATOR
+from mev.search.attack import Attack, PairAttack, furthest
+from mev.search.attack_search import Range, SearchedAttack
 
 NAME = "sandwich"
 MILLION = 10**6
-# Around what the search arrives at, so many amounts are tried: it is misled by no more than rounding.
-NEIGHBOURS = 2
+Q96 = 96
+
+
+class HopSwap(NamedTuple):
+    """What a swap asks of one pool: exactly `amount` in for at least `bound` out, or with exact_out `amount` out for at most `bound` in."""
+
+    exact_out: bool
+    amount: int
+    bound: int
+
+
+class Sizes(Protocol):
+    """How much to put in before a swap; base units."""
+
+    def pays(self) -> bool:
+        """Whether any amount can leave something, rounding apart."""
+
+    def most(self, capital: int) -> int:
+        """Return the most of `capital` that the pool and the swap's limit allow; 0 where that is nothing."""
+
+    def best(self, most: int) -> int:
+        """Return the amount of at most `most` that gains most, 0 where none gains."""
+
+    def least(self, best: int, cost: int) -> int:
+        """Return about the smallest amount that gains more than `cost`, as `best` does."""
 
 
 class Curve(Protocol):
@@ -30,6 +55,9 @@ class Curve(Protocol):
 
     def buy(self, amount: int, *, zero_for_one: bool) -> tuple[int, "Curve"]:
         """Return what has to go in for exactly `amount`, and the pool afterwards."""
+
+    def attacked(self, swapped: HopSwap, *, zero_for_one: bool) -> Sizes:
+        """Return how much goes into a sandwich of a swap in this pool."""
 
 
 class PairCurve(msgspec.Struct, frozen=True):
@@ -51,6 +79,13 @@ class PairCurve(msgspec.Struct, frozen=True):
         reserves = (self.reserve0, self.reserve1) if zero_for_one else (self.reserve1, self.reserve0)
         paid = amount_in(amount, *reserves, self.fee_numerator, self.fee_denominator)
         return paid, self._with(reserves[0] + paid, reserves[1] - amount, zero_for_one=zero_for_one)
+
+    def attacked(self, swapped: HopSwap, *, zero_for_one: bool) -> Sizes:
+        """Return how much goes into a sandwich of a swap in this pair."""
+        reserves = (self.reserve0, self.reserve1) if zero_for_one else (self.reserve1, self.reserve0)
+        return PairAttack(
+            *reserves, self.fee_numerator, self.fee_denominator, swapped.exact_out, swapped.amount, swapped.bound
+        )
 
     def _with(self, reserve_in: int, reserve_out: int, *, zero_for_one: bool) -> "PairCurve":
         reserves = (reserve_in, reserve_out) if zero_for_one else (reserve_out, reserve_in)
@@ -75,6 +110,44 @@ class ConcentratedCurve(msgspec.Struct, frozen=True):
         if moved.amount_out != amount:
             raise AmmError("INSUFFICIENT_LIQUIDITY")
         return moved.amount_in, ConcentratedCurve(self.pool.after(moved))
+
+    def attacked(self, swapped: HopSwap, *, zero_for_one: bool) -> Sizes:
+        """Return how much goes into a sandwich of a swap in this pool."""
+
+        def run(amount: int) -> Attack | None:
+            try:
+                bought, moved = self.sell(amount, zero_for_one=zero_for_one)
+                happens = moved.buy if swapped.exact_out else moved.sell
+                victim, after = happens(swapped.amount, zero_for_one=zero_for_one)
+                back, _ = after.sell(bought, zero_for_one=not zero_for_one)
+            except AmmError:
+                return None
+            return Attack(back - amount, victim)
+
+        return SearchedAttack(
+            run,
+            self._range(zero_for_one=zero_for_one),
+            self._leaves(swapped, zero_for_one=zero_for_one),
+            swapped.exact_out,
+            swapped.amount,
+            swapped.bound,
+        )
+
+    def _leaves(self, swapped: HopSwap, *, zero_for_one: bool) -> float | None:
+        if swapped.exact_out:
+            return None
+        moved = self.pool.swap_exact_in(swapped.amount, zero_for_one=zero_for_one)
+        ratio = moved.sqrt_price_x96 / self.pool.sqrt_price_x96
+        fees = (FEE_DENOMINATOR - self.pool.fees[0]) * (FEE_DENOMINATOR - self.pool.fees[1]) / FEE_DENOMINATOR**2
+        return fees * (1 / ratio if zero_for_one else ratio) ** 2
+
+    def _range(self, *, zero_for_one: bool) -> Range | None:
+        price, liquidity = self.pool.sqrt_price_x96, self.pool.liquidity
+        reserves = (liquidity << Q96) // price, liquidity * price >> Q96
+        part = FEE_DENOMINATOR - self.pool.fees[0 if zero_for_one else 1]
+        if not (part and all(reserves)):
+            return None
+        return Range(*(reserves if zero_for_one else reserves[::-1]), part, FEE_DENOMINATOR)
 
 
 class PathHop(NamedTuple):
@@ -116,12 +189,6 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
         return abs(self.quoted - self.limit) * MILLION // self.quoted
 
 
-class _Attack(NamedTuple):
-    gain: int
-    # What the swap gets, or pays, then.
-    victim: int
-
-
 def evaluate(path: Sequence[PathHop], swapped: RouterSwap, capital: int, cost: int = 0) -> Exposure | None:
     """Return what a swap along `path` exposes to a sandwich with at most `capital` and at a cost of `cost`.
 
@@ -141,17 +208,13 @@ def _exposure(
     path: Sequence[PathHop], number: int, swapped: RouterSwap, unharmed: list[int], capital: int, cost: int
 ) -> Exposure:
     end = 0 if swapped.exact_out else -1
-
-    def attack(amount: int) -> _Attack | None:
-        return _attack(path, number, swapped, amount)
-
-    most = _most(attack, capital)
-    best = _best(attack, most)
-    done = attack(best) if best else None
+    sizes = path[number].curve.attacked(_here(path, number, swapped, unharmed), zero_for_one=path[number].zero_for_one)
+    best = sizes.best(sizes.most(capital)) if sizes.pays() else 0
+    done = _attack(path, number, swapped, best) if best else None
     gain = max(0, done.gain) if done else 0
     protecting: int | None = swapped.limit
     if done is not None and gain > cost:
-        least = _least(attack, best, cost)
+        least = _attack(path, number, swapped, sizes.least(best, cost)) or done
         refused = least.victim + (-1 if swapped.exact_out else 1)
         beyond = refused < unharmed[0] if swapped.exact_out else refused > unharmed[-1]
         protecting = None if beyond else refused
@@ -167,6 +230,53 @@ def _exposure(
         limit=swapped.limit,
         protecting_limit=protecting,
     )
+
+
+def _here(path: Sequence[PathHop], number: int, swapped: RouterSwap, unharmed: list[int]) -> HopSwap:
+    """Return what the swap asks of one pool of its path: pools only give less for less, so its limit at the end is one here."""
+    if swapped.exact_out:
+        before = path[:number]
+        most = unharmed[number]
+        if not before:
+            return HopSwap(exact_out=True, amount=unharmed[number + 1], bound=swapped.limit)
+
+        def affordable(amount: int) -> bool:
+            paid = _paid(before, amount)
+            return paid is not None and paid <= swapped.limit
+
+        near = _given(before, swapped.limit) or most
+        return HopSwap(exact_out=True, amount=unharmed[number + 1], bound=furthest(affordable, most, near))
+    after = path[number + 1 :]
+    if not after:
+        return HopSwap(exact_out=False, amount=unharmed[number], bound=max(1, swapped.limit))
+
+    def too_little(amount: int) -> bool:
+        given = _given(after, amount) if amount else None
+        return given is None or given < swapped.limit
+
+    near = _paid(after, max(1, swapped.limit)) or 1
+    most = unharmed[number + 1]
+    return HopSwap(
+        exact_out=False, amount=unharmed[number], bound=furthest(too_little, 0, min(near - 1, most - 1), most) + 1
+    )
+
+
+def _given(path: Sequence[PathHop], amount: int) -> int | None:
+    try:
+        for hop in path:
+            amount = hop.curve.sell(amount, zero_for_one=hop.zero_for_one)[0]
+    except AmmError:
+        return None
+    return amount
+
+
+def _paid(path: Sequence[PathHop], amount: int) -> int | None:
+    try:
+        for hop in reversed(path):
+            amount = hop.curve.buy(amount, zero_for_one=hop.zero_for_one)[0]
+    except AmmError:
+        return None
+    return amount
 
 
 def _victim(path: Sequence[PathHop], swapped: RouterSwap) -> list[int] | None:
@@ -185,8 +295,8 @@ def _victim(path: Sequence[PathHop], swapped: RouterSwap) -> list[int] | None:
     return held if held[-1] >= swapped.limit else None
 
 
-def _attack(path: Sequence[PathHop], number: int, swapped: RouterSwap, amount: int) -> _Attack | None:
-    """Buy before, let the swap happen, sell after; None where a pool or the swap's limit refuses."""
+def _attack(path: Sequence[PathHop], number: int, swapped: RouterSwap, amount: int) -> Attack | None:
+    """Buy before, let the whole swap happen, sell after; None where a pool or the swap's limit refuses."""
     hop = path[number]
     try:
         bought, moved = hop.curve.sell(amount, zero_for_one=hop.zero_for_one)
@@ -200,56 +310,4 @@ def _attack(path: Sequence[PathHop], number: int, swapped: RouterSwap, amount: i
         back, _ = after.sell(bought, zero_for_one=not hop.zero_for_one)
     except AmmError:
         return None
-    return _Attack(back - amount, held[0 if swapped.exact_out else -1])
-
-
-class _Attacks(Protocol):
-    def __call__(self, amount: int) -> _Attack | None: ...
-
-
-def _most(attack: _Attacks, capital: int) -> int:
-    """Return the most that can be put in before the swap is refused; 0 where that is nothing.
-
-    Too little to get anything out is refused as well: so the search goes up by doubling first.
-    """
-    low = 1
-    while low <= capital and attack(low) is None:
-        low *= 2
-    if low > capital:
-        return 0
-    high = capital
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if attack(middle) is not None else (low, middle - 1)
-    return low
-
-
-def _best(attack: _Attacks, most: int) -> int:
-    """Return which amount of at most `most` gains most."""
-
-    def gain(amount: int) -> int:
-        done = attack(amount)
-        return done.gain if done is not None else -amount
-
-    low, high = 0, most
-    while high - low > 2 * NEIGHBOURS:
-        third = (high - low) // 3
-        if gain(low + third) < gain(high - third):
-            low += third
-        else:
-            high -= third
-    around = range(max(0, low - NEIGHBOURS), min(most, high + NEIGHBOURS) + 1)
-    return max(around, key=gain) if most else 0
-
-
-def _least(attack: _Attacks, best: int, cost: int) -> _Attack:
-    """Return the attack with the smallest amount that gains more than `cost`; the best one does."""
-    low, high = 0, best
-    while high - low > 1:
-        middle = (low + high) // 2
-        done = attack(middle)
-        low, high = (low, middle) if done is not None and done.gain > cost else (middle, high)
-    done = attack(high)
-    if done is None:
-        raise AssertionError("the best attack is one")
-    return done
+    return Attack(back - amount, held[0 if swapped.exact_out else -1])

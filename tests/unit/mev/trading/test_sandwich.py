@@ -10,7 +10,16 @@ from mev.market.amm import AmmError
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.tick_math import sqrt_price_at
 from mev.market.amm.ticks import Ticks
-from mev.trading.strategies.sandwich import ConcentratedCurve, Curve, Exposure, PairCurve, PathHop, evaluate
+from mev.trading.strategies.sandwich import (
+    ConcentratedCurve,
+    Curve,
+    Exposure,
+    HopSwap,
+    PairCurve,
+    PathHop,
+    _attack,
+    evaluate,
+)
 
 A, B, C = (bytes([number]) * 20 for number in (0xA, 0xB, 0xC))
 POOL, OTHER = b"\x01" * 20, b"\x02" * 20
@@ -109,6 +118,145 @@ def test_the_advised_limit_leaves_no_more_than_the_cost(
     assert evaluated(path, swap(amount, found.protecting_limit, A, B), cost=cost).extractable <= cost + slack
     # One unit looser, and it pays again.
     assert evaluated(path, swap(amount, found.protecting_limit - 1, A, B), cost=cost).extractable > cost - slack
+
+
+def searched(path: list[PathHop], swapped: RouterSwap, capital: int) -> tuple[int, int]:
+    """The most that the limit allows, by halving, and the greatest gain up to it, by a ternary search: some 300 attacks, step by step."""
+    (hop,) = path
+
+    def gain(amount: int) -> int | None:
+        done = sandwiched(hop.curve, amount, swapped, zero_for_one=hop.zero_for_one)
+        return None if done is None else done[0]
+
+    low = 1
+    while low <= capital and gain(low) is None:
+        low *= 2
+    if low > capital:
+        return 0, 0
+    high = capital
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if gain(middle) is not None else (low, middle - 1)
+    most, low, high = low, 0, low
+    while high - low > 4:
+        third = (high - low) // 3
+        low, high = (
+            (low + third, high)
+            if (gain(low + third) or -low - third) < (gain(high - third) or third - high)
+            else (low, high - third)
+        )
+    return most, max(0, *(gain(each) or 0 for each in range(max(1, low - 2), min(most, high + 2) + 1)))
+
+
+@settings(max_examples=60)
+@example(
+    # What goes in is far finer than what comes out: rounding to the next unit is worth 10^12 of it.
+    reserves=(10**27, 3 * 10**14),
+    part=0.03,
+    slippage=0.01,
+    fee=997,
+    exact_out=False,
+    capital=1.0,
+)
+@given(
+    st.tuples(st.integers(10**15, 10**27), st.integers(10**12, 10**27)),
+    st.floats(1e-5, 0.7),
+    st.floats(1e-5, 0.9),
+    st.sampled_from([990, 997, 1000]),
+    st.booleans(),
+    st.floats(1e-3, 1e3),
+)
+def test_closed_form_finds_what_the_search_finds_or_more(
+    reserves: tuple[int, int], part: float, slippage: float, fee: int, exact_out: bool, capital: float
+) -> None:
+    curve = pair(*reserves, fee)
+    amount = int(reserves[exact_out] * part)
+    try:
+        quoted, left = (curve.buy if exact_out else curve.sell)(amount, zero_for_one=True)
+    except AmmError:
+        return
+    limit = int(quoted * (1 + slippage)) if exact_out else int(quoted * (1 - slippage))
+    swapped = swap(amount, limit, A, B, exact_out=exact_out)
+    path, funds = [PathHop(POOL, curve, True)], int(reserves[0] * capital)
+    most, gain = searched(path, swapped, funds)
+    found = evaluated(path, swapped, funds)
+    sizes = curve.attacked(HopSwap(exact_out=exact_out, amount=amount, bound=max(1, limit)), zero_for_one=True)
+    # The search may miss what little there is; what it finds is the end to the wei.
+    assert sizes.most(funds) == most or not most
+    # A unit of what is bought is worth so much: where rounding falls, the search may have been lucky.
+    assert found.extractable >= gain - 3 * (1 + left.reserve0 // left.reserve1)
+
+
+def concentrated(positions: list[tuple[int, int, int]], fee: int) -> ConcentratedPool:
+    net: dict[int, int] = {}
+    for lower, upper, liquidity in positions:
+        net[60 * lower] = net.get(60 * lower, 0) + liquidity
+        net[60 * upper] = net.get(60 * upper, 0) - liquidity
+    ticks = Ticks(net, 60)
+    return ConcentratedPool(
+        ticks, sqrt_price_x96=sqrt_price_at(0), tick=0, liquidity=ticks.liquidity_at(0), fees=(fee, fee)
+    )
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.tuples(st.integers(-600, -1), st.integers(1, 600), st.integers(10**19, 10**24)), min_size=1, max_size=5
+    ),
+    st.integers(10**16, 10**23),
+    st.floats(1e-4, 0.5),
+    st.sampled_from([500, 3000]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_in_ranges_of_liquidity_a_few_attacks_find_what_hundreds_find(
+    positions: list[tuple[int, int, int]], amount: int, slippage: float, fee: int, exact_out: bool, zero_for_one: bool
+) -> None:
+    curve = ConcentratedCurve(concentrated(positions, fee))
+    try:
+        quoted, _ = (curve.buy if exact_out else curve.sell)(amount, zero_for_one=zero_for_one)
+    except AmmError:
+        return
+    limit = int(quoted * (1 + slippage)) if exact_out else int(quoted * (1 - slippage))
+    swapped = swap(amount, limit, A, B, exact_out=exact_out)
+    path = [PathHop(POOL, curve, zero_for_one)]
+    found = evaluated(path, swapped, 10**25)
+    assert found.extractable >= searched(path, swapped, 10**25)[1] - ROUNDING
+    if found.extractable:
+        again = sandwiched(curve, found.front_in, swapped, zero_for_one=zero_for_one)
+        assert again == (found.extractable, found.attacked)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(10**18, 10**25), st.integers(10**18, 10**25)), min_size=2, max_size=3),
+    st.floats(1e-4, 0.2),
+    st.floats(1e-4, 0.5),
+    st.booleans(),
+)
+def test_of_a_path_each_pool_is_attacked_as_far_as_the_end_allows(
+    reserves: list[tuple[int, int]], part: float, slippage: float, exact_out: bool
+) -> None:
+    path = [PathHop(bytes([number]) * 20, pair(*held), True) for number, held in enumerate(reserves, start=1)]
+    tokens = [bytes([0x10 + number]) * 20 for number in range(len(path) + 1)]
+    whole = swap(int(reserves[-1][1] * part) if exact_out else int(reserves[0][0] * part), 1, *tokens)
+    if exact_out:
+        whole = RouterSwap(whole.hops, whole.amount, 2**200, True, None)
+    free = evaluate(path, whole, 1)
+    if free is None:
+        return
+    limit = int(free.quoted * (1 + slippage)) if exact_out else int(free.quoted * (1 - slippage))
+    swapped = RouterSwap(whole.hops, whole.amount, limit, exact_out, None)
+    found = evaluated(path, swapped)
+    if not found.extractable:
+        return
+    # Somewhat more, and the swap is refused, or gains no more.
+    number = [hop.address for hop in path].index(found.pool)
+    unit = 1 + reserves[number][0] // reserves[number][1]
+    for more in (found.front_in * 101 // 100 + unit, found.front_in * 2):
+        done = _attack(path, number, swapped, more)
+        assert done is None or done.gain <= found.extractable
+    assert found.attacked <= limit if exact_out else found.attacked >= limit
 
 
 def test_a_known_sandwich_by_hand() -> None:

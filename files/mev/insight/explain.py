@@ -39,7 +39,7 @@ WHY: dict[str, str] = {
     Reason.KILL_SWITCH: "the kill switch is thrown (mev resume takes it back)",
     Reason.DENIED_TOKEN: "it passes through a token of risk.deny_tokens",
     Reason.STALE_BLOCK: "its block was older than allowed_lag_seconds",
-    Reason.AMOUNT_IN_OVER_LIMIT: "it puts in more than risk.max_amount_in_wei",
+    Reason.AMOUNT_IN_OVER_LIMIT: "it puts in more than risk.max_amount_in_wei, or on credit more than risk.max_flash_wei",
     Reason.GAS_PRICE_OVER_CAP: "gas could cost more than risk.max_gas_price_wei",
     Reason.GAS_OVER_CAP: "it takes more gas than risk.max_gas",
     Reason.PROFIT_UNDER_MINIMUM: "after gas it leaves less than risk.min_profit_wei",
@@ -171,12 +171,14 @@ def _legs(row: Row[Any]) -> list[Document]:
             # A liquidation is no swap: it has a borrower in the direction's place.
             "zero_for_one": direction if isinstance(direction, bool) else None,
             "borrower": None if isinstance(direction, bool) else _address(direction),
+            # Its pool gives first and is paid last; where both tokens are one, it lends.
+            "flash": bool(how),
             "token_in": into[0] and _address(into[0]),
             "amount_in": into[1],
             "token_out": out[0] and _address(out[0]),
             "amount_out": out[1],
         }
-        for (pool, direction), (into, out) in zip(hops, amounts, strict=True)
+        for (pool, direction, *how), (into, out) in zip(hops, amounts, strict=True)
     ]
 
 

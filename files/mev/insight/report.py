@@ -90,7 +90,7 @@ def recent(database: Database, *, count: int, chain: str | None = None, state: s
             "changed_at": time_text(row.at_ns),
             "block_number": row.block_number,
             "token": _address(row.token),
-            "pools": [_address(pool) for pool, _ in json.loads(row.hops)],
+            "pools": [_address(pool) for pool, *_ in json.loads(row.hops)],
             "amount_in_wei": row.amount_in,
             "expected_profit_wei": str(int(row.expected_out) - int(row.amount_in)),
             "simulated_profit_wei": row.profit,

@@ -22,6 +22,7 @@ from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.execution.undone import undone
+from mev.trading.inventory import Inventory
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.meter import Meter
 from mev.trading.pending import PendingExposures
@@ -71,6 +72,7 @@ class Desk:
         self._newcomers = Newcomers(name, self._chain, discovery) if discovery else None
         followed = self._chain.aave_v3 if StrategyName.LIQUIDATION in config.strategies else ()
         self._lending = [AaveMarket(name, rpc, market) for market in followed]
+        self._inventory = Inventory(self._chain.risk.max_flash_wei)
         self._market: MarketState | None = None
         self._pipeline: Pipeline | None = None
         self._cycles = 0
@@ -153,7 +155,9 @@ class Desk:
         self._tell_lending()
         own: list[Strategy] = [arbitrage] if StrategyName.ATOMIC_ARBITRAGE in self._config.strategies else []
         if self._lending:
-            own.append(Liquidations(self._name, self._chain.wrapped_native, self._market, self._lending))
+            own.append(
+                Liquidations(self._name, self._chain.wrapped_native, self._market, self._lending, self._inventory)
+            )
         self._pipeline = Pipeline(
             self._settings(),
             self._rpc,
@@ -167,6 +171,7 @@ class Desk:
             self._execution,
             announce=self._announce,
             every_block=bool(self._lending),
+            inventory=self._inventory,
         )
         self._pipeline.recover()
         self._meter.loaded(self._name, pools=watched, cycles=self._cycles)
@@ -250,6 +255,7 @@ class Desk:
                 max_gas_price_wei=risk.max_gas_price_wei,
                 max_daily_loss_wei=risk.max_daily_loss_wei,
                 max_in_flight=risk.max_in_flight,
+                max_flash_wei=risk.max_flash_wei,
                 max_block_age_seconds=self._chain.allowed_lag_seconds,
                 deny_tokens=frozenset(risk.deny_tokens),
                 max_gas=risk.max_gas,

@@ -15,6 +15,7 @@ from mev.market.state import MarketState
 from mev.trading import erc20
 from mev.trading.execution import contract, fees
 from mev.trading.execution.execution import Call, Execution, Settled
+from mev.trading.inventory import Inventory
 from mev.trading.ledger import Ledger, NonceTakenError
 from mev.trading.rebid import Rebidder
 from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse
@@ -83,8 +84,10 @@ class Pipeline:
         announce: Callable[[Settled], None] = lambda _: None,
         now_ns: Callable[[], int] = time.time_ns,
         every_block: bool = False,
+        inventory: Inventory | None = None,
     ) -> None:
-        """With `every_block` the strategy is asked also where a block touched no pool."""
+        """With `every_block` the strategy is asked also where a block touched no pool; `inventory` is told what capital there is."""
+        self._inventory = inventory or Inventory()
         self._announce = announce
         self._every_block = every_block
         self._settings = settings
@@ -159,15 +162,16 @@ class Pipeline:
     async def _trade(self, execution: Execution, block: Block, touched: Collection[Address]) -> None:
         if not touched and not self._every_block:
             return
-        capital = await self._capital(execution, block)
+        capital = self._inventory.capital_wei = await self._capital(execution, block)
         limit = self._settings.limits.max_amount_in_wei
         # Without capital the opportunity is still sized, so that the ledger shows what was missed.
         found = self._detect(block, touched, min(capital, limit) if capital else limit)
-        if not found:
-            return
         if not capital:
             for opportunity in found:
-                self._drop(opportunity, Reason.CAPITAL_MISSING)
+                if opportunity.flash is None:
+                    self._drop(opportunity, Reason.CAPITAL_MISSING)
+            found = [opportunity for opportunity in found if opportunity.flash is not None]
+        if not found:
             return
         offered = await fees.quote(self._rpc, block, self._settings.limits.max_gas_price_wei)
         for opportunity in found[:SIMULATED_A_BLOCK]:
@@ -294,6 +298,7 @@ class Pipeline:
             min_profit,
             deadline_block,
             opportunity.seizure,
+            opportunity.flash,
         )
 
     def _standing(self, block: Block) -> Standing:

@@ -82,6 +82,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_daily_loss_wei: int
     max_in_flight: int
     max_block_age_seconds: float
+    # What a pool may be owed within one transaction that puts nothing in; 0 is never.
+    max_flash_wei: int = 0
     deny_tokens: frozenset[Address] = frozenset()
     max_gas: int | None = None
     max_daily_gas_wei: int | None = None
@@ -129,13 +131,14 @@ def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mappin
     by_token = (
         limits.tokens[token].allows(proposal, _used(token, today, pools)) for token in used & limits.tokens.keys()
     )
+    most = limits.max_amount_in_wei if opportunity.flash is None else limits.max_flash_wei
     of_strategy = limits.strategies.get(opportunity.strategy, NO_LIMIT)
     checks = (
         (Reason.KILL_SWITCH, standing.killed),
         (Reason.CIRCUIT_OPEN, standing.circuit_open),
         (Reason.DENIED_TOKEN, not limits.deny_tokens.isdisjoint(used)),
         (Reason.STALE_BLOCK, standing.block_age_seconds > limits.max_block_age_seconds),
-        (Reason.AMOUNT_IN_OVER_LIMIT, opportunity.amount_in > limits.max_amount_in_wei),
+        (Reason.AMOUNT_IN_OVER_LIMIT, opportunity.amount_in > most),
         (Reason.GAS_PRICE_OVER_CAP, proposal.gas_price_wei > limits.max_gas_price_wei),
         (Reason.GAS_OVER_CAP, _over(proposal.gas, limits.max_gas)),
         (Reason.PROFIT_UNDER_MINIMUM, proposal.net_wei < limits.min_profit_wei),

@@ -408,9 +408,14 @@ def _bytes(text: str) -> bytes:
     return bytes.fromhex(text[2:])
 
 
-def _steps(opportunity: Opportunity) -> list[tuple[str, bool | str]]:
-    steps: list[tuple[str, bool | str]] = [(_hex(hop.pool), hop.zero_for_one) for hop in opportunity.cycle.hops]
-    seizure = opportunity.seizure
+def _steps(opportunity: Opportunity) -> list[tuple[str | bool, ...]]:
+    steps: list[tuple[str | bool, ...]] = [(_hex(hop.pool), hop.zero_for_one) for hop in opportunity.cycle.hops]
+    seizure, flash = opportunity.seizure, opportunity.flash
     if seizure is not None:
         steps.insert(seizure.after, (_hex(seizure.pool), _hex(seizure.borrower)))
+    if flash is not None and flash.lent:
+        # Both its tokens are one: it has no direction.
+        steps.insert(0, (_hex(flash.pool), False))
+    if flash is not None:
+        steps[0] = (*steps[0], "flash")
     return steps

@@ -39,7 +39,7 @@ opportunities = Table(
         "hops",
         Text,
         nullable=False,
-        comment="JSON: [[pool, zero_for_one], …]; a liquidation is [lending pool, borrower]",
+        comment="JSON: [[pool, zero_for_one], …]; a liquidation is [lending pool, borrower]; what is paid last is [pool, zero_for_one, flash]",
     ),
     Column("block_number", BigNumber, nullable=False),
     Column("block_hash", Text, nullable=False),

@@ -84,7 +84,7 @@ def read_today(connection: Connection, chain: str, since_ns: int) -> Today:
 
 
 def _pools(hops: str) -> frozenset[Address]:
-    return frozenset(bytes.fromhex(pool[2:]) for pool, _ in json.loads(hops))
+    return frozenset(bytes.fromhex(pool[2:]) for pool, *_ in json.loads(hops))
 
 
 def read_failures(connection: Connection, chain: str, count: int) -> int | None:

@@ -3,6 +3,9 @@
 A cycle has up to three swaps beside the liquidation: as many steps as the executor takes. What is put in is searched, since the profit is, but for rounding,
 concave in it. The whole of a debt can only be covered where it is in the cycle's own token: until the transaction is in a block the debt grows by
 interest, so a little more is offered than is owed, and what the pool does not take has to be of use. Otherwise a part is covered that leaves the pool's least leftover on both sides.
+
+It is paid for with the executor's capital, or on credit: the first pool of the path is paid last, or where native coin itself is owed a pool lends it. Whichever leaves more after the
+gas that credit takes is chosen; without capital, credit.
 """
 
 import hashlib
@@ -10,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from mev.domain import Block, Cycle, Hop, Opportunity, Pool, Seizure
+from mev.domain import Block, Cycle, Flash, Hop, Opportunity, Pool, Seizure
 from mev.domain.market import Address
 from mev.market.amm import AmmError
 from mev.market.lending.aave_book import AaveBook
@@ -20,6 +23,8 @@ from mev.market.lending.wad_ray import WAD, Overflowed
 from mev.market.lending.watch import Watch
 from mev.market.state import MarketState
 from mev.search.legs import AnyLeg, amounts, legs_of
+from mev.trading.inventory import Inventory
+from mev.trading.strategies.credit import Credit, Lenders
 
 NAME = "liquidation"
 MOST_SWAPS = 3
@@ -43,35 +48,46 @@ class _Pair(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A liquidation with its swaps, sized: `held` is what is put in, then what is held after each step."""
+    """A liquidation with its swaps, sized: `held` is what the first step is given, then what is held after each; `put_in` is more where that is lent for a fee."""
 
     pair: _Pair
     into: Way
     out: Way
     held: tuple[int, ...]
     back: int
+    put_in: int
+    credit: Credit | None
 
     @property
     def profit(self) -> int:
-        return self.back - self.held[0]
+        return self.back - self.put_in
 
 
 class Liquidations:
     """Looks at the borrowers of a chain's markets after every block."""
 
-    def __init__(self, chain: str, wrapped_native: Address, state: MarketState, markets: Sequence[AaveMarket]) -> None:
+    def __init__(
+        self,
+        chain: str,
+        wrapped_native: Address,
+        state: MarketState,
+        markets: Sequence[AaveMarket],
+        inventory: Inventory | None = None,
+    ) -> None:
         self._chain = chain
         self._token = wrapped_native
         self._state = state
         self._markets = [(market, Watch()) for market in markets]
+        self._inventory = inventory or Inventory()
         self._routes = _Routes(state.pools().values())
+        self._lenders = Lenders(state.pools().values(), wrapped_native)
         # By pool and borrower: what was looked at when nothing was to be had, or it was told of, and through which pools.
         self._seen: dict[tuple[Address, Address], tuple[object, frozenset[Address]]] = {}
 
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return for each borrower the liquidation that leaves most, where one leaves anything and something about it has changed.
 
-        `touched` are pools, of swaps or of lending, that are to be looked at again; no amount_in exceeds `capital`.
+        `touched` are pools, of swaps or of lending, that are to be looked at again; no amount_in exceeds `capital`, or on credit the inventory's limit.
         """
         found = []
         for market, watch in self._markets:
@@ -96,7 +112,7 @@ class Liquidations:
         if position is None or health_factor(position) >= WAD:
             return None
         prices = tuple(held.reserve.price for held in position)
-        what = (book.positions()[borrower], prices, capital)
+        what = (book.positions()[borrower], prices, capital, self._inventory.empty)
         seen = self._seen.get((pool, borrower))
         if seen is not None and seen[0] == what and pool not in touched and seen[1].isdisjoint(touched):
             return None
@@ -105,11 +121,34 @@ class Liquidations:
         allowed = {each.asset for each in book.listings.values() if each.liquidatable(book.block.timestamp)}
         for pair in _pairs(position, allowed, self._token):
             for into, out in self._ways(pair, capital, through):
-                plan = self._sized(pair, into, out, capital)
-                if plan is not None and (best is None or plan.profit > best.profit):
-                    best = plan
+                for plan in self._funded(pair, into, out, capital):
+                    if best is None or self._worth(plan, book.block) > self._worth(best, book.block):
+                        best = plan
         self._seen[pool, borrower] = (what, frozenset(through))
         return best
+
+    def _funded(self, pair: _Pair, into: Way, out: Way, capital: int) -> Iterator[_Plan]:
+        """Yield the plan with own capital, and the one on credit."""
+        own = self._sized(pair, into, out, capital, None)
+        if own is not None:
+            yield own
+        limit = self._inventory.flash_wei
+        if limit and into:
+            first = self._sized(pair, into, out, limit, Credit(self._state.pools()[into[0].pool], lends=False))
+            if first is not None:
+                yield first
+        for credit in self._lenders.cheapest([hop.pool for hop in out]) if limit and not into else ():
+            lent = self._sized(pair, into, out, limit, credit)
+            if lent is not None and self._lenders.has(self._state, credit.pool, lent.held[0]):
+                yield lent
+                return
+
+    def _worth(self, plan: _Plan, block: Block) -> tuple[bool, int]:
+        """Order plans: without capital those on credit that pay come first; then by profit, less the gas that credit takes."""
+        if plan.credit is None:
+            return False, plan.profit
+        left = plan.profit - plan.credit.more_gas * block.base_fee_wei
+        return self._inventory.empty and left > 0, left
 
     def _ways(self, pair: _Pair, capital: int, through: set[Address]) -> Iterator[tuple[Way, Way]]:
         """Yield ways in and out that go together; adds every pool that matters to `through`."""
@@ -147,19 +186,21 @@ class Liquidations:
         except AmmError:
             return None
 
-    def _sized(self, pair: _Pair, into: Way, out: Way, capital: int) -> _Plan | None:
+    def _sized(self, pair: _Pair, into: Way, out: Way, limit: int, credit: Credit | None) -> _Plan | None:
         first, last = self._legs(self._token, into), self._legs(pair.collateral.reserve.asset, out)
         if first is None or last is None:
             return None
 
-        def planned(amount: int) -> _Plan | None:
-            return _planned(pair, into, out, first, last, amount)
+        def planned(amount: int, *, rest: bool = False) -> _Plan | None:
+            put_in = amount if credit is None else credit.owed(amount)
+            if put_in > limit:
+                return None
+            steps = _steps(pair, first, last, amount, rest=rest)
+            return None if steps is None else _Plan(pair, into, out, *steps, put_in, credit)
 
-        tried = [planned(amount) for amount in _around_peak(planned, _most(planned, capital))]
+        tried = [planned(amount) for amount in _around_peak(planned, _most(planned, limit))]
         if not into:
-            whole = pair.debt.owed * OFFER[0] // OFFER[1] + 1
-            if whole <= capital:
-                tried.append(_planned(pair, into, out, first, last, whole, rest=True))
+            tried.append(planned(pair.debt.owed * OFFER[0] // OFFER[1] + 1, rest=True))
         return max((plan for plan in tried if plan is not None), key=lambda plan: plan.profit, default=None)
 
     def _opportunity(self, block: Block, pool: Address, borrower: Address, plan: _Plan) -> Opportunity:
@@ -178,27 +219,32 @@ class Liquidations:
             *(_token_out(pools[hop.pool], hop) for hop in plan.out),
         ]
         cycle = Cycle(self._token, (*plan.into, *plan.out))
+        flash = None if plan.credit is None else plan.credit.flash(plan.held[0])
+        held = tuple(zip(tokens, plan.held, strict=True))
         return Opportunity(
-            id=identity(self._chain, block, cycle, seizure),
+            id=identity(self._chain, block, cycle, seizure, flash),
             chain=self._chain,
             strategy=NAME,
             cycle=cycle,
             block_number=block.number,
             block_hash=block.hash,
-            amount_in=plan.held[0],
+            amount_in=plan.put_in,
             expected_out=plan.back,
-            held=tuple(zip(tokens, plan.held, strict=True)),
+            # What is lent is a step of its own.
+            held=((self._token, plan.put_in), *held) if flash is not None and flash.lent else held,
             seizure=seizure,
+            flash=flash,
         )
 
 
-def identity(chain: str, block: Block, cycle: Cycle, seizure: Seizure) -> str:
+def identity(chain: str, block: Block, cycle: Cycle, seizure: Seizure, flash: Flash | None = None) -> str:
     """Name an opportunity by what it is, so that seeing a block twice finds it known already."""
     digest = hashlib.sha256(f"{NAME}:{chain}:".encode() + block.hash)
     for part in (seizure.pool, seizure.borrower, seizure.debt, seizure.collateral, bytes([seizure.after])):
         digest.update(part)
     for hop in cycle.hops:
         digest.update(hop.pool + bytes([hop.zero_for_one]))
+    digest.update(b"" if flash is None else flash.pool)
     return digest.hexdigest()[:32]
 
 
@@ -235,17 +281,10 @@ def _pairs(position: Sequence[Held], allowed: Collection[Address], token: Addres
         yield _Pair(position, debt, collateral)
 
 
-def _planned(
-    pair: _Pair,
-    into: Way,
-    out: Way,
-    first: Sequence[AnyLeg],
-    last: Sequence[AnyLeg],
-    amount: int,
-    *,
-    rest: bool = False,
-) -> _Plan | None:
-    """Return what an amount leads to; None where a pool refuses, or takes less and `rest` is not allowed."""
+def _steps(
+    pair: _Pair, first: Sequence[AnyLeg], last: Sequence[AnyLeg], amount: int, *, rest: bool
+) -> tuple[tuple[int, ...], int] | None:
+    """Return what is held along the way of an amount, and at its end; None where a pool refuses, or takes less and `rest` is not allowed."""
     try:
         before = amounts(first, amount)
         done = liquidate(pair.position, pair.collateral, pair.debt, before[-1])
@@ -254,7 +293,7 @@ def _planned(
         after = amounts(last, done.collateral)
     except (AmmError, Overflowed):
         return None
-    return _Plan(pair, into, out, (*before, *after), after[-1] + before[-1] - done.debt)
+    return (*before, *after), after[-1] + before[-1] - done.debt
 
 
 def _most(planned: Callable[[int], _Plan | None], capital: int) -> int:

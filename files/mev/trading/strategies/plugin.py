@@ -108,6 +108,7 @@ class Strategies:
                     ),
                     ("it has no hops", not found.cycle.hops),
                     ("it is a liquidation", found.seizure is not None),
+                    ("it is on credit", found.flash is not None),
                     ("its amount is not between 1 and the capital", not 0 < found.amount_in <= capital),
                 )
                 if is_so

@@ -24,6 +24,7 @@ class Crash:
 
     def __init__(self, evm: DevNode, modules: Modules, published: Modules, owner: Account, pools: Pools) -> None:
         self.percent = 100
+        self.evm = evm
         bank = evm.deployment.bank
         evm.rpc.call("anvil_impersonateAccount", bank)
         self.bench = Bench(evm.rpc, modules, bank)

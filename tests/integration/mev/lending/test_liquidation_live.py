@@ -90,3 +90,39 @@ def test_a_price_that_is_turned_back_leaves_nobody_to_liquidate(
         at_rest(liquidating)
         assert len(opportunities(liquidating)) == seen
     assert {each["reason"] for each in opportunities(liquidating)} == {"profit_under_minimum"}
+
+
+@pytest.mark.parametrize("owed", ["dollars", "native"])
+def test_without_capital_a_pool_gives_first_and_the_books_say_so(
+    owner: Account, liquidating: Installation, wrapped: bytes, crash: Crash, owed: str
+) -> None:
+    """Dollars are bought of a pair that is paid last; native coin is lent by a pair that is on no other step."""
+    liquidating.mev("executor", "withdraw", "--chain", "ethereum")
+    content = liquidating.config.read_text()
+    liquidating.config.write_text(content.replace("[risk]", f"[risk]\nmax_flash_wei = {50 * 10**18}", 1))
+    (crash.dollars_owed if owed == "dollars" else crash.native_owed)(falls=False)
+    executor = raw(liquidating.mev("executor", "address", "--chain", "ethereum")["executor"])
+    assert owner.balance(wrapped, executor) == 0
+    with liquidating.agent("strategy_engine"):
+        at_rest(liquidating)
+        crash.falls()
+        fallen = head(crash.evm)
+        first = filled(liquidating)
+        at_rest(liquidating)
+    found = min(opportunities(liquidating), key=lambda each: each["block_number"])
+    assert (found["strategy"], found["block_number"], found["state"]) == ("liquidation", fallen, "included")
+    assert found["simulated_profit_wei"] == found["expected_profit_wei"]
+    assert int(first["net_wei"]) > 0
+    books = liquidating.mev("reconcile")
+    assert books["agrees"], books
+    earned = int(liquidating.mev("pnl")["chains"]["ethereum"]["profit_wei"])
+    assert owner.balance(wrapped, executor) == earned > 0
+    assert owner.balance(raw(crash.usdc), executor) == 0
+    legs = liquidating.mev("explain", found["opportunity"])["legs"]
+    assert [leg["flash"] for leg in legs] == [True] + [False] * (len(legs) - 1)
+    lends = legs[0]["token_in"] == legs[0]["token_out"]
+    assert lends == (owed == "native")
+    if lends:
+        # Three thousandths of what is given back are the pair's.
+        assert int(legs[0]["amount_in"]) * 997 // 1000 == int(legs[0]["amount_out"])
+    assert sum(leg["borrower"] is not None for leg in legs) == 1

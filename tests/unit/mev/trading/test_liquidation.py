@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mev.domain import Opportunity, Pool
+from mev.domain import Flash, Opportunity, Pool
+from mev.market.lending.aave_book import AaveBook
 from mev.market.lending.aave_market import AaveMarket
 from mev.market.lending.aave_v3 import liquidate
 from mev.runtime.config import EvmAddress, LendingConfig
 from mev.trading.execution import contract
+from mev.trading.inventory import Inventory
 from mev.trading.strategies.liquidation import NAME, Liquidations
 
 from tests.unit.mev.market.lending_books import PRICES, book, child, listings, owing
 from tests.unit.mev.search.markets import COIN, DOLLAR, GENESIS, NATIVE, market, pool
 
 if TYPE_CHECKING:
-    from mev.market.lending.aave_book import AaveBook, Position
+    from mev.market.lending.aave_book import Position
     from mev.market.state import MarketState
 
 WEI = 10**18
@@ -29,10 +31,10 @@ FALLEN = {**PRICES, NATIVE: 1800 * 10**8}
 RISEN = {**PRICES, NATIVE: 2200 * 10**8}
 
 
-def strategy(state: MarketState, held: AaveBook) -> Liquidations:
+def strategy(state: MarketState, held: AaveBook, inventory: Inventory | None = None) -> Liquidations:
     followed = AaveMarket("ethereum", None, LendingConfig(name="aave_v3", pool=LENDING))  # type: ignore[arg-type]
     followed.book = held
-    return Liquidations("ethereum", NATIVE, state, [followed])
+    return Liquidations("ethereum", NATIVE, state, [followed], inventory)
 
 
 def pair(number: int, one: bytes, other: bytes, per_one: int, depth: int) -> tuple[Pool, tuple[int, int]]:
@@ -46,8 +48,14 @@ def state(*pairs: tuple[Pool, tuple[int, int]]) -> MarketState:
     return market([made for made, _ in pairs], [held for _, held in pairs])
 
 
-def found(state: MarketState, positions: dict[bytes, Position], prices: dict[bytes, int]) -> list[Opportunity]:
-    return strategy(state, book(positions, prices)).opportunities(GENESIS, (), CAPITAL)
+def found(
+    state: MarketState,
+    positions: dict[bytes, Position],
+    prices: dict[bytes, int],
+    capital: int = CAPITAL,
+    inventory: Inventory | None = None,
+) -> list[Opportunity]:
+    return strategy(state, book(positions, prices), inventory).opportunities(GENESIS, (), capital)
 
 
 DEEP = pair(1, NATIVE, DOLLAR, 1800 * 10**6, 10**24)
@@ -152,3 +160,71 @@ def test_no_amount_that_is_tried_leaves_more(depth: int, price: int, supply: int
         done = liquidate(held, collateral, debt, paid)
         if done is not None and done.debt == paid:
             assert done.collateral - amount <= best
+
+
+BIG = {USER: owing(NATIVE, 100 * WEI, DOLLAR, 150_000 * 10**6)}
+OWED = {USER: owing(DOLLAR, 200_000 * 10**6, NATIVE, 75 * WEI)}
+OTHER = pair(2, NATIVE, DOLLAR, 2200 * 10**6, 10**24)
+
+
+def credit(capital: int, limit: int = CAPITAL) -> Inventory:
+    made = Inventory(limit)
+    made.capital_wei = capital
+    return made
+
+
+def test_with_enough_capital_nothing_is_taken_on_credit() -> None:
+    """It is the same liquidation, and credit takes more gas."""
+    own = found(state(DEEP), BIG, FALLEN)
+    assert found(state(DEEP), BIG, FALLEN, CAPITAL, credit(CAPITAL)) == own
+    assert own[0].flash is None
+
+
+def test_where_capital_is_short_the_first_pool_is_paid_last() -> None:
+    (own,) = found(state(DEEP), BIG, FALLEN)
+    (few,) = found(state(DEEP), BIG, FALLEN, WEI)
+    (one,) = found(state(DEEP), BIG, FALLEN, WEI, credit(WEI))
+    assert one.flash == Flash(pool=DEEP[0].address)
+    assert (one.amount_in, one.expected_profit, one.held) == (own.amount_in, own.expected_profit, own.held)
+    assert few.flash is None
+    assert few.amount_in <= WEI < one.amount_in
+    assert few.expected_profit < one.expected_profit
+    assert one.id not in (own.id, few.id)
+
+
+def test_credit_is_bound_by_its_own_limit_and_zero_is_never() -> None:
+    (one,) = found(state(DEEP), BIG, FALLEN, CAPITAL, credit(0, 2 * WEI))
+    assert one.flash is not None
+    assert one.amount_in <= 2 * WEI
+    # What is missed without capital is shown still.
+    (missed,) = found(state(DEEP), BIG, FALLEN, CAPITAL, credit(0, 0))
+    assert missed.flash is None
+
+
+def test_credit_that_does_not_pay_for_its_gas_is_not_taken() -> None:
+    dear = msgspec.structs.replace(GENESIS, base_fee_wei=10**17)
+    held = AaveBook(dear, listings(FALLEN), {}, BIG)
+    (one,) = strategy(state(DEEP), held, credit(WEI)).opportunities(dear, (), WEI)
+    assert one.flash is None
+
+
+def test_native_coin_is_lent_by_the_cheapest_pool_that_has_as_much_and_is_not_swapped_through() -> None:
+    cheap = pool(3, NATIVE, COIN, (9995, 10_000))
+    empty = pool(4, NATIVE, COIN, (9999, 10_000))
+    market_state = state(OTHER, (cheap, (10**24, 10**24)), (empty, (10**10, 10**10)))
+    (own,) = found(market_state, OWED, RISEN)
+    (one,) = found(market_state, OWED, RISEN, CAPITAL, credit(0))
+    assert one.flash is not None
+    assert (one.flash.pool, one.flash.lent) == (cheap.address, own.amount_in)
+    fee = one.amount_in - one.flash.lent
+    assert one.expected_profit == own.expected_profit - fee
+    # The least that gives as much by the pair's own rule.
+    assert one.amount_in * 9995 // 10_000 == one.flash.lent > (one.amount_in - 1) * 9995 // 10_000
+    assert one.held[:2] == ((NATIVE, one.amount_in), (NATIVE, one.flash.lent))
+    assert cheap.address in one.pools
+    data = contract.encode_execute(
+        one.cycle, {each.address: each for each in (OTHER[0], cheap)}, one.amount_in, 0, 0, one.seizure, one.flash
+    )
+    steps = [data[4 + 32 * (5 + 5 * step) :][:160] for step in range(3)]
+    assert [step[12:32] for step in steps] == [cheap.address, LENDING, OTHER[0].address]
+    assert [step[44:64] for step in steps] == [NATIVE, NATIVE, DOLLAR]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mev.domain import Opportunity
+from mev.domain import Flash, Opportunity
 from mev.trading.ledger import Today, Usage
 from mev.trading.risk import Allowance, Limits, Proposal, Reason, Standing, killed, refuse, tokens
 
@@ -66,6 +66,8 @@ def test_exactly_on_every_limit_is_allowed(proposal: Proposal) -> None:
         ({"limits": {"deny_tokens": frozenset({STABLE})}}, Reason.DENIED_TOKEN),
         ({"standing": {"block_age_seconds": 30.1}}, Reason.STALE_BLOCK),
         ({"opportunity": {"amount_in": 10**18 + 1}}, Reason.AMOUNT_IN_OVER_LIMIT),
+        # On credit another limit holds, and without one nothing is allowed.
+        ({"opportunity": {"flash": Flash(pool=b"\x01" * 20)}}, Reason.AMOUNT_IN_OVER_LIMIT),
         ({"proposal": {"gas_price_wei": 51}}, Reason.GAS_PRICE_OVER_CAP),
         ({"proposal": {"profit_wei": 10_099}}, Reason.PROFIT_UNDER_MINIMUM),
         ({"today": {"earned_wei": -10_001}}, Reason.DAILY_LOSS),

@@ -46,8 +46,11 @@ class CycleIndex:
             for column, step in enumerate(path):
                 self.hops[position, column] = step.number
                 through[step.hop.pool].append(position)
-        # The same by column, as screening reads it.
-        self.columns: Indices = np.ascontiguousarray(self.hops.T)
+        # Of which steps a table of rates has an estimate alone, by number; None where of none.
+        concentrated = [pool.concentrated for pool in self.pools]
+        self.estimated = np.append(np.repeat(concentrated, 2), [False]) if any(concentrated) else None
+        # The steps by column and in the processor's own size, as screening reads it: numpy would turn it into that each time.
+        self.columns: NDArray[np.intp] = np.ascontiguousarray(self.hops.T, dtype=np.intp)
         self._through = {pool: np.asarray(positions, dtype=np.int32) for pool, positions in through.items()}
 
     def touched(self, pools: Iterable[Address]) -> "Cycles":

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mev.domain import Cycle, Hop, Pool
 from mev.domain.market import Address
 from mev.market.state import MarketState
-from mev.search.rates import COST, GAIN, Floats, RateTable
+from mev.search.rates import RATE, Floats, RateTable
 
 Indices = NDArray[np.int64]
 # Less than this of a gain is float64's own.
@@ -46,9 +46,8 @@ class RateGraph:
     def weights(self, state: MarketState) -> Floats:
         """Return each swap's -log rate for next to nothing, by step number; infinite where nothing comes out."""
         table = self._rates.refreshed(state)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = -np.log(table[GAIN, :-1] / table[COST, :-1])
-        return np.where(np.isfinite(found), found, np.inf)
+        with np.errstate(divide="ignore"):
+            return np.asarray(-np.log(table[RATE, :-1]))
 
     def negative_cycle(self, weights: Floats, rounds: int = ROUNDS) -> tuple[Hop, ...] | None:
         """Return a cycle whose weights add up to less than 0, None where there is none of at most `rounds` swaps."""

@@ -1,4 +1,4 @@
-"""What pools do to next to nothing and to a little more, in float64: each swap as n ro x / (d ri + n x), fee n/d."""
+"""What pools do to next to nothing and to a little more, in float64: each swap as g x / (1 + p x), g = n ro / (d ri), p = n / (d ri), fee n/d."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,22 +10,22 @@ from mev.market.state import MarketState, PoolState
 
 Floats = NDArray[np.float64]
 Q96 = float(2**96)
-# n ro, n and d ri: the rows of a table.
-GAIN, PART, COST = range(3)
+# g and p: the rows of a table.
+RATE, SLOPE = range(2)
 
 
 class RateTable:
-    """n ro, n and d ri of each step (see mev.search.graph), one column a step; the last column, no hop, changes nothing.
+    """The rate for next to nothing and how it falls, for each step (see mev.search.graph), one column a step; the last column, no hop, changes nothing.
 
-    A V3 pool counts as the pair that its present range amounts to. States never change, new ones take their place: a pool's columns are computed
+    A pool that holds nothing gives nothing: 0 and 1. A V3 pool counts as the pair that its present range amounts to. States never change, new ones take their place: a pool's columns are computed
     again where its state is another object.
     """
 
     def __init__(self, pools: Sequence[Pool]) -> None:
         self._pools = pools
         self._known: list[PoolState | None] = [None] * len(pools)
-        self._rows: Floats = np.ones((3, 2 * len(pools) + 1))
-        self._rows[PART, -1] = 0
+        self._rows: Floats = np.ones((2, 2 * len(pools) + 1))
+        self._rows[SLOPE, -1] = 0
 
     def refreshed(self, state: MarketState, positions: Iterable[int] | None = None) -> Floats:
         """Return the table with the columns of the pools at `positions`, or of all, as they are now; it is good until the next call."""
@@ -37,7 +37,8 @@ class RateTable:
                 continue
             known[position] = held
             for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
-                rows[:, step] = pool.fee_numerator * other, pool.fee_numerator, pool.fee_denominator * one
+                slope = pool.fee_numerator / (pool.fee_denominator * one) if one and other else 0.0
+                rows[:, step] = (slope * other, slope) if slope else (0.0, 1.0)
         return rows
 
 

@@ -17,14 +17,15 @@ from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mev.domain import Cycle
 from mev.market.amm import UINT112_MAX, AmmError
 from mev.market.state import MarketState
 from mev.search.active_set import optimum
-from mev.search.graph import Cycles
+from mev.search.graph import Cycles, Indices
 from mev.search.legs import AnyLeg, Leg, amounts, legs_of
-from mev.search.rates import COST, GAIN, PART, Floats
+from mev.search.rates import RATE, SLOPE, Floats
 
 # Amounts this close to the best one, of the token put in and of the coarsest one on the way, have been tried; base units.
 NEIGHBOURS = 3
@@ -58,42 +59,81 @@ def screen(cycles: Cycles, state: MarketState, *, max_amount_in: int | None = No
     Both are base units of the cycle's token. What `size_exact` finds profitable by more than float64 can tell from
     nothing is never missed; some of what is returned may turn out short of the threshold: of cycles with a V3 pool all that may pay at all.
     """
-    if not cycles:
+    least, unsure = min_profit * (1 - SLACK), cycles.source.estimated
+    kept, profits = [], []
+    for positions, steps, amount_in, profit in _estimates(cycles, state, max_amount_in):
+        enough = profit + ROUNDING * amount_in >= least
+        if unsure is not None:
+            enough |= unsure[steps].any(axis=0)
+        enough &= amount_in > 0
+        found = np.flatnonzero(enough)
+        kept.append(positions[found])
+        profits.append(profit[found])
+    if not kept:
         return []
-    amount_in, profit = estimate(cycles, state, max_amount_in)
-    enough = profit + ROUNDING * amount_in >= min_profit * (1 - SLACK)
-    if any(pool.concentrated for pool in cycles.source.pools):
-        unsure = np.repeat([pool.concentrated for pool in cycles.source.pools], 2)
-        enough |= np.append(unsure, [False])[cycles.source.hops[cycles.positions]].any(axis=1)
-    kept = np.flatnonzero((amount_in > 0) & enough)
-    return [cycles[position] for position in kept[np.argsort(-profit[kept], kind="stable")].tolist()]
+    order = np.argsort(-np.concatenate(profits), kind="stable")
+    return [cycles.source.cycles[position] for position in np.concatenate(kept)[order].tolist()]
 
 
-def estimate(cycles: Cycles, state: MarketState, max_amount_in: int | None = None) -> tuple[Floats, Floats]:
-    """Return each cycle's best amount in and its profit, base units, as float64; 0 or less where there is none."""
+class _Estimated(NamedTuple):
+    """Some cycles' positions and steps, their best amounts in and their profits, base units as float64; amount 0 where there is none."""
+
+    positions: Indices
+    steps: NDArray[np.intp]
+    amount_in: Floats
+    profit: Floats
+
+
+def _estimates(cycles: Cycles, state: MarketState, max_amount_in: int | None) -> Iterator[_Estimated]:
+    """Estimate as many cycles at a time as fit into the processor's cache; each answer is good until the next one."""
     source = cycles.source
     few = None
     if len(cycles) <= len(source.pools):
         # Many cycles go through every pool; looking through all of them is quicker then than finding out.
         few = [at for at in np.unique(source.hops[cycles.positions] >> 1).tolist() if at < len(source.pools)]
     table = source.rates.refreshed(state, few)
-    most = np.inf if max_amount_in is None else max_amount_in
-    amount_in, profit = np.empty(len(cycles)), np.empty(len(cycles))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for begin in range(0, len(cycles), CHUNK):
-            end = min(begin + CHUNK, len(cycles))
-            first, *others = source.columns[:, cycles.positions[begin:end]]
-            a, c, d = table[GAIN].take(first), table[PART].take(first), table[COST].take(first)
-            for step in others:
-                cost = table[COST].take(step)
-                c = table[PART].take(step) * a + cost * c
-                a = table[GAIN].take(step) * a
-                d = cost * d
-            best = (np.sqrt(a) * np.sqrt(d) - d) / c
-            best = np.minimum(np.nan_to_num(best, copy=False, nan=0.0, posinf=0.0), most)
-            amount_in[begin:end] = best
-            profit[begin:end] = np.nan_to_num(best * (a - d - c * best) / (c * best + d), copy=False)
-    return amount_in, profit
+    # Positions are sorted and without repetition, so the first and the last say whether they are all in a row.
+    row = len(cycles) and int(cycles.positions[-1]) - int(cycles.positions[0]) + 1 == len(cycles)
+    scratch = np.empty((4, min(CHUNK, len(cycles))))
+    for begin in range(0, len(cycles), CHUNK):
+        positions = cycles.positions[begin : begin + CHUNK]
+        steps = source.columns[:, positions[0] : positions[-1] + 1] if row else source.columns.take(positions, axis=1)
+        amount_in, profit = _best(steps, table, max_amount_in, scratch[:, : len(positions)])
+        yield _Estimated(positions, steps, amount_in, profit)
+
+
+def _best(steps: NDArray[np.intp], table: Floats, most: int | None, scratch: Floats) -> tuple[Floats, Floats]:
+    """Return best amounts and their profits, in rows of `scratch`; every step is in the table, so that none has to be checked (mode)."""
+    rate, slope = table[RATE], table[SLOPE]
+    whole, fall, one, amount_in = scratch
+    first, *others = steps
+    rate.take(first, out=whole, mode="clip")
+    slope.take(first, out=fall, mode="clip")
+    for step in others:
+        # g x / (1 + p x), then the next: g' g x / (1 + (p + p' g) x).
+        slope.take(step, out=one, mode="clip")
+        one *= whole
+        fall += one
+        rate.take(step, out=one, mode="clip")
+        whole *= one
+    # The best amount is (sqrt(g) - 1) / p.
+    np.sqrt(whole, out=whole)
+    np.subtract(whole, 1, out=one)
+    np.divide(one, fall, out=amount_in)
+    np.maximum(amount_in, 0, out=amount_in)
+    if most is None:
+        one *= amount_in
+        return amount_in, one
+    np.minimum(amount_in, most, out=amount_in)
+    # x (g - 1 - p x) / (1 + p x)
+    whole += 1
+    whole *= one
+    fall *= amount_in
+    whole -= fall
+    fall += 1
+    whole /= fall
+    whole *= amount_in
+    return amount_in, whole
 
 
 def size_exact(cycle: Cycle, state: MarketState, max_amount_in: int | None = None) -> Sized:

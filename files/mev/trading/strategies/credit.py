@@ -43,12 +43,17 @@ class Credit(NamedTuple):
         return Flash(pool=self.pool.address, lent=amount if self.lends else 0)
 
 
+def gives_first(pool: Pool) -> bool:
+    """Whether the executor can pay a pool last: a Solidly pair calls back by a name that it does not have."""
+    return not pool.solidly and pool.fee_numerator > 0
+
+
 class Lenders:
     """Who could lend a token, of the pools that are watched."""
 
     def __init__(self, pools: Collection[Pool], token: Address) -> None:
         self._token = token
-        having = (pool for pool in pools if token in (pool.token0, pool.token1) and pool.fee_numerator)
+        having = (pool for pool in pools if token in (pool.token0, pool.token1) and gives_first(pool))
         # A ten-thousandth of the token is enough to tell fees apart.
         self._cheapest = sorted(having, key=lambda pool: Credit(pool, lends=True).owed(10**18))
 

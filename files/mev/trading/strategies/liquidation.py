@@ -24,7 +24,7 @@ from mev.market.lending.watch import Watch
 from mev.market.state import MarketState
 from mev.search.legs import AnyLeg, amounts, legs_of
 from mev.trading.inventory import Inventory
-from mev.trading.strategies.credit import Credit, Lenders
+from mev.trading.strategies.credit import Credit, Lenders, gives_first
 
 NAME = "liquidation"
 MOST_SWAPS = 3
@@ -133,8 +133,8 @@ class Liquidations:
         if own is not None:
             yield own
         limit = self._inventory.flash_wei
-        if limit and into:
-            first = self._sized(pair, into, out, limit, Credit(self._state.pools()[into[0].pool], lends=False))
+        if limit and into and gives_first(giver := self._state.pools()[into[0].pool]):
+            first = self._sized(pair, into, out, limit, Credit(giver, lends=False))
             if first is not None:
                 yield first
         for credit in self._lenders.cheapest([hop.pool for hop in out]) if limit and not into else ():

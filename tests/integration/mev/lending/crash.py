@@ -58,6 +58,18 @@ class Crash:
         if falls:
             self.falls()
 
+    def another(self, number: int, percent: int) -> str:
+        """Make a further borrower, who owes dollars of so many hundredths of his native coin."""
+        user = f"0x{0xB0B0 + number:040x}"
+        self.evm.rpc.call("anvil_impersonateAccount", user)
+        self.evm.fund(user, 20 * NATIVE_WEI)
+        deposit = {"from": user, "to": self.weth, "data": text(erc20.encode_deposit())}
+        sent = self.evm.rpc.call("eth_sendTransaction", {**deposit, "value": hex(10 * NATIVE_WEI), "gas": hex(100_000)})
+        assert self.evm.receipt(sent)["status"] == "0x1"
+        self.aave.supply(user, self.weth, 10 * NATIVE_WEI)
+        self.aave.borrow(user, self.usdc, 10 * self.price * percent // 100 * WHOLE_USDC // 10**8)
+        return user
+
     def native_owed(self, *, falls: bool = True) -> None:
         """The borrower owes native coin against dollars, and its price rises by a tenth."""
         self.aave.supply(self.borrower, self.usdc, 10 * self.price * WHOLE_USDC // 10**8)

@@ -106,10 +106,10 @@ def test_debt_and_collateral_in_other_tokens_take_two_swaps_and_never_one_pool_t
     data = contract.encode_execute(
         one.cycle, {each.address: each for each in (DEEP[0], coins[0])}, 1, 0, 0, one.seizure
     )
-    steps = [data[4 + 32 * (5 + 5 * step) :][:160] for step in range(3)]
+    steps = [data[4 + 32 * (5 + 6 * step) :][:192] for step in range(3)]
     assert [step[12:32] for step in steps] == [DEEP[0].address, LENDING, coins[0].address]
     assert steps[1][96:128] == USER.rjust(32, b"\0")
-    assert steps[1][128:] == bytes(32)
+    assert steps[1][128:] == bytes(64)
 
 
 def test_nothing_is_told_twice_until_something_changes() -> None:
@@ -225,6 +225,6 @@ def test_native_coin_is_lent_by_the_cheapest_pool_that_has_as_much_and_is_not_sw
     data = contract.encode_execute(
         one.cycle, {each.address: each for each in (OTHER[0], cheap)}, one.amount_in, 0, 0, one.seizure, one.flash
     )
-    steps = [data[4 + 32 * (5 + 5 * step) :][:160] for step in range(3)]
+    steps = [data[4 + 32 * (5 + 6 * step) :][:192] for step in range(3)]
     assert [step[12:32] for step in steps] == [cheap.address, LENDING, OTHER[0].address]
     assert [step[44:64] for step in steps] == [NATIVE, NATIVE, DOLLAR]

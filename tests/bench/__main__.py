@@ -9,7 +9,17 @@ from itertools import chain
 
 import structlog
 
-from tests.bench import clients, converge, edge, engine, engine_chain, engine_search, engine_trading, host
+from tests.bench import (
+    clients,
+    converge,
+    edge,
+    engine,
+    engine_chain,
+    engine_lending,
+    engine_search,
+    engine_trading,
+    host,
+)
 from tests.bench.figure import Figure, table
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -17,7 +27,11 @@ SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "converge": converge.measure,
     "edge": edge.measure,
     "engine": lambda: chain(
-        engine.measure(), engine_search.measure(), engine_chain.measure(), engine_trading.measure()
+        engine.measure(),
+        engine_search.measure(),
+        engine_chain.measure(),
+        engine_trading.measure(),
+        engine_lending.measure(),
     ),
     "host": host.measure,
 }

@@ -30,7 +30,7 @@ from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
-from mev.trading.strategies.liquidation import Liquidations
+from mev.trading.strategies.liquidation import LeftAlone, Liquidations
 from mev.trading.strategies.plugin import Market, Strategies, Strategy
 
 # Without a head for so many block times the chain is asked whether there is one.
@@ -74,6 +74,7 @@ class Desk:
         self._lending = [AaveMarket(name, rpc, market) for market in followed]
         self._inventory = Inventory(self._chain.risk.max_flash_wei)
         self._market: MarketState | None = None
+        self._liquidations: Liquidations | None = None
         self._pipeline: Pipeline | None = None
         self._cycles = 0
         # Pools that changed and were not traded on, in an undone block or a block behind: the next block's cycles go through
@@ -155,9 +156,10 @@ class Desk:
         self._tell_lending()
         own: list[Strategy] = [arbitrage] if StrategyName.ATOMIC_ARBITRAGE in self._config.strategies else []
         if self._lending:
-            own.append(
-                Liquidations(self._name, self._chain.wrapped_native, self._market, self._lending, self._inventory)
+            self._liquidations = Liquidations(
+                self._name, self._chain.wrapped_native, self._market, self._lending, self._inventory
             )
+            own.append(self._liquidations)
         self._pipeline = Pipeline(
             self._settings(),
             self._rpc,
@@ -190,6 +192,15 @@ class Desk:
             )
             lending.given_up = 0
 
+    def _tell_left_alone(self) -> None:
+        if self._liquidations is None:
+            return
+        for lending in self._lending:
+            counts = self._liquidations.left_alone(lending.config.pool)
+            self._meter.left_alone(
+                self._name, lending.config.name, {reason.name.lower(): counts[reason] for reason in LeftAlone}
+            )
+
     def _tell_unusable(self, changed: frozenset[Address]) -> None:
         for pool, reason in self._market.unusable().items() if self._market else ():
             if pool in changed:
@@ -205,6 +216,7 @@ class Desk:
             # The market is as the block left it: with the next one the pipeline looks at these pools again.
             log.warning("block not traded on", chain=self._name, block=block.number, reason=str(error))
             return
+        self._tell_left_alone()
         self._meter.block(self._name, block, began, len(self._ledger.in_flight(self._name)))
         now = time.monotonic()
         if now >= self._stand_at:

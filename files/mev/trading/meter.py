@@ -1,7 +1,7 @@
 """What the strategy engine counts and measures, in the terms of the ledger; docs/engine.md lists it."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -89,6 +89,12 @@ class Meter(Collector):
                 ("unpriced_assets", "Its assets for which the oracle gave no usable price: who has any is left alone"),
             )
         }
+        self._left_alone = Gauge(
+            "mev_lending_left_alone",
+            "Borrowers below the threshold for whom there is nothing to send, by the reason",
+            ("chain", "market", "reason"),
+            registry=registry,
+        )
         self._given_up = Counter(
             "mev_lending_market_given_up",
             "How often a lending market's book was given up or could not be read: the log says why",
@@ -120,6 +126,11 @@ class Meter(Collector):
         ):
             self._lending[name].labels(chain, market).set(float(value))
         self._given_up.labels(chain, market).inc(given_up)
+
+    def left_alone(self, chain: str, market: str, counts: Mapping[str, int]) -> None:
+        """Tell how many of a lending market's borrowers are left alone, by the reason."""
+        for reason, count in counts.items():
+            self._left_alone.labels(chain, market, reason).set(count)
 
     def block(self, chain: str, block: Block, began: float, in_flight: int) -> None:
         """A block was traded on; `began` is time.perf_counter() of when it was there."""

@@ -9,7 +9,9 @@ gas that credit takes is chosen; without capital, credit.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import IntEnum
 from itertools import product
 from typing import NamedTuple
 
@@ -37,6 +39,20 @@ OFFER = (1001, 1000)
 LEAST_BASE = 10 * 10**8
 
 Way = tuple[Hop, ...]
+
+
+class LeftAlone(IntEnum):
+    """Why nobody's liquidation is tried although the pool would allow one: how far the best of the borrower's pairs came."""
+
+    # Inactive, paused, or within the grace period after the sequencer was down.
+    CLOSED = 0
+    DUST = 1
+    # The executor cannot tell what was paid from what came out, where both are one token and not the cycle's.
+    ONE_TOKEN = 2
+    NO_WAY = 3
+    # What the ways take and the pool's rules (close factor, least leftover) allow do not meet.
+    NO_SIZE = 4
+    NO_PROFIT = 5
 
 
 class _Pair(NamedTuple):
@@ -83,6 +99,7 @@ class Liquidations:
         self._lenders = Lenders(state.pools().values(), wrapped_native)
         # By pool and borrower: what was looked at when nothing was to be had, or it was told of, and through which pools.
         self._seen: dict[tuple[Address, Address], tuple[object, frozenset[Address]]] = {}
+        self._left: dict[tuple[Address, Address], LeftAlone] = {}
 
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return for each borrower the liquidation that leaves most, where one leaves anything and something about it has changed.
@@ -95,12 +112,24 @@ class Liquidations:
             if book is None or book.block.hash != block.hash:
                 continue
             changed, anew = market.take_changes()
-            for borrower in watch.liquidatable(book, changed, anew=anew):
-                pool = market.config.pool
+            pool, below = market.config.pool, watch.liquidatable(book, changed, anew=anew)
+            for borrower in below:
                 plan = self._plan(book, pool, borrower, touched, capital)
                 if plan is not None and plan.profit > 0:
                     found.append(self._opportunity(block, pool, borrower, plan))
+            self._forget(pool, frozenset(below))
         return sorted(found, key=lambda opportunity: opportunity.expected_profit, reverse=True)
+
+    def left_alone(self, pool: Address) -> Counter[LeftAlone]:
+        """Count a market's borrowers below the threshold for whom there is nothing to send, by the reason."""
+        return Counter(why for (of, _), why in self._left.items() if of == pool)
+
+    def _forget(self, pool: Address, below: Collection[Address]) -> None:
+        """Drop what was kept of borrowers who are above the threshold again, or gone."""
+        for of, borrower in [*self._seen]:
+            if of == pool and borrower not in below:
+                del self._seen[of, borrower]
+                self._left.pop((of, borrower), None)
 
     def _plan(
         self, book: AaveBook, pool: Address, borrower: Address, touched: Collection[Address], capital: int
@@ -112,19 +141,28 @@ class Liquidations:
         if position is None or health_factor(position) >= WAD:
             return None
         prices = tuple(held.reserve.price for held in position)
-        what = (book.positions()[borrower], prices, capital, self._inventory.empty)
+        allowed = frozenset(each.asset for each in book.listings.values() if each.liquidatable(book.block.timestamp))
+        what = (book.positions()[borrower], prices, capital, self._inventory.empty, allowed)
         seen = self._seen.get((pool, borrower))
         if seen is not None and seen[0] == what and pool not in touched and seen[1].isdisjoint(touched):
             return None
         best: _Plan | None = None
         through: set[Address] = set()
-        allowed = {each.asset for each in book.listings.values() if each.liquidatable(book.block.timestamp)}
-        for pair in _pairs(position, allowed, self._token):
-            for into, out in self._ways(pair, capital, through):
+        came = LeftAlone.CLOSED
+        for debt, collateral in product(position, position):
+            pair = _Pair(position, debt, collateral)
+            refused = _refused(pair, allowed, self._token)
+            came = max(came, LeftAlone.NO_WAY if refused is None else refused)
+            for into, out in () if refused is not None else self._ways(pair, capital, through):
+                came = max(came, LeftAlone.NO_SIZE)
                 for plan in self._funded(pair, into, out, capital):
                     if best is None or self._worth(plan, book.block) > self._worth(best, book.block):
                         best = plan
         self._seen[pool, borrower] = (what, frozenset(through))
+        if best is not None and best.profit > 0:
+            self._left.pop((pool, borrower), None)
+        else:
+            self._left[pool, borrower] = came if best is None else LeftAlone.NO_PROFIT
         return best
 
     def _funded(self, pair: _Pair, into: Way, out: Way, capital: int) -> Iterator[_Plan]:
@@ -270,15 +308,13 @@ class _Routes:
         return ways
 
 
-def _pairs(position: Sequence[Held], allowed: Collection[Address], token: Address) -> Iterator[_Pair]:
-    for debt, collateral in product(position, position):
-        if debt.debt_base < LEAST_BASE or collateral.collateral_base < LEAST_BASE:
-            continue
-        assets = (debt.reserve.asset, collateral.reserve.asset)
-        # The executor cannot tell what was paid from what came out, where both are one token and not the cycle's.
-        if assets[0] == assets[1] != token or not {*assets} <= {*allowed}:
-            continue
-        yield _Pair(position, debt, collateral)
+def _refused(pair: _Pair, allowed: Collection[Address], token: Address) -> LeftAlone | None:
+    assets = (pair.debt.reserve.asset, pair.collateral.reserve.asset)
+    if not {*assets} <= {*allowed}:
+        return LeftAlone.CLOSED
+    if pair.debt.debt_base < LEAST_BASE or pair.collateral.collateral_base < LEAST_BASE:
+        return LeftAlone.DUST
+    return LeftAlone.ONE_TOKEN if assets[0] == assets[1] != token else None
 
 
 def _steps(

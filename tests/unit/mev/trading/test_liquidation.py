@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mev.domain import Flash, Opportunity, Pool
@@ -14,7 +15,7 @@ from mev.market.lending.aave_v3 import liquidate
 from mev.runtime.config import EvmAddress, LendingConfig
 from mev.trading.execution import contract
 from mev.trading.inventory import Inventory
-from mev.trading.strategies.liquidation import NAME, Liquidations
+from mev.trading.strategies.liquidation import NAME, LeftAlone, Liquidations
 
 from tests.unit.mev.market.lending_books import PRICES, book, child, listings, owing
 from tests.unit.mev.search.markets import COIN, DOLLAR, GENESIS, NATIVE, market, pool
@@ -228,3 +229,49 @@ def test_native_coin_is_lent_by_the_cheapest_pool_that_has_as_much_and_is_not_sw
     steps = [data[4 + 32 * (5 + 6 * step) :][:192] for step in range(3)]
     assert [step[12:32] for step in steps] == [cheap.address, LENDING, OTHER[0].address]
     assert [step[44:64] for step in steps] == [NATIVE, NATIVE, DOLLAR]
+
+
+@pytest.mark.parametrize(
+    ("why", "pairs", "position", "closed"),
+    [
+        (LeftAlone.CLOSED, [DEEP], BIG[USER], True),
+        (LeftAlone.DUST, [DEEP], owing(NATIVE, 5 * 10**15, DOLLAR, 9 * 10**6), False),
+        (LeftAlone.ONE_TOKEN, [DEEP], owing(DOLLAR, 1000 * 10**6, DOLLAR, 900 * 10**6), False),
+        (LeftAlone.NO_WAY, [pair(2, NATIVE, COIN, 10**6, 10**24)], BIG[USER], False),
+        (LeftAlone.NO_SIZE, [DEEP], owing(NATIVE, 6 * WEI // 10, DOLLAR, 900 * 10**6), False),
+        (LeftAlone.NO_PROFIT, [pair(1, NATIVE, DOLLAR, 1500 * 10**6, 10**24)], BIG[USER], False),
+    ],
+)
+def test_who_is_left_alone_is_counted_by_the_reason(
+    why: LeftAlone, pairs: list[tuple[Pool, tuple[int, int]]], position: Position, closed: bool
+) -> None:
+    held = book({USER: position}, FALLEN)
+    if closed:
+        # The grace period's last second is not over yet.
+        in_grace = [msgspec.structs.replace(each, grace_until=12) for each in held.listings.values()]
+        held = AaveBook(GENESIS, in_grace, {}, {USER: position})
+    watching = strategy(state(*pairs), held)
+    assert watching.opportunities(GENESIS, (), CAPITAL) == []
+    assert watching.left_alone(LENDING) == {why: 1}
+    assert watching.left_alone(EvmAddress(b"\xab" * 20)) == {}
+
+
+def test_who_waits_for_the_grace_period_is_looked_at_when_it_is_over_and_who_recovers_is_forgotten() -> None:
+    in_grace = [msgspec.structs.replace(each, grace_until=12) for each in listings(FALLEN, rate=0)]
+    held = AaveBook(GENESIS, in_grace, {}, BIG)
+    watching = strategy(state(DEEP), held)
+    assert watching.opportunities(GENESIS, (), CAPITAL) == []
+    last = child(GENESIS, 12)
+    held.apply(last, in_grace, {}, {})
+    assert watching.opportunities(last, (), CAPITAL) == []
+    over = child(last, 1)
+    held.apply(over, in_grace, {}, {})
+    assert len(watching.opportunities(over, (), CAPITAL)) == 1
+    assert watching.left_alone(LENDING) == {}
+    risen = child(over, 12)
+    held.apply(risen, listings(PRICES, rate=0), {}, {})
+    assert watching.opportunities(risen, (), CAPITAL) == []
+    assert watching.left_alone(LENDING) == {}
+    fallen = child(risen, 12)
+    held.apply(fallen, listings(FALLEN, rate=0), {}, {})
+    assert len(watching.opportunities(fallen, (), CAPITAL)) == 1

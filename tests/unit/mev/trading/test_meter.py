@@ -55,6 +55,8 @@ def test_a_lending_market_that_is_put_aside_is_told_of(meter: Meter) -> None:
         f"mev_lending_unpriced_assets{{{where}}} 1.0",
         f"mev_lending_market_given_up_total{{{where}}} 0.0",
     } <= shown(meter)
+    meter.left_alone("base", "aave_v3", {"dust": 3, "no_way": 0})
+    assert f'mev_lending_left_alone{{{where},reason="dust"}} 3.0' in shown(meter)
     meter.lending("base", "aave_v3", positions=None, unpriced=0, given_up=2)
     assert {f"mev_lending_market_up{{{where}}} 0.0", f"mev_lending_market_given_up_total{{{where}}} 2.0"} <= shown(
         meter

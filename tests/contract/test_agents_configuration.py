@@ -30,6 +30,7 @@ MARKET = {
     "max_hops": 4,
     "aave_v3": [{"name": "aave_v3", "pool": "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2", "first_block": 16291127}],
     "discovery": {"first_block": 17},
+    "solidly_factories": [{"name": "aerodrome", "address": "0x" + "54" * 20}],
     "v3_factories": [
         {"name": "uniswap_v3", "address": "0x1F98431c8aD98523631AE4a59f267346ea31F984", "fees": [500, 3000]},
         {"name": "other_v3", "address": "0xdB1d10011AD0Ff90774D0C6Bb92e5C5c8b4461F7"},
@@ -58,6 +59,8 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert (discovery.first_block, discovery.max_tokens, config.chains["base"].max_hops) == (17, 100, 4)
     (lending,) = config.chains["base"].aave_v3
     assert (lending.name, lending.pool[:2].hex(), lending.first_block) == ("aave_v3", "8787", 16291127)
+    (solidly,) = config.chains["base"].solidly_factories
+    assert (solidly.name, solidly.address) == ("aerodrome", b"\x54" * 20)
     assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]
     assert (config.common_risk.max_gas, config.common_risk.breaker_failures) == (None, 0)
     assert rendered("_mev_agents_component", options()) == "mev"

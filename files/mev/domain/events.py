@@ -70,6 +70,13 @@ class SolidlyPoolCreated(msgspec.Struct, frozen=True):
     number: int
 
 
+class CustomFeeSet(msgspec.Struct, frozen=True):
+    """A Solidly factory gave one of its pools a fee, ten-thousandths: 0 is the factory's common one again, 420 is none."""
+
+    pool: Address
+    fee: int
+
+
 class PoolInitialized(msgspec.Struct, frozen=True):
     """A concentrated pool has its first price (Uniswap V3, Algebra)."""
 
@@ -257,6 +264,7 @@ PoolEvent = (
     | PairFees
     | PairCreated
     | SolidlyPoolCreated
+    | CustomFeeSet
     | PoolInitialized
     | PoolSwap
     | PancakePoolSwap

@@ -28,7 +28,7 @@ class Pool(msgspec.Struct, frozen=True):
     """A pool as its factory made it: constant product (Uniswap V2 and its forks), with a tick spacing concentrated liquidity (Uniswap V3), or Solidly's.
 
     The fee stays in the pool: of amount_in, fee_numerator / fee_denominator takes part in the swap (997/1000; of 3000 millionths
-    997000/1000000). A Solidly pool's fee is its factory's and may change: it is part of the pool's state, and stands here as 1/1.
+    997000/1000000). A Solidly pool's fee is its factory's and may change: it is part of the pool's state, and stands here as 0/1.
     """
 
     address: Address

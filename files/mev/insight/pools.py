@@ -9,6 +9,7 @@ from mev.chain.rpc import Rpc
 from mev.domain import Pool
 from mev.domain.market import Address
 from mev.market.amm.price_math import Q96
+from mev.market.amm.solidly import SolidlyPool
 from mev.market.load import load_market
 from mev.market.newcomers import newcomers_of
 from mev.market.state import MarketState
@@ -48,7 +49,7 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
     document: Document = {
         "pool": checksum(pool.address),
         "factory": pool.factory,
-        "kind": "v3" if pool.concentrated else "v2",
+        "kind": _kind(pool),
         "token0": checksum(pool.token0),
         "token1": checksum(pool.token1),
         "symbol0": _symbol(chain, pool.token0),
@@ -63,7 +64,9 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
         "quarantined": state.unusable().get(pool.address),
     }
     shift = Decimal(10) ** (_decimals(chain, pool.token0) - _decimals(chain, pool.token1))
-    if not pool.concentrated:
+    if pool.solidly:
+        document |= _solidly(state.solidly(pool.address), shift)
+    elif not pool.concentrated:
         held = state.v2(pool.address)
         document |= {"reserve0": str(held.reserve0), "reserve1": str(held.reserve1)}
         if held.reserve0 and held.reserve1:
@@ -82,6 +85,26 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
         # A token that discovery found: nobody has said its decimals.
         document["price"] = None
     return document
+
+
+def _kind(pool: Pool) -> str:
+    if pool.solidly:
+        return "solidly_stable" if pool.stable else "solidly_volatile"
+    return "v3" if pool.concentrated else "v2"
+
+
+def _solidly(held: SolidlyPool | None, shift: Decimal) -> Document:
+    """What differs in a Solidly pool's document: its fee is its state's, and a stable one's price is its curve's at its reserves."""
+    if held is None:
+        return {"fee_ppm": None}
+    document: Document = {"reserve0": str(held.reserve0), "reserve1": str(held.reserve1), "fee_ppm": 100 * held.fee}
+    if not (held.reserve0 and held.reserve1):
+        return document | {"quarantined": "it is empty"}
+    price = _WORKING.divide(Decimal(held.reserve1), Decimal(held.reserve0))
+    if held.stable:
+        x, y = Decimal(held.reserve0) / held.unit0, Decimal(held.reserve1) / held.unit1
+        price = _WORKING.multiply(price, _WORKING.divide(3 * x * x + y * y, x * x + 3 * y * y))
+    return document | {"price": _price(price, shift)}
 
 
 def _price(of_units: Decimal, shift: Decimal) -> str:

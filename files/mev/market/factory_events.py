@@ -16,15 +16,15 @@ from typing import Self
 import msgspec
 import structlog
 
-from mev.chain.abi import PAIR_CREATED, POOL_CREATED, AbiError
+from mev.chain.abi import PAIR_CREATED, POOL_CREATED, SOLIDLY_POOL_CREATED, AbiError
 from mev.chain.abi.logs import decode_log
 from mev.chain.errors import MalformedAnswerError, RpcError
 from mev.chain.rpc import Rpc
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, data, encode, fixed, quantity
 from mev.domain import Pool
-from mev.domain.events import MalformedLog, PairCreated, PoolCreated
+from mev.domain.events import MalformedLog, PairCreated, PoolCreated, SolidlyPoolCreated
 from mev.domain.market import Address, Hash
-from mev.runtime.config import FactoryConfig, V3FactoryConfig
+from mev.runtime.config import FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
 
 FIRST_SPAN = 2_000
 LONGEST_SPAN = 100_000
@@ -32,10 +32,11 @@ LONGEST_SPAN = 100_000
 MANY_EVENTS = 5_000
 NOBODY: Address = bytes(20)
 FEE_DENOMINATOR = 10**6
-# Of a pool in the file: its addresses, and what else a V3 pool has.
-TEXTS, NUMBERS = 3, 2
+# Of a pool in the file: its addresses, and how many numbers follow them.
+TEXTS = 3
 
-AnyFactory = FactoryConfig | V3FactoryConfig
+AnyFactory = FactoryConfig | V3FactoryConfig | SolidlyFactoryConfig
+Made = PairCreated | PoolCreated | SolidlyPoolCreated
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,8 @@ async def created(rpc: Rpc, factory: AnyFactory, first_block: int, last_block: i
 
 
 def _topic(factory: AnyFactory) -> Hash:
+    if isinstance(factory, SolidlyFactoryConfig):
+        return SOLIDLY_POOL_CREATED
     return PAIR_CREATED if isinstance(factory, FactoryConfig) else POOL_CREATED
 
 
@@ -108,7 +111,7 @@ def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
     made = decode_log(topics, data(event.data)) if topics[:1] == [_topic(factory)] else None
     if isinstance(made, MalformedLog):
         raise AbiError(f"{made.event}: {made.reason}")
-    if not isinstance(made, PairCreated | PoolCreated):
+    if not isinstance(made, Made):
         raise AbiError("it makes no pool")
     if not NOBODY < made.token0 < made.token1:
         raise AbiError("its tokens are not in order")
@@ -117,14 +120,18 @@ def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
     return _made(factory, made.pool, made.token0, made.token1, *_own(made))
 
 
-def _own(made: PairCreated | PoolCreated) -> tuple[int, ...]:
-    """Return what tells a factory's pools of the same tokens apart: of a V3 pool its fee and its spacing."""
+def _own(made: Made) -> tuple[int, ...]:
+    """Return what tells a factory's pools of the same tokens apart: of a V3 pool its fee and its spacing, of a Solidly pool whether it is stable."""
+    if isinstance(made, SolidlyPoolCreated):
+        return (int(made.stable),)
     return (made.fee, made.tick_spacing) if isinstance(made, PoolCreated) else ()
 
 
 def _made(factory: AnyFactory, address: Address, token0: Address, token1: Address, *own: int) -> Pool:
     if isinstance(factory, FactoryConfig):
         return Pool(address, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator)
+    if isinstance(factory, SolidlyFactoryConfig):
+        return Pool(address, factory.name, token0, token1, 0, 1, stable=bool(own[0]))
     fee, spacing = own
     return Pool(address, factory.name, token0, token1, FEE_DENOMINATOR - fee, FEE_DENOMINATOR, spacing)
 
@@ -137,7 +144,7 @@ class _Head(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
     through: int
-    # Pool, token0, token1; of a V3 pool its fee (millionths) and its spacing, too.
+    # Pool, token0, token1; of a V3 pool its fee (millionths) and its spacing, of a Solidly pool 1 for a stable one, too.
     pools: list[tuple[str | int, ...]]
 
 
@@ -200,14 +207,24 @@ class DiscoveryLog:
 
 
 def _line(pool: Pool) -> tuple[str | int, ...]:
-    own = (pool.fee_denominator - pool.fee_numerator, pool.tick_spacing) if pool.concentrated else ()
+    own: tuple[int, ...] = ()
+    if pool.stable is not None:
+        own = (int(pool.stable),)
+    elif pool.concentrated:
+        own = (pool.fee_denominator - pool.fee_numerator, pool.tick_spacing)
     return (encode(pool.address), encode(pool.token0), encode(pool.token1), *own)
+
+
+def _numbers(factory: AnyFactory) -> int:
+    if isinstance(factory, SolidlyFactoryConfig):
+        return 1
+    return 0 if isinstance(factory, FactoryConfig) else 2
 
 
 def _stored(factory: AnyFactory, each: tuple[str | int, ...]) -> Pool:
     texts = [part for part in each if isinstance(part, str)]
     own = [part for part in each if isinstance(part, int)]
-    if len(texts) != TEXTS or len(own) != (0 if isinstance(factory, FactoryConfig) else NUMBERS):
+    if len(texts) != TEXTS or len(own) != _numbers(factory):
         raise MalformedAnswerError(f"{each} is no pool of {factory.name}")
     address, token0, token1 = (fixed(text, ADDRESS_BYTES) for text in texts)
     return _made(factory, address, token0, token1, *own)

@@ -9,6 +9,7 @@ from mev.domain import Block
 from mev.domain.market import Address, Hash
 from mev.market.concentrated_state import CONCENTRATED_TOPICS
 from mev.market.resume import market_at
+from mev.market.solidly_state import SOLIDLY_TOPICS
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
 
@@ -18,10 +19,15 @@ async def load_market(
 ) -> MarketState:
     """Return every pool between configured tokens and newcomers as it is after `block`, from a snapshot where one holds; raises DiscoveryError and what the transport raises."""
     tokens = [*(token.address for token in chain.tokens), *newcomers]
-    states = await market_at(rpc, chain.id, block, tokens, chain.v2_factories, chain.v3_factories, snapshot)
-    return MarketState(block, states)
+    solidly = chain.solidly_factories
+    states = await market_at(rpc, chain.id, block, tokens, chain.v2_factories, chain.v3_factories, snapshot, solidly)
+    return MarketState(block, states, {factory.address: factory.name for factory in solidly})
 
 
 def market_topics(chain: ChainConfig) -> list[Hash]:
     """Return the events that change what such a market holds."""
-    return [SYNC, *(sorted(CONCENTRATED_TOPICS) if chain.v3_factories else ())]
+    return [
+        SYNC,
+        *(sorted(CONCENTRATED_TOPICS) if chain.v3_factories else ()),
+        *(sorted(SOLIDLY_TOPICS) if chain.solidly_factories else ()),
+    ]

@@ -44,7 +44,11 @@ class Newcomers:
 
         What cannot be read or examined is logged, and left out.
         """
-        makers: list[AnyFactory] = [*self._chain.v2_factories, *self._chain.v3_factories]
+        makers: list[AnyFactory] = [
+            *self._chain.v2_factories,
+            *self._chain.v3_factories,
+            *self._chain.solidly_factories,
+        ]
         pools = [pool for factory in makers for pool in await self._created(rpc, factory, block)]
         known: set[Address] = {self._chain.wrapped_native, *(token.address for token in self._chain.tokens)}
         denied = set(self._chain.risk.deny_tokens)

@@ -18,12 +18,14 @@ from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, Head, Log, WireLog, encode
 from mev.domain import Block, Pool, V2State
 from mev.domain.market import Address
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import CONCENTRATED_TOPICS
 from mev.market.discovery import find_pairs, read_pairs
 from mev.market.discovery_v3 import find_concentrated, read_concentrated, read_net, read_prices
 from mev.market.snapshot import SnapshotError, load
+from mev.market.solidly_state import SOLIDLY_TOPICS, find_solidly, read_solidly
 from mev.market.state import MarketState, PoolState
-from mev.runtime.config import FactoryConfig, V3FactoryConfig
+from mev.runtime.config import FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
 
 # What is further back is quicker read anew than followed.
 MOST_BLOCKS = 20_000
@@ -47,13 +49,15 @@ async def market_at(
     v2: Sequence[FactoryConfig],
     v3: Sequence[V3FactoryConfig],
     snapshot: Path | None = None,
+    solidly: Sequence[SolidlyFactoryConfig] = (),
 ) -> dict[Pool, PoolState]:
     """Return every pool of the factories between two of the tokens, as it is after `block`; raises as `discover`."""
     tokens = list(tokens)
-    known = await _known(rpc, chain_id, block, snapshot) if snapshot is not None else {}
+    known = await _known(rpc, chain_id, block, snapshot, solidly) if snapshot is not None else {}
     pairs = await find_pairs(rpc, v2, tokens, block)
     named = await find_concentrated(rpc, v3, tokens, block)
-    states: dict[Pool, PoolState] = {pool: known[pool] for pool in pairs if pool in known}
+    curves = await find_solidly(rpc, solidly, tokens, block)
+    states: dict[Pool, PoolState] = {pool: known[pool] for pool in (*pairs, *curves) if pool in known}
     by_address = {pool.address: pool for pool in known if pool.concentrated}
     for each in named:
         pool = by_address.get(each.address)
@@ -62,15 +66,18 @@ async def market_at(
     kept = {pool.address for pool in states}
     states.update(await read_pairs(rpc, [pool for pool in pairs if pool.address not in kept], block))
     states.update(await read_concentrated(rpc, [each for each in named if each.address not in kept], block))
+    states.update(await read_solidly(rpc, solidly, [pool for pool in curves if pool.address not in kept], block))
     return states
 
 
-async def _known(rpc: Rpc, chain_id: int, block: Block, path: Path) -> dict[Pool, PoolState]:
+async def _known(
+    rpc: Rpc, chain_id: int, block: Block, path: Path, solidly: Sequence[SolidlyFactoryConfig]
+) -> dict[Pool, PoolState]:
     """Return what a snapshot says of `block`; nothing where there is none or it does not hold, and it is put aside then."""
     if not _is_there(path):
         return {}
     try:
-        states = await resume(rpc, chain_id, block, path)
+        states = await resume(rpc, chain_id, block, path, solidly)
     except SnapshotError as error:
         log.warning("snapshot refused: the market is read anew", file=str(_put_aside(path)), reason=str(error))
         return {}
@@ -86,9 +93,13 @@ def _put_aside(path: Path) -> Path:
     return path.replace(path.with_name(path.name + ".refused"))
 
 
-async def resume(rpc: Rpc, chain_id: int, block: Block, path: Path) -> dict[Pool, PoolState]:
-    """Return a snapshot's pools as they are after `block`; raises SnapshotError where it does not hold."""
+async def resume(
+    rpc: Rpc, chain_id: int, block: Block, path: Path, solidly: Sequence[SolidlyFactoryConfig] = ()
+) -> dict[Pool, PoolState]:
+    """Return a snapshot's pools as they are after `block`, of Solidly's those of the factories given; raises SnapshotError where it does not hold."""
     then, states = load(path, chain_id)
+    setters: dict[Address, str] = {factory.address: factory.name for factory in solidly}
+    states = {pool: held for pool, held in states.items() if not pool.solidly or pool.factory in setters.values()}
     behind = block.number - then.number
     if not 0 <= behind <= MOST_BLOCKS:
         raise SnapshotError(
@@ -98,9 +109,9 @@ async def resume(rpc: Rpc, chain_id: int, block: Block, path: Path) -> dict[Pool
     if head is None or head.block().hash != then.hash:
         raise SnapshotError(f"{path} is of a block {then.number} that the chain does not have (any more)")
     if behind:
-        state = MarketState(then, states)
+        state = MarketState(then, states, setters)
         try:
-            logs = await _logs(rpc, then.number + 1, block.number, list(state.pools()))
+            logs = await _logs(rpc, then.number + 1, block.number, [*state.pools(), *setters])
             # As one block: none of those between is gone back to.
             state.apply_block(Block(block.number, block.hash, then.hash, block.timestamp, block.base_fee_wei), logs)
         except (AbiError, RpcError, MalformedAnswerError) as error:
@@ -109,7 +120,7 @@ async def resume(rpc: Rpc, chain_id: int, block: Block, path: Path) -> dict[Pool
         unusable = state.unusable()
         states = {pool: held for pool, held in state.states().items() if pool.address not in unusable}
     try:
-        wrong = await _differing(rpc, block, states)
+        wrong = await _differing(rpc, block, states, solidly)
     except (AbiError, RpcError, MalformedAnswerError) as error:
         raise SnapshotError(f"{path}: one of its pools does not answer as one: {error}") from None
     if wrong is not None:
@@ -119,7 +130,9 @@ async def resume(rpc: Rpc, chain_id: int, block: Block, path: Path) -> dict[Pool
 
 async def _logs(rpc: Rpc, first: int, last: int, pools: Sequence[Address]) -> list[Log]:
     """Return the pools' logs in order; a range that the node refuses is halved. Raises RpcError where one block is refused too."""
-    wanted: dict[str, object] = {"topics": [[encode(topic) for topic in (SYNC, *sorted(CONCENTRATED_TOPICS))]]}
+    wanted: dict[str, object] = {
+        "topics": [[encode(topic) for topic in (SYNC, *sorted(CONCENTRATED_TOPICS | SOLIDLY_TOPICS))]]
+    }
     if len(pools) <= MOST_ADDRESSES:
         wanted["address"] = [encode(pool) for pool in pools]
     found: list[tuple[int, int, Log]] = []
@@ -148,18 +161,23 @@ def _placed(each: _Placed) -> tuple[int, int, Log]:
     return quantity(each.block_number), index, made
 
 
-async def _differing(rpc: Rpc, block: Block, states: dict[Pool, PoolState]) -> Pool | None:
+async def _differing(
+    rpc: Rpc, block: Block, states: dict[Pool, PoolState], solidly: Sequence[SolidlyFactoryConfig]
+) -> Pool | None:
     """Return a pool of which the chain says something else, None where all that are asked for agree."""
     pools = list(states)
     if len(pools) > SAMPLE_POOLS:
         pools = random.sample(pools, SAMPLE_POOLS)
-    pairs = [pool for pool in pools if not pool.concentrated]
+    curves = {pool: state for pool in pools if isinstance(state := states[pool], SolidlyPool)}
+    if (there := await read_solidly(rpc, solidly, list(curves), block)) != curves:
+        return next(pool for pool, state in curves.items() if there.get(pool) != state)
+    pairs = [pool for pool in pools if not (pool.concentrated or pool.solidly)]
     read = await read_pairs(rpc, pairs, block)
     for pool in pairs:
-        there, ours = read.get(pool), states[pool]
-        if there is None or not isinstance(ours, V2State):
+        found, ours = read.get(pool), states[pool]
+        if found is None or not isinstance(ours, V2State):
             return pool
-        if (there.reserve0, there.reserve1) != (ours.reserve0, ours.reserve1):
+        if (found.reserve0, found.reserve1) != (ours.reserve0, ours.reserve1):
             return pool
     held = {pool: state for pool in pools if isinstance(state := states[pool], ConcentratedPool)}
     prices = await read_prices(rpc, [pool.address for pool in held], block)
@@ -168,4 +186,4 @@ async def _differing(rpc: Rpc, block: Block, states: dict[Pool, PoolState]) -> P
             return pool
     ticks = [(pool, tick, net) for pool, state in held.items() for tick, net in state.ticks.net.items()]
     nets = await read_net(rpc, [(pool.address, tick) for pool, tick, _ in ticks], block)
-    return next((pool for (pool, _, net), there in zip(ticks, nets, strict=True) if net != there), None)
+    return next((pool for (pool, _, net), read_net_of in zip(ticks, nets, strict=True) if net != read_net_of), None)

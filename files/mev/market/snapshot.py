@@ -4,7 +4,7 @@
     block, states = load(path, chain_id)
 
 One file: magic with the format's version, the header's length, the header (JSON: chain, block, factories, how many tokens and
-pools), the tokens, one record of fixed size a pair, one a V3 pool followed by its ticks, and the BLAKE2b digest of all of it. It is written beside the old one, flushed, and
+pools), the tokens, one record of fixed size a pair, one a Solidly pool, one a V3 pool followed by its ticks, and the BLAKE2b digest of all of it. It is written beside the old one, flushed, and
 renamed over it: whatever ends the process, there is one whole snapshot or the other. Nothing that is read is believed before
 its digest is right. A digest is no signature: whoever may write the file may write another.
 """
@@ -22,10 +22,11 @@ import msgspec
 from mev.domain import Block, Pool, V2State
 from mev.market.amm import AmmError
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import Concentrated, made
 from mev.market.state import PoolState
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"mevstate"
 MAX_FILE_BYTES = 2 * 2**30
 DIGEST_BYTES = 32
@@ -33,10 +34,13 @@ ADDRESS_BYTES = 20
 RESERVE_BYTES = 14
 PRICE_BYTES = 20
 LIQUIDITY_BYTES = 16
+WORD_BYTES = 32
 
 _PREFIX = struct.Struct(">8sII")
 # Address, token0 and token1 and factory by their place, reserve0, reserve1, the block that they are of.
 _RECORD = struct.Struct(">20sIIH14s14sQ")
+# The same with reserves of 256 bits, without the block; fee (ten-thousandths), whether it is stable, both tokens' decimals.
+_SOLIDLY_RECORD = struct.Struct(">20sIIH32s32sH?BB")
 # Address, token0 and token1 and factory by their place, spacing, price, tick, liquidity, how many ticks follow.
 _V3_RECORD = struct.Struct(">20sIIHH20si16sI")
 _TICK = struct.Struct(">i16s")
@@ -67,6 +71,7 @@ class _Header(msgspec.Struct, frozen=True):
     factories: list[_Factory]
     tokens: int
     v2_pools: int
+    solidly_pools: int
     v3_pools: int
     v3_bytes: int
 
@@ -78,7 +83,7 @@ def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, PoolStat
     """
     factories: dict[_Factory, int] = {}
     tokens: dict[bytes, int] = {}
-    records, concentrated, count = bytearray(), bytearray(), 0
+    records, curves, concentrated, count = bytearray(), bytearray(), bytearray(), 0
     for pool, state in states.items():
         factory = _Factory(pool.factory, pool.fee_numerator, pool.fee_denominator)
         places = (
@@ -87,6 +92,9 @@ def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, PoolStat
             tokens.setdefault(pool.token1, len(tokens)),
             factories.setdefault(factory, len(factories)),
         )
+        if isinstance(state, SolidlyPool):
+            curves += _solidly_record(places, state)
+            continue
         if not isinstance(state, V2State):
             written = _v3_record(places, pool, state)
             concentrated += written
@@ -111,12 +119,13 @@ def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, PoolStat
             factories=list(factories),
             tokens=len(tokens),
             v2_pools=len(records) // _RECORD.size,
+            solidly_pools=len(curves) // _SOLIDLY_RECORD.size,
             v3_pools=count,
             v3_bytes=len(concentrated),
         )
     )
     prefix = _PREFIX.pack(MAGIC, VERSION, len(header))
-    parts = (prefix, header, b"".join(tokens), bytes(records), bytes(concentrated))
+    parts = (prefix, header, b"".join(tokens), bytes(records), bytes(curves), bytes(concentrated))
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         digest.update(part)
@@ -161,8 +170,10 @@ def _checked(path: Path, content: bytes) -> tuple[_Header, memoryview]:
         header = msgspec.json.decode(body[_PREFIX.size : begin], type=_Header)
     except msgspec.DecodeError as error:
         raise SnapshotError(f"{path} has a header that cannot be read: {error}") from None
-    expected = begin + header.tokens * ADDRESS_BYTES + header.v2_pools * _RECORD.size + header.v3_bytes
-    if min(header.tokens, header.v2_pools, header.v3_pools, header.v3_bytes) < 0 or len(body) != expected:
+    fixed = header.v2_pools * _RECORD.size + header.solidly_pools * _SOLIDLY_RECORD.size
+    expected = begin + header.tokens * ADDRESS_BYTES + fixed + header.v3_bytes
+    counts = (header.tokens, header.v2_pools, header.solidly_pools, header.v3_pools, header.v3_bytes)
+    if min(counts) < 0 or len(body) != expected:
         raise SnapshotError(f"{path} has {len(body)} bytes where its header says {expected}")
     return header, body[begin:]
 
@@ -182,6 +193,21 @@ def _v3_record(places: tuple[bytes, int, int, int], pool: Pool, state: Concentra
         _TICK.pack(tick, net.to_bytes(LIQUIDITY_BYTES, "big", signed=True)) for tick, net in state.ticks.net.items()
     )
     return head + b"".join(ticks)
+
+
+def _solidly_record(places: tuple[bytes, int, int, int], state: SolidlyPool) -> bytes:
+    reserves = (reserve.to_bytes(WORD_BYTES, "big") for reserve in (state.reserve0, state.reserve1))
+    decimals = (len(str(unit)) - 1 for unit in (state.unit0, state.unit1))
+    return _SOLIDLY_RECORD.pack(*places, *reserves, state.fee, state.stable, *decimals)
+
+
+def _solidly_states(header: _Header, tokens: list[bytes], body: memoryview) -> Iterator[tuple[Pool, SolidlyPool]]:
+    number = int.from_bytes
+    for address, token0, token1, made_by, *reserves, fee, stable, one, other in _SOLIDLY_RECORD.iter_unpack(body):
+        factory = header.factories[made_by]
+        pool = Pool(address, factory.name, tokens[token0], tokens[token1], 0, 1, stable=stable)
+        held = [number(reserve, "big") for reserve in reserves]
+        yield pool, SolidlyPool(held[0], held[1], 10**one, 10**other, fee, stable)
 
 
 def _states(header: _Header, body: memoryview) -> dict[Pool, PoolState]:
@@ -204,8 +230,10 @@ def _states(header: _Header, body: memoryview) -> dict[Pool, PoolState]:
                 factory.fee_denominator,
             )
             states[pool] = V2State(number(reserve0, "big"), number(reserve1, "big"), block_number)
-        states.update(_v3_states(header, tokens, body[pairs_end:]))
-    if len(states) != header.v2_pools + header.v3_pools:
+        curves_end = pairs_end + header.solidly_pools * _SOLIDLY_RECORD.size
+        states.update(_solidly_states(header, tokens, body[pairs_end:curves_end]))
+        states.update(_v3_states(header, tokens, body[curves_end:]))
+    if len(states) != header.v2_pools + header.solidly_pools + header.v3_pools:
         raise ValueError("a pool stands there twice, or one is missing")
     return states
 

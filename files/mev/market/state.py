@@ -10,12 +10,15 @@ from mev.chain.wire import Log
 from mev.domain import Block, Pool, V2State
 from mev.domain.market import Address
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import CONCENTRATED_TOPICS, Concentrated, Unusable, follow, same
+from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
 
-PoolState = V2State | Concentrated
+PoolState = V2State | SolidlyPool | Concentrated
 
 # How many blocks can be undone; a deeper reorganisation means reading the chain anew.
 UNDO_BLOCKS = 64
+_FOLLOWED = CONCENTRATED_TOPICS | {SOLIDLY_SYNC}
 
 
 class StateError(Exception):
@@ -32,8 +35,14 @@ class _Applied(NamedTuple):
 class MarketState:
     """The pools of one chain and what they hold at `block`; has one writer, the task that follows the chain."""
 
-    def __init__(self, block: Block, states: Mapping[Pool, PoolState]) -> None:
-        """Start from states read at `block` (see mev.market.discovery and discovery_v3)."""
+    def __init__(
+        self, block: Block, states: Mapping[Pool, PoolState], fee_setters: Mapping[Address, str] = MappingProxyType({})
+    ) -> None:
+        """Start from states read at `block` (see mev.market.discovery, discovery_v3 and solidly_state).
+
+        `fee_setters` are the contracts that say their pools' fees, Solidly's factories, with their names.
+        """
+        self._fee_setters = dict(fee_setters)
         self._block = block
         self._pools = {pool.address: pool for pool in states}
         self._states = {pool.address: state for pool, state in states.items()}
@@ -62,9 +71,16 @@ class MarketState:
     def concentrated(self, pool: Address) -> ConcentratedPool | None:
         """Return a V3 pool, None where it is not usable; raises KeyError where it is not known."""
         state = self._states[pool]
-        if isinstance(state, V2State):
+        if isinstance(state, V2State | SolidlyPool):
             raise KeyError(pool)
         return state if isinstance(state, ConcentratedPool) else None
+
+    def solidly(self, pool: Address) -> SolidlyPool | None:
+        """Return a Solidly pool, None where it is not usable; raises KeyError where it is not known."""
+        state = self._states[pool]
+        if isinstance(state, V2State | ConcentratedPool):
+            raise KeyError(pool)
+        return state if isinstance(state, SolidlyPool) else None
 
     def unusable(self) -> dict[Address, str]:
         """Return the pools through which nothing is traded, and why."""
@@ -90,20 +106,38 @@ class MarketState:
         for log in logs:
             pool = self._pools.get(log.address)
             if pool is None or not log.topics:
-                continue
-            if not pool.concentrated:
-                if log.topics[:1] == (SYNC,):
+                if log.address in self._fee_setters and log.topics[:1] == (CUSTOM_FEE,):
+                    self._set_fee(log, after)
+            elif log.topics[0] == SYNC:
+                if not (pool.concentrated or pool.solidly):
                     after[pool.address] = V2State(*decode_sync(log.topics, log.data), block.number)
-            elif log.topics[0] in CONCENTRATED_TOPICS:
-                state = after.get(pool.address) or self._states[pool.address]
-                if not isinstance(state, V2State):
-                    after[pool.address] = follow(pool, state, log)
+            elif log.topics[0] in _FOLLOWED:
+                self._follow(pool, log, after)
         before = {pool: self._states[pool] for pool in after}
         touched = frozenset(pool for pool, state in after.items() if _differs(state, before[pool]))
         self._journal.append(_Applied(self._block, before))
         self._states.update(after)
         self._block = block
         return touched
+
+    def _follow(self, pool: Pool, log: Log, after: dict[Address, PoolState]) -> None:
+        """Take in one of a pool's own logs, where it is one of its kind's."""
+        state = after.get(pool.address) or self._states[pool.address]
+        if pool.concentrated and log.topics[0] in CONCENTRATED_TOPICS:
+            if isinstance(state, ConcentratedPool | Unusable):
+                after[pool.address] = follow(pool, state, log)
+        elif pool.solidly and log.topics[0] == SOLIDLY_SYNC and isinstance(state, SolidlyPool | Unusable):
+            after[pool.address] = followed(state, log)
+
+    def _set_fee(self, log: Log, after: dict[Address, PoolState]) -> None:
+        """Take in what a factory says of a pool of its own; of another one's it has nothing to say."""
+        address, fee = fee_of(log)
+        pool = self._pools.get(address)
+        if pool is None or not pool.solidly or pool.factory != self._fee_setters[log.address]:
+            return
+        state = after.get(address) or self._states[address]
+        if isinstance(state, SolidlyPool | Unusable):
+            after[address] = with_fee(state, fee)
 
     def undo_to(self, ancestor: Block) -> frozenset[Address]:
         """Go back to what was after `ancestor`, and return the pools whose state that changed.
@@ -136,6 +170,6 @@ class MarketState:
 def _differs(one: PoolState, other: PoolState) -> bool:
     if isinstance(one, V2State) and isinstance(other, V2State):
         return (one.reserve0, one.reserve1) != (other.reserve0, other.reserve1)
-    if isinstance(one, V2State) or isinstance(other, V2State):
-        return True
+    if isinstance(one, V2State | SolidlyPool) or isinstance(other, V2State | SolidlyPool):
+        return one != other
     return not same(one, other)

@@ -73,6 +73,9 @@
     v3_factories = [                         # optional: pools of these fees, millionths; without fees, of 100, 500, 3000 and 10000. PancakeSwap V3's too
       { name = "uniswap_v3", address = "0x1F98431c8aD98523631AE4a59f267346ea31F984", fees = [500, 3000] },
     ]
+    solidly_factories = [                    # optional: Velodrome V2 and Aerodrome; their pools, volatile and stable, have the fees that they say
+      { name = "aerodrome", address = "0x420DD381b31aEf6683db6B902084cB0FFECe40Da" },
+    ]
     max_hops = 3                             # default: swaps of a cycle; with 4, also the one of four that pays most at the margin
 
     [chains.ethereum.discovery]              # optional: tokens that the factories' events name and a simulation finds safe, too
@@ -128,6 +131,7 @@ __all__ = [
     "SecretError",
     "SignerConfig",
     "SnapshotsConfig",
+    "SolidlyFactoryConfig",
     "StorageConfig",
     "StrategyName",
     "TokenConfig",
@@ -287,6 +291,13 @@ class V3FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     fees: _Fees = (100, 500, 3000, 10000)
 
 
+class SolidlyFactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A Solidly factory as Velodrome V2's and Aerodrome's are; its pools' fees are its own to say."""
+
+    name: _Name
+    address: _Address
+
+
 class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens beside the configured ones: where what factories' events say is kept, from which block on they are read, and how many are examined."""
 
@@ -318,6 +329,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[TokenConfig, ...]
     v2_factories: tuple[FactoryConfig, ...]
     v3_factories: tuple[V3FactoryConfig, ...] = ()
+    solidly_factories: tuple[SolidlyFactoryConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
     max_hops: Annotated[int, Meta(ge=2, le=4, description="2, 3 or 4 swaps")] = 3
     discovery: DiscoveryConfig | None = None

@@ -60,6 +60,10 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
     makers = [
         *((f"{factories}[{number}]", made.name, made.address) for number, made in enumerate(chain.v2_factories)),
         *((place, made.name, made.address) for place, made in v3_makers),
+        *(
+            (f"{where}.solidly_factories[{number}]", made.name, made.address)
+            for number, made in enumerate(chain.solidly_factories)
+        ),
     ]
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from mev.domain import Cycle, Hop
 from mev.market.amm import UINT112_MAX, AmmError, cheapest_in, swap
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.solidly import FEE_DENOMINATOR as SOLIDLY_DENOMINATOR
+from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.ticks import FEE_DENOMINATOR
 from mev.market.state import MarketState
 
@@ -122,7 +124,51 @@ class ConcentratedLeg:
         return Piece(Map(found.amount_out * c + a, found.amount_out * d - a * found.amount_in, c, d), found.end)
 
 
-AnyLeg = Leg | ConcentratedLeg
+@dataclass(frozen=True, slots=True)
+class SolidlyLeg:
+    """A hop through a Solidly pool."""
+
+    pool: SolidlyPool
+    zero_for_one: bool
+
+    def amount_out(self, amount_in: int) -> int:
+        """Return what comes out; raises AmmError where the pool would revert."""
+        if amount_in <= 0:
+            raise AmmError("nothing goes in")
+        return self.pool.swap(amount_in, zero_for_one=self.zero_for_one).amount_out
+
+    def cheapest_in(self, amount_out: int) -> int:
+        """Return the least input that gives as much; raises AmmError where there is none."""
+        held = self._inward()[1]
+        if not 0 < amount_out < held:
+            raise AmmError("the pool does not hold as much")
+        low, high = 0, 1
+        while self._gives(high) < amount_out:
+            if high > UINT112_MAX:
+                raise AmmError("the pool does not give as much")
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._gives(middle) >= amount_out else (middle, high)
+        return high
+
+    def piece(self, amount_in: int) -> Piece | None:
+        """Return a volatile pool's map at an amount; None where that is more than it takes, and for a stable pool, which has none."""
+        reserve_in, reserve_out = self._inward()
+        if self.pool.stable or amount_in > UINT112_MAX or not (reserve_in and reserve_out):
+            return None
+        part = SOLIDLY_DENOMINATOR - self.pool.fee
+        return Piece(Map(part * reserve_out, 0, part, SOLIDLY_DENOMINATOR * reserve_in), UINT112_MAX)
+
+    def _inward(self) -> tuple[int, int]:
+        reserves = (self.pool.reserve0, self.pool.reserve1)
+        return reserves if self.zero_for_one else reserves[::-1]
+
+    def _gives(self, amount_in: int) -> int:
+        return self.pool.amount_out(amount_in, zero_for_one=self.zero_for_one)
+
+
+AnyLeg = Leg | ConcentratedLeg | SolidlyLeg
 
 
 def legs_of(cycle: Cycle, state: MarketState) -> list[AnyLeg]:
@@ -145,6 +191,11 @@ def _leg(state: MarketState, hop: Hop) -> AnyLeg:
         if found is None:
             raise AmmError("the pool is not usable")
         return ConcentratedLeg(found, hop.zero_for_one)
+    if pool.solidly:
+        curve = state.solidly(hop.pool)
+        if curve is None:
+            raise AmmError("the pool is not usable")
+        return SolidlyLeg(curve, hop.zero_for_one)
     reserves = state.v2(hop.pool)
     inward = (reserves.reserve0, reserves.reserve1) if hop.zero_for_one else (reserves.reserve1, reserves.reserve0)
     return Leg(*inward, pool.fee_numerator, pool.fee_denominator)

@@ -6,15 +6,26 @@ each tried with the pools' own exact quotes, and then looked for among its neigh
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mev.market.amm import AmmError
-from mev.search.sizing import MOVES, NEIGHBOURS, Sized
 
 # What a pool gives for an amount in base units; an AmmError where it refuses.
 Quote = Callable[[int], int]
 
+# Amounts this close to the best one, of the token put in and of the coarsest one on the way, have been tried; base units.
+NEIGHBOURS = 3
+# How often the best amount may move to a better neighbour: hostile reserves must not hold the engine up.
+MOVES = 64
 # 1 / golden ratio squared, as a fraction of integers.
 _NEARER = (381_966, 1_000_000)
+
+
+class Sized(NamedTuple):
+    """What to put in and what comes out, base units of the cycle's token; both 0 where no amount leaves a profit."""
+
+    amount_in: int
+    amount_out: int
 
 
 def size_path(quotes: Sequence[Quote], max_amount_in: int) -> Sized:

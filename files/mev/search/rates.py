@@ -6,18 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mev.domain import Pool
+from mev.market.amm.solidly import FEE_DENOMINATOR, SolidlyPool
 from mev.market.state import MarketState, PoolState
 
 Floats = NDArray[np.float64]
 Q96 = float(2**96)
 # g and p: the rows of a table.
 RATE, SLOPE = range(2)
+# At its balance a stable pool's curve is straight: it counts as a pair of so many times its reserves.
+MOST_STRAIGHT = 1000.0
 
 
 class RateTable:
     """The rate for next to nothing and how it falls, for each step (see mev.search.graph), one column a step; the last column, no hop, changes nothing.
 
-    A pool that holds nothing gives nothing: 0 and 1. A V3 pool counts as the pair that its present range amounts to. States never change, new ones take their place: a pool's columns are computed
+    A pool that holds nothing gives nothing: 0 and 1. A V3 pool counts as the pair that its present range amounts to, a stable one as
+    the pair with its price and its curve's bend. States never change, new ones take their place: a pool's columns are computed
     again where its state is another object.
     """
 
@@ -36,27 +40,47 @@ class RateTable:
             if held is known[position]:
                 continue
             known[position] = held
+            part, whole = pool.fee_numerator, pool.fee_denominator
+            if isinstance(held, SolidlyPool):
+                part, whole = FEE_DENOMINATOR - held.fee, FEE_DENOMINATOR
             for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
-                slope = pool.fee_numerator / (pool.fee_denominator * one) if one and other else 0.0
+                slope = part / (whole * one) if one and other else 0.0
                 rows[:, step] = (slope * other, slope) if slope else (0.0, 1.0)
         return rows
 
 
 def _virtual(pool: Pool, state: MarketState) -> list[tuple[float, float]]:
     """Return what a pool seems to hold of what goes in and of what comes out, from token0 to token1 and back."""
+    if pool.solidly:
+        curve = state.solidly(pool.address)
+        if curve is None or not (curve.reserve0 and curve.reserve1):
+            return [(1.0, 0.0)] * 2
+        held = [(float(curve.reserve0), float(curve.reserve1)), (float(curve.reserve1), float(curve.reserve0))]
+        units = (float(curve.unit0), float(curve.unit1))
+        return [_bent(*held[0], *units), _bent(*held[1], *units[::-1])] if curve.stable else held
     if not pool.concentrated:
         reserves = state.v2(pool.address)
         both = float(reserves.reserve0), float(reserves.reserve1)
         return [both, both[::-1]]
     found = state.concentrated(pool.address)
-    held = []
+    seen = []
     for zero_for_one in (True, False):
         # Where there is no liquidity at the price, the next range is what a swap meets.
         segment = found.segment(0, zero_for_one=zero_for_one) if found else None
         if segment is None:
-            held.append((1.0, 0.0))
+            seen.append((1.0, 0.0))
             continue
         price = segment.sqrt_price_x96 / Q96
         reserves0, reserves1 = segment.liquidity / price, segment.liquidity * price
-        held.append((reserves0, reserves1) if zero_for_one else (reserves1, reserves0))
-    return held
+        seen.append((reserves0, reserves1) if zero_for_one else (reserves1, reserves0))
+    return seen
+
+
+def _bent(reserve_in: float, reserve_out: float, unit_in: float, unit_out: float) -> tuple[float, float]:
+    """Return the pair that has the price of x^3 y + y^3 x at its reserves, and bends as it does there; straighter than MOST_STRAIGHT is not."""
+    x, y = reserve_in / unit_in, reserve_out / unit_out
+    price = y * (3 * x * x + y * y) / (x * (x * x + 3 * y * y))
+    # Of y as a function of x along the curve: its second derivative.
+    bend = 6 * (price * (x * x + y * y) - x * y * (1 + price * price)) / (x * (x * x + 3 * y * y))
+    seeming = min(2 * price / bend if bend > 0 else x * MOST_STRAIGHT, x * MOST_STRAIGHT)
+    return seeming * unit_in, price * seeming * unit_out

@@ -24,25 +24,15 @@ from mev.market.amm import UINT112_MAX, AmmError
 from mev.market.state import MarketState
 from mev.search.active_set import optimum
 from mev.search.graph import Cycles, Indices
-from mev.search.legs import AnyLeg, Leg, amounts, legs_of
+from mev.search.legs import AnyLeg, Leg, SolidlyLeg, amounts, legs_of
+from mev.search.mixed import MOVES, NEIGHBOURS, Sized, size_path
 from mev.search.rates import RATE, SLOPE, Floats
 
-# Amounts this close to the best one, of the token put in and of the coarsest one on the way, have been tried; base units.
-NEIGHBOURS = 3
-# How often the best amount may move to a better neighbour: hostile reserves must not hold the engine up.
-MOVES = 64
 # What float64 may get wrong over three hops: of the threshold, and of the amount put in.
 SLACK = 1e-6
 # So many cycles at once, that what is computed of them stays in the processor's cache.
 CHUNK = 8192
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
-
-
-class Sized(NamedTuple):
-    """What to put in and what comes out, base units of the cycle's token; both 0 where no amount leaves a profit."""
-
-    amount_in: int
-    amount_out: int
 
 
 class Moebius(NamedTuple):
@@ -57,7 +47,7 @@ def screen(cycles: Cycles, state: MarketState, *, max_amount_in: int | None = No
     """Return the cycles that may leave `min_profit` with at most `max_amount_in`, most profitable first.
 
     Both are base units of the cycle's token. What `size_exact` finds profitable by more than float64 can tell from
-    nothing is never missed; some of what is returned may turn out short of the threshold: of cycles with a V3 pool all that may pay at all.
+    nothing is never missed; some of what is returned may turn out short of the threshold: of cycles with a V3 or a stable pool all that may pay at all.
     """
     least, unsure = min_profit * (1 - SLACK), cycles.source.estimated
     kept, profits = [], []
@@ -154,6 +144,9 @@ def size_legs(legs: Sequence[AnyLeg], max_amount_in: int | None = None) -> Sized
     pairs = [leg for leg in legs if isinstance(leg, Leg)]
     if not all(leg.reserve_in and leg.reserve_out for leg in pairs):
         return Sized(0, 0)
+    if any(isinstance(leg, SolidlyLeg) and leg.pool.stable for leg in legs):
+        # Its curve has no pieces: closed in on by its own quotes.
+        return size_path([leg.amount_out for leg in legs], UINT112_MAX if max_amount_in is None else max_amount_in)
     if len(pairs) == len(legs):
         limit, near = _best_of_pairs(pairs, max_amount_in)
     else:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from mev.market.amm import UINT112_MAX, AmmError
 from mev.market.amm.concentrated import INT256_MAX
+from mev.market.amm.solidly import FEE_DENOMINATOR as SOLIDLY_DENOMINATOR
 from mev.market.amm.tick_math import MAX_SQRT_PRICE, MIN_SQRT_PRICE
 from mev.market.amm.ticks import FEE_DENOMINATOR
 from mev.search.legs import AnyLeg, ConcentratedLeg, Leg
@@ -39,7 +40,7 @@ class Split(NamedTuple):
 def split(legs: Sequence[AnyLeg], amount_in: int) -> Split:
     """Split `amount_in` base units over pools between the same two tokens, in the same direction.
 
-    Raises AmmError where no pool takes any of it, or all together do not take as much.
+    Raises AmmError where no pool takes any of it, all together do not take as much, or one is a stable one.
     """
     if amount_in <= 0:
         raise AmmError("INSUFFICIENT_INPUT_AMOUNT")
@@ -75,7 +76,15 @@ def _priced(legs: Sequence[AnyLeg], amount_in: int) -> tuple[int, int]:
 
 def _taken(leg: AnyLeg, price: int) -> int:
     """Return how much a pool takes until the next unit gives less than `price`."""
-    return _pair_takes(leg, price) if isinstance(leg, Leg) else _concentrated_takes(leg, price)
+    if isinstance(leg, ConcentratedLeg):
+        return _concentrated_takes(leg, price)
+    if isinstance(leg, Leg):
+        return _pair_takes(leg, price)
+    if leg.pool.stable:
+        raise AmmError("a stable pool has no closed form")
+    reserves = (leg.pool.reserve0, leg.pool.reserve1)
+    inward = reserves if leg.zero_for_one else reserves[::-1]
+    return _pair_takes(Leg(*inward, SOLIDLY_DENOMINATOR - leg.pool.fee, SOLIDLY_DENOMINATOR), price)
 
 
 def _pair_takes(leg: Leg, price: int) -> int:

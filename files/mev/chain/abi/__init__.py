@@ -3,6 +3,7 @@
 from mev.chain.abi.words import (
     PAIR_CREATED,
     POOL_CREATED,
+    SOLIDLY_POOL_CREATED,
     SYNC,
     WORD_BYTES,
     AbiError,
@@ -23,6 +24,7 @@ from mev.chain.abi.words import (
 __all__ = [
     "PAIR_CREATED",
     "POOL_CREATED",
+    "SOLIDLY_POOL_CREATED",
     "SYNC",
     "WORD_BYTES",
     "AbiError",

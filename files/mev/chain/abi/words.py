@@ -13,6 +13,7 @@ from mev.runtime.address import ADDRESS_BYTES, AddressError, checksum, keccak256
 __all__ = [
     "PAIR_CREATED",
     "POOL_CREATED",
+    "SOLIDLY_POOL_CREATED",
     "SYNC",
     "WORD_BYTES",
     "AbiError",
@@ -60,6 +61,7 @@ def event_topic(signature: str) -> bytes:
 SYNC = event_topic("Sync(uint112,uint112)")
 PAIR_CREATED = event_topic("PairCreated(address,address,address,uint256)")
 POOL_CREATED = event_topic("PoolCreated(address,address,uint24,int24,address)")
+SOLIDLY_POOL_CREATED = event_topic("PoolCreated(address,address,bool,address,uint256)")
 
 
 def encode_call(chosen: bytes, *arguments: int | Address) -> bytes:

@@ -76,7 +76,7 @@ def encode_execute(
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
 
-    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair says itself what it gives: 0/1. A liquidation is one of BORROWER/0.
+    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair, of which 0/1 takes part, says itself what it gives. A liquidation is one of BORROWER/0.
     With `flash` it is that of execute_flash(): the first step is paid last, and a loan of a V3 pool is one of LENT/0. `parts` has for each
     hop what it takes of what is held where the next one takes of it too, base units of its token; 0 is all that is left.
     """
@@ -84,11 +84,7 @@ def encode_execute(
     for hop, part in zip(cycle.hops, parts or (0,) * len(cycle.hops), strict=True):
         pool = pools[hop.pool]
         token_in = pool.token0 if hop.zero_for_one else pool.token1
-        fee = (pool.fee_numerator, pool.fee_denominator)
-        if pool.concentrated:
-            fee = (0, 0)
-        elif pool.solidly:
-            fee = (0, 1)
+        fee = (0, 0) if pool.concentrated else (pool.fee_numerator, pool.fee_denominator)
         steps.append([hop.pool, token_in, int(hop.zero_for_one), *fee, part])
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")

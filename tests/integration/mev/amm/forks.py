@@ -61,7 +61,7 @@ class Aerodrome:
         for token, amount in zip((token0, token1), amounts, strict=True):
             give(self.bench, self.evm, token, made, amount)
         self.bench.send(made, "mint(address)", self.bench.account)
-        return Pool(raw(made), "aerodrome", token0, token1, 1, 1, stable=stable)
+        return Pool(raw(made), "aerodrome", token0, token1, 0, 1, stable=stable)
 
 
 class Pancake:

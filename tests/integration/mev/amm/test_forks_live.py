@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mev.chain.rpc import Rpc
+from mev.market.amm.solidly import SolidlyPool
+from mev.market.discovery import DiscoveryError
 from mev.market.discovery_v3 import discover_concentrated
 from mev.market.resume import resume
 from mev.market.snapshot import save
-from mev.runtime.config import EvmAddress, V3FactoryConfig
+from mev.market.solidly_state import find_solidly, read_solidly
+from mev.runtime.config import EvmAddress, SolidlyFactoryConfig, V3FactoryConfig
 
-from tests.integration.mev.amm.forks import PRICE_ONE, Pancake
+from tests.integration.mev.amm.forks import PRICE_ONE, Aerodrome, Pancake, give
 from tests.integration.mev.amm.test_executor_kinds import DEPTH, FAR_TICK, Shop
 from tests.integration.mev.conftest import Account, Installation, at_rest, raw, text, wait_for
 from tests.integration.mev.test_v3_live import head_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mev.domain import Pool
+    from mev.market.state import PoolState
 
     from lab.evm.devnode import DevNode
     from lab.evm.npm import Modules
@@ -78,28 +84,95 @@ def test_pancakeswap_s_own_events_keep_what_is_read(
     asyncio.run(story())
 
 
-def test_a_token_that_only_v3_s_and_v2_s_factories_name_is_traded(
-    evm: DevNode, owner: Account, installation: Installation, market: Market, tmp_path: Path
+class Curves:
+    """Another token: its V2 pair gives two of it for one wrapped native, a volatile Solidly pool half a one, a stable one about one."""
+
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules, somebody: Account, wrapped: bytes) -> None:
+        self.shop = Shop(somebody, evm, modules, wrapped)
+        self.aerodrome = Aerodrome(evm, modules, published)
+        first = wrapped < self.shop.token
+        amounts = (DEPTH, DEPTH // 2) if first else (DEPTH // 2, DEPTH)
+        self.volatile = self.aerodrome.pool(wrapped, self.shop.token, amounts, stable=False)
+        self.stable = self.aerodrome.pool(wrapped, self.shop.token, (DEPTH, DEPTH), stable=True)
+        self.factory = SolidlyFactoryConfig(name="aerodrome", address=EvmAddress(raw(self.aerodrome.factory)))
+
+
+@pytest.fixture
+def curves(evm: DevNode, modules: Modules, published: Modules, stranger: Account, wrapped: bytes) -> Curves:
+    return Curves(evm, modules, published, stranger, wrapped)
+
+
+def test_solidly_s_events_and_its_factory_s_keep_what_is_read(
+    evm: DevNode, curves: Curves, wrapped: bytes, tmp_path: Path
+) -> None:
+    """Swaps, gifts, and a fee of the pool's own; a factory that is not configured, and one that is none."""
+    tokens = [wrapped, curves.shop.token]
+    bench, factories = curves.aerodrome.bench, [curves.factory]
+
+    async def story() -> None:
+        path = tmp_path / "snapshot"
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            block = await head_of(rpc)
+            pools = await find_solidly(rpc, factories, tokens, block)
+            assert pools == [curves.volatile, curves.stable]
+            before: dict[Pool, PoolState] = {**await read_solidly(rpc, factories, pools, block)}
+            assert [held.fee for held in before.values() if isinstance(held, SolidlyPool)] == [30, 5]
+            save(path, evm.chain_id, block, before)
+            for pool in pools:
+                give(bench, evm, wrapped, text(pool.address), DEPTH // 7)
+                bench.send(text(pool.address), "sync()")
+            bench.send(curves.aerodrome.factory, "setCustomFee(address,uint256)", text(pools[0].address), 100)
+            bench.send(curves.aerodrome.factory, "setCustomFee(address,uint256)", text(pools[1].address), 420)
+            block = await head_of(rpc)
+            resumed = await resume(rpc, evm.chain_id, block, path, factories)
+            assert resumed == await read_solidly(rpc, factories, pools, block) != before
+            assert [held.fee for held in resumed.values() if isinstance(held, SolidlyPool)] == [100, 0]
+            assert await resume(rpc, evm.chain_id, block, path) == {}
+            # The common fee changes without an event: what the snapshot says is not believed.
+            bench.send(curves.aerodrome.factory, "setCustomFee(address,uint256)", text(pools[0].address), 0)
+            block = await head_of(rpc)
+            resumed = await resume(rpc, evm.chain_id, block, path, factories)
+            assert list(resumed) == [pools[1]]
+            wrong = SolidlyFactoryConfig(name="aerodrome", address=EvmAddress(wrapped))
+            with pytest.raises(DiscoveryError, match="no Solidly factory"):
+                await find_solidly(rpc, [wrong], tokens, block)
+
+    asyncio.run(story())
+
+
+def test_tokens_that_only_factories_name_are_traded_through_every_kind(
+    evm: DevNode, owner: Account, installation: Installation, market: Market, curves: Curves, tmp_path: Path
 ) -> None:
     # What can still be turned back is not looked at.
     evm.mine(BEFORE_LAST)
     fees = list(market.factory.fees)
     installation.more_v3 = (f'{{ name = "pancake_v3", address = "{market.pancake.factory}", fees = {fees} }}',)
-    installation.chain_tables = f'[chains.ethereum.discovery]\ndirectory = "{tmp_path / "discovery"}"\n'
+    installation.chain_tables = (
+        f'solidly_factories = [{{ name = "aerodrome", address = "{curves.aerodrome.factory}" }}]\n'
+        f'[chains.ethereum.discovery]\ndirectory = "{tmp_path / "discovery"}"\n'
+    )
     installation.write()
     executor = bytes.fromhex(installation.mev("executor", "address", "--chain", "ethereum")["executor"][2:])
 
     begun = evm.rpc.call("eth_blockNumber")
 
-    def traded() -> object:
+    def traded() -> bool:
         # Nobody else swaps there.
-        return evm.rpc.call("eth_getLogs", {"address": text(market.pool.address), "fromBlock": begun})
+        return all(
+            evm.rpc.call("eth_getLogs", {"address": text(pool.address), "fromBlock": begun})
+            for pool in (market.pool, curves.volatile, curves.stable)
+        )
 
     with installation.agent("strategy_engine"):
-        wait_for("a fill through PancakeSwap's pool", traded, 60, meanwhile=evm.mine)
+        wait_for("fills through PancakeSwap's pool and Solidly's", traded, 60, meanwhile=evm.mine)
         at_rest(installation)
-    assert '"safe":1' in (installation.directory / "strategy_engine.log").read_text()
-    assert owner.balance(market.shop.token, executor) == 0
+    assert '"safe":2' in (installation.directory / "strategy_engine.log").read_text()
+    assert [owner.balance(shop.token, executor) for shop in (market.shop, curves.shop)] == [0, 0]
     assert installation.mev("reconcile")["agrees"]
     watched = installation.mev("pools")["chains"]["ethereum"]["pools"]
-    assert {(pool["kind"], pool["fee_ppm"]) for pool in watched if pool["factory"] == "pancake_v3"} == {("v3", FEE)}
+    kinds = {(pool["factory"], pool["kind"], pool["fee_ppm"]) for pool in watched}
+    assert {
+        ("pancake_v3", "v3", FEE),
+        ("aerodrome", "solidly_volatile", 3000),
+        ("aerodrome", "solidly_stable", 500),
+    } <= kinds

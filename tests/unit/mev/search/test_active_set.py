@@ -15,8 +15,8 @@ from mev.market.concentrated_state import NO_PRICE, Unusable
 from mev.market.state import MarketState
 from mev.search.graph import CycleIndex
 from mev.search.legs import AnyLeg, ConcentratedLeg, Leg, amounts
-from mev.search.mixed import size_path
-from mev.search.sizing import Sized, screen, size_exact, size_legs
+from mev.search.mixed import Sized, size_path
+from mev.search.sizing import screen, size_exact, size_legs
 
 from tests.unit.mev.search.markets import DOLLAR, GENESIS, NATIVE, pool
 

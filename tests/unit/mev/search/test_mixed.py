@@ -14,8 +14,8 @@ from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.tick_math import sqrt_price_at
 from mev.market.amm.ticks import Ticks
 from mev.search.legs import Leg, amounts
-from mev.search.mixed import Quote, given, size_path
-from mev.search.sizing import Sized, size_legs
+from mev.search.mixed import Quote, Sized, given, size_path
+from mev.search.sizing import size_legs
 
 UNIT = 10**18
 LARGEST = 10**6 * UNIT

@@ -9,7 +9,8 @@ from mev.domain import Pool
 from mev.market.amm import UINT112_MAX, AmmError
 from mev.search.graph import CycleIndex
 from mev.search.legs import Leg, amounts, legs_of
-from mev.search.sizing import NEIGHBOURS, Sized, compose, screen, size_exact, size_legs
+from mev.search.mixed import NEIGHBOURS, Sized
+from mev.search.sizing import compose, screen, size_exact, size_legs
 
 from tests.unit.mev.search.markets import COIN, DOLLAR, EURO, NATIVE, market, pool
 

@@ -16,18 +16,15 @@ pools = st.builds(
     factory=st.just("uniswap_v2"),
     token0=addresses,
     token1=addresses,
-    fee_numerator=st.integers(1, 10**6),
+    fee_numerator=st.integers(0, 10**6),
     fee_denominator=st.integers(1, 10**6),
     tick_spacing=st.sampled_from([0, 60]),
-    stable=st.sampled_from([None, False, True]),
 )
 
 
 def fee(pool: Pool) -> tuple[int, int]:
-    """A V3 pool's fee is its own, a Solidly pair computes by itself what it gives."""
-    if pool.tick_spacing:
-        return 0, 0
-    return (pool.fee_numerator, pool.fee_denominator) if pool.stable is None else (0, 1)
+    """A V3 pool's fee is its own."""
+    return (0, 0) if pool.tick_spacing else (pool.fee_numerator, pool.fee_denominator)
 
 
 @given(

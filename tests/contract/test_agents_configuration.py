@@ -30,6 +30,7 @@ MARKET = {
     "max_hops": 4,
     "aave_v3": [{"name": "aave_v3", "pool": "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2", "first_block": 16291127}],
     "discovery": {"first_block": 17},
+    "routers": [{"address": "0x" + "55" * 20, "factories": ["other_v3", "uniswap_v2"]}],
     "solidly_factories": [{"name": "aerodrome", "address": "0x" + "54" * 20}],
     "v3_factories": [
         {"name": "uniswap_v3", "address": "0x1F98431c8aD98523631AE4a59f267346ea31F984", "fees": [500, 3000]},
@@ -59,6 +60,8 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert (discovery.first_block, discovery.max_tokens, config.chains["base"].max_hops) == (17, 100, 4)
     (lending,) = config.chains["base"].aave_v3
     assert (lending.name, lending.pool[:2].hex(), lending.first_block) == ("aave_v3", "8787", 16291127)
+    (router,) = config.chains["base"].routers
+    assert (router.address, router.factories) == (b"\x55" * 20, ("other_v3", "uniswap_v2"))
     (solidly,) = config.chains["base"].solidly_factories
     assert (solidly.name, solidly.address) == ("aerodrome", b"\x54" * 20)
     assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]

@@ -76,6 +76,9 @@
     solidly_factories = [                    # optional: Velodrome V2 and Aerodrome; their pools, volatile and stable, have the fees that they say
       { name = "aerodrome", address = "0x420DD381b31aEf6683db6B902084cB0FFECe40Da" },
     ]
+    routers = [                              # optional: routers whose pools the strategy sandwich could not ask for, with the factories whose pools they swap through
+      { address = "0x66a9893cC07D91D95644AEDD05D03f95e1dBA8Af", factories = ["uniswap_v2", "uniswap_v3"] },
+    ]
     max_hops = 3                             # default: swaps of a cycle; with 4, also the one of four that pays most at the margin
 
     [chains.ethereum.discovery]              # optional: tokens that the factories' events name and a simulation finds safe, too
@@ -128,6 +131,7 @@ __all__ = [
     "MetricsConfig",
     "Mode",
     "RiskConfig",
+    "RouterConfig",
     "SecretError",
     "SignerConfig",
     "SnapshotsConfig",
@@ -298,6 +302,13 @@ class SolidlyFactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     address: _Address
 
 
+class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A router that does not say itself whose pools it swaps through: a V2 factory's, a V3 factory's or both, by their names."""
+
+    address: _Address
+    factories: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=2, description="1 or 2 names of factories")]
+
+
 class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens beside the configured ones: where what factories' events say is kept, from which block on they are read, and how many are examined."""
 
@@ -330,6 +341,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     v2_factories: tuple[FactoryConfig, ...]
     v3_factories: tuple[V3FactoryConfig, ...] = ()
     solidly_factories: tuple[SolidlyFactoryConfig, ...] = ()
+    routers: tuple[RouterConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
     max_hops: Annotated[int, Meta(ge=2, le=4, description="2, 3 or 4 swaps")] = 3
     discovery: DiscoveryConfig | None = None

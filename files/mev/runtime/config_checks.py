@@ -71,6 +71,7 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
         (f"{where}.aave_v3[{number}].pool", f"0x{market.pool.hex()}", market.name)
         for number, market in enumerate(chain.aave_v3)
     )
+    yield from _router_problems(f"{where}.routers", chain)
     for place, maker in v3_makers:
         for number, fee in enumerate(maker.fees):
             if not 0 < fee < MOST_FEE:
@@ -83,6 +84,21 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
                 f"{factories}[{number}].fee_numerator",
                 f"is {made.fee_numerator}; allowed: at most the fee_denominator, {made.fee_denominator}",
             )
+
+
+def _router_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
+    kinds = {made.name: "V2" for made in chain.v2_factories} | {made.name: "V3" for made in chain.v3_factories}
+    yield from _repeated(
+        (f"{where}[{number}].address", f"0x{router.address.hex()}", ", ".join(router.factories))
+        for number, router in enumerate(chain.routers)
+    )
+    for number, router in enumerate(chain.routers):
+        place = f"{where}[{number}].factories"
+        unknown = [name for name in router.factories if name not in kinds]
+        if unknown:
+            yield place, f"names {unknown[0]}; allowed: {', '.join(sorted(kinds))} (the chain's V2 and V3 factories)"
+        elif len({kinds[name] for name in router.factories}) < len(router.factories):
+            yield place, f"names {' and '.join(router.factories)}; allowed: one V2 and one V3 factory at most"
 
 
 def _unknown(where: str, names: Iterable[str], known: set[str], what: str) -> Iterable[Problem]:

@@ -1,7 +1,7 @@
 """What each pending swap exposes to a sandwich, as it is heard of: reported in the log and in the metrics, and never acted on.
 
-A router tells of which factory its pools are (`factory()`, as Uniswap's V2 and V3 routers and their forks have it); a swap whose pools are all watched is
-evaluated on the market as the last block left it. Others are counted. A chain whose nodes tell of no pending transactions has none.
+The configuration says of which factories a router's pools are (`routers`: the Universal Router cannot be asked), or the router itself (`factory()`, as Uniswap's V2
+and V3 routers and their forks have it); a swap whose pools are all watched is evaluated on the market as the last block left it. Others are counted. A chain whose nodes tell of no pending transactions has none.
 """
 
 import asyncio
@@ -57,9 +57,14 @@ class PendingExposures:
         self._rpc = rpc
         self._market = market
         self._meter = meter
-        self._names: dict[Address, str] = {made.address: made.name for made in config.v2_factories}
-        self._names |= {made.address: made.name for made in config.v3_factories}
-        self._routers: dict[Address, str | None] = {}
+        makers: list[tuple[Address, str, Venue]] = [(made.address, made.name, Venue.V2) for made in config.v2_factories]
+        makers += [(made.address, made.name, Venue.V3) for made in config.v3_factories]
+        self._venues: dict[Address, dict[Venue, str]] = {address: {venue: name} for address, name, venue in makers}
+        by_name = {name: venue for _, name, venue in makers}
+        self._declared: dict[Address, dict[Venue, str]] = {
+            router.address: {by_name[name]: name for name in router.factories} for router in config.routers
+        }
+        self._routers: dict[Address, dict[Venue, str]] = {}
         # Of the market that was seen last; a market's pools stay the same, another one takes its place.
         self._known: tuple[MarketState, dict[_Key, Pool]] | None = None
 
@@ -105,7 +110,7 @@ class PendingExposures:
         exposure = None
         # Of several swaps each changes what the next one finds; a taxed token's cannot be computed from its pool.
         if market is not None and len(call.swaps) == 1 and TAXED not in call.function:
-            path = self._path(call.swaps[0], await self._factory(transaction.to), market)
+            path = self._path(call.swaps[0], await self._factories(transaction.to), market)
             exposure = evaluate(path, call.swaps[0], self._capital) if path else None
         self._meter.evaluated(self._chain, exposure)
         if exposure is not None and exposure.extractable:
@@ -123,24 +128,27 @@ class PendingExposures:
             )
         return exposure
 
-    async def _factory(self, router: Address) -> str | None:
+    async def _factories(self, router: Address) -> dict[Venue, str]:
+        """Return through whose pools of each kind a router swaps, by name; nothing where that is not known."""
+        if router in self._declared:
+            return self._declared[router]
         if router not in self._routers:
             if len(self._routers) >= REMEMBERED_ROUTERS:
                 self._routers.clear()
             try:
                 answer = await self._rpc.call("eth_call", [{"to": encode(router), "data": encode(FACTORY)}, "latest"])
-                self._routers[router] = self._names.get(decode_address(data(answer)))
+                self._routers[router] = self._venues.get(decode_address(data(answer)), {})
             except (RpcError, MalformedAnswerError, AbiError):
-                self._routers[router] = None
+                self._routers[router] = {}
         return self._routers[router]
 
-    def _path(self, swapped: RouterSwap, factory: str | None, market: MarketState) -> list[PathHop]:
-        if factory is None:
+    def _path(self, swapped: RouterSwap, factories: dict[Venue, str], market: MarketState) -> list[PathHop]:
+        if not factories:
             return []
         if self._known is None or self._known[0] is not market:
             self._known = market, {_key(pool): pool for pool in market.pools().values()}
         pools = self._known[1]
-        path = [_hop(hop, factory, pools, market) for hop in swapped.hops]
+        path = [_hop(hop, factories, pools, market) for hop in swapped.hops]
         return [hop for hop in path if hop is not None] if None not in path else []
 
 
@@ -149,8 +157,9 @@ def _key(pool: Pool) -> _Key:
     return _Key(pool.factory, pool.token0, pool.token1, fee)
 
 
-def _hop(hop: RouterHop, factory: str, pools: dict[_Key, Pool], market: MarketState) -> PathHop | None:
-    if hop.venue not in {Venue.V2, Venue.V3}:
+def _hop(hop: RouterHop, factories: dict[Venue, str], pools: dict[_Key, Pool], market: MarketState) -> PathHop | None:
+    factory = factories.get(hop.venue)
+    if factory is None:
         return None
     token0, token1 = sorted((hop.token_in, hop.token_out))
     pool = pools.get(_Key(factory, token0, token1, (hop.fee or 0) if hop.venue is Venue.V3 else 0))

@@ -1,0 +1,102 @@
+"""Pending swaps through the published Universal Router: the engine says what they expose, by the pools of the factories that the configuration names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+from mev.trading.execution.transaction import Transaction
+
+from lab.evm.contracts import bytecode, call_data
+from tests.integration.mev.amm.forks import on
+from tests.integration.mev.conftest import NATIVE_WEI, Account, Installation, raw, text, wait_for
+from tests.integration.mev.test_pending import logged
+
+if TYPE_CHECKING:
+    from lab.evm.devnode import DevNode
+    from lab.evm.npm import Modules
+
+ARTEFACT = "@uniswap/universal-router/artifacts/contracts/UniversalRouter.sol/UniversalRouter.json"
+V3_EXACT_IN, V2_EXACT_IN, V2_EXACT_OUT, WRAP = b"\x00", b"\x08", b"\x09", b"\x0b"
+# What the router takes for the sender and for itself.
+SENDER, ITSELF = ("0x" + f"{number:040x}" for number in (1, 2))
+SPENT_WEI = 50 * NATIVE_WEI
+FEE = 3000
+
+
+@pytest.fixture
+def router(evm: DevNode, modules: Modules, published: Modules) -> str:
+    """The router on the seeded factories; what it knows of V4 and of bridges is nobody."""
+    factories = [evm.deployment.factory(name).address for name in ("uniswap_v2", "uniswap_v3")]
+    hashes = [keccak(bytecode(modules, name)) for name in ("UniswapV2Pair", "UniswapV3Pool")]
+    nobody = "0x" + 40 * "9"
+    parameters = (nobody, evm.deployment.wrapped_native, *factories, *hashes, nobody, nobody, nobody, nobody)
+    kind = f"(address,address,address,address,bytes32,bytes32,{','.join(['address'] * 4)})"
+    return on(evm, modules).deploy(published.artefact(ARTEFACT)["bytecode"], [kind], [parameters])
+
+
+def swapped(command: bytes, amount: int, limit: int, path: object) -> bytes:
+    """Calldata that wraps what is sent along and swaps it."""
+    kind = "bytes" if command == V3_EXACT_IN else "address[]"
+    swap = encode(["address", "uint256", "uint256", kind, "bool"], [SENDER, amount, limit, path, False])
+    wrap = encode(["address", "uint256"], [ITSELF, SPENT_WEI])
+    return call_data("execute(bytes,bytes[],uint256)", WRAP + command, [wrap, swap], 2**40)
+
+
+def test_its_swaps_through_pairs_and_v3_pools_are_evaluated(
+    evm: DevNode, owner: Account, installation: Installation, router: str
+) -> None:
+    installation.mode = "observe"
+    installation.v3_fees = (500, FEE)
+    installation.chain_tables = f'routers = [{{ address = "{router}", factories = ["uniswap_v2", "uniswap_v3"] }}]\n'
+    installation.write()
+    content = installation.config.read_text()
+    strategies = 'strategies = ["atomic_arbitrage", "sandwich"]'
+    installation.config.write_text(content.replace('mode = "observe"', f'mode = "observe"\n{strategies}'))
+    wrapped, usdc = evm.deployment.wrapped_native, evm.deployment.token("USDC").address
+    pools = {
+        pool.factory if pool.version == 2 else pool.fee: pool.address.lower()
+        for pool in evm.deployment.pools
+        if {pool.token0, pool.token1} == {"WETH", "USDC"}
+    }
+    packed = raw(wrapped) + FEE.to_bytes(3, "big") + raw(usdc)
+    calls = [
+        (swapped(V2_EXACT_IN, SPENT_WEI, 1, [wrapped, usdc]), pools["uniswap_v2"]),
+        (swapped(V3_EXACT_IN, SPENT_WEI, 1, packed), pools[FEE]),
+        (swapped(V2_EXACT_OUT, 30_000 * 10**6, SPENT_WEI, [wrapped, usdc]), pools["uniswap_v2"]),
+    ]
+    with installation.agent("strategy_engine"):
+        wait_for("the market", lambda: logged(installation, "loaded"))
+        evm.rpc.call("evm_setAutomine", False)
+        try:
+            nonce = int(evm.rpc.call("eth_getTransactionCount", text(owner.address), "latest"), 16)
+            sent = {}
+            for offset, (data, pool) in enumerate(calls):
+                signed = owner.signer.sign(
+                    Transaction(
+                        chain_id=evm.chain_id,
+                        nonce=nonce + offset,
+                        max_priority_fee_wei=10**9,
+                        max_fee_wei=10**12,
+                        gas_limit=500_000,
+                        to=raw(router),
+                        value_wei=SPENT_WEI,
+                        data=data,
+                    )
+                )
+                evm.rpc.call("eth_sendRawTransaction", text(signed.raw))
+                sent[text(signed.hash)] = pool
+            wait_for("reports", lambda: len(logged(installation, "exposed")) == len(calls))
+        finally:
+            evm.rpc.call("evm_setAutomine", True)
+            evm.mine()
+        told = {each["transaction"]: each for each in logged(installation, "exposed")}
+    assert {transaction: each["pool"].lower() for transaction, each in told.items()} == sent
+    assert all(int(each["extractable"]) > 0 for each in told.values())
+    # The router does what was read in its calldata: the first swap got what was quoted for it.
+    receipts = [evm.receipt(transaction) for transaction in sent]
+    assert [receipt["status"] for receipt in receipts] == ["0x1"] * len(calls)
+    received = [log for log in receipts[0]["logs"] if log["address"].lower() == usdc.lower()]
+    assert int(received[-1]["data"], 16) == int(told[next(iter(sent))]["quoted"])

@@ -263,6 +263,8 @@ def page(report: Entry) -> str:
         lines += ["", "### Units", ""]
         lines += _table(("Unit", "Exposure"), ([unit, str(value)] for unit, value in host["units"].items()))
         lines += ["", "### Files", "", _files(host["integrity"])]
+        if host["stayed"]:
+            lines += ["", f"Packages that came with the judges and stay: {', '.join(host['stayed'])}."]
         lines += ["", "### What lynis suggests", ""]
         lines += _table(("Test", "Suggestion"), ([row["id"], row["text"]] for row in host["lynis"]["suggestions"]))
     if report["idle_waivers"]:

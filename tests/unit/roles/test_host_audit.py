@@ -172,6 +172,7 @@ def test_the_page_says_what_failed_what_is_waived_and_which_waiver_is_idle() -> 
         "units": {"erigon.service": 1.1},
         "controls": [{"name": "login_banner", "state": "off", "reason": "told"}],
         "integrity": None,
+        "stayed": ["e2fsprogs", "logsave"],
     }
     hosts = {"node1": host}
     page = audit.page({"at": "2026-11-25 17:00", "hosts": hosts, "idle_waivers": audit.idle_waivers(waivers, hosts)})
@@ -180,3 +181,4 @@ def test_the_page_says_what_failed_what_is_waived_and_which_waiver_is_idle() -> 
     assert "| waived | listeners | tcp *:9 | a\\|b | known | 2026-11-25 |" in page
     assert "| login_banner | off | told |" in page
     assert "Waivers that nothing needs any more: lynis OLD-1." in page
+    assert "Packages that came with the judges and stay: e2fsprogs, logsave." in page

@@ -54,6 +54,24 @@ def test_root_is_refused_even_with_a_key_that_is_his(host: Host) -> None:
     assert "Permission denied (publickey)" in done.stderr
 
 
+def test_an_account_that_the_inventory_does_not_name_is_refused_with_its_key(host: Host) -> None:
+    public = ssh.public(ssh.user_key(Checkout.here()))
+    made = host.run(
+        "useradd --create-home stranger && install -d -m 0700 -o stranger ~stranger/.ssh"
+        f" && echo '{public}' > ~stranger/.ssh/authorized_keys && chown stranger ~stranger/.ssh/authorized_keys"
+    )
+    assert made.rc == 0, made.stderr
+    try:
+        done = log_in(user="stranger")
+        told = host.run("journalctl --unit=ssh --since=-60s --output=cat").stdout
+    finally:
+        host.run("userdel --remove stranger")
+    assert done.returncode == 255
+    assert "Permission denied (publickey)" in done.stderr
+    assert "User stranger from" in told
+    assert "not allowed because not listed in AllowUsers" in told
+
+
 def test_weak_key_exchange_finds_no_partner() -> None:
     done = log_in("-o", "KexAlgorithms=ecdh-sha2-nistp256,diffie-hellman-group14-sha256")
     assert done.returncode == 255

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 SSH = "ssh"
-JUDGES = ("lynis", "ssh-audit", "units", "listeners", "nmap", "controls", "integrity")
+JUDGES = ("lynis", "ssh-audit", "cis", "units", "listeners", "nmap", "controls", "integrity")
 WAIVERS = "host_audit_waivers (inventory)"
 EVERY_ADDRESS = ("0.0.0.0", "::", "*")  # noqa: S104 - what ss says of a socket, which is then judged
 SSH_LINE = re.compile(r"^\((?P<kind>[a-z]+)\) (?P<name>\S+)\s+-- \[(?P<level>[a-z]+)\] (?P<text>.*)$")
@@ -153,6 +153,11 @@ def unit_findings(
     return found
 
 
+def unit_limits(seen: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """Each unit's most exposure, {unit: limit}."""
+    return {unit: limits.get(unit.removesuffix(".service"), limits["default"]) for unit in seen}
+
+
 def findings(read: Entry, floor: int) -> list[dict[str, str]]:
     """All that is held against a host: {lynis, ssh, units, listeners, nmap, integrity, controls} as the filters above give them."""
     index = read["lynis"]["index"]
@@ -163,6 +168,7 @@ def findings(read: Entry, floor: int) -> list[dict[str, str]]:
             finding("ssh-audit", f"{row['kind']} {row['name']}", f"{row['level']}: {row['text']}")
             for row in read["ssh"]
         ),
+        *read["cis"],
         *read["units"],
         *read["listeners"],
         *read["nmap"],
@@ -230,84 +236,6 @@ def idle_waivers(waivers: Iterable[Entry], hosts: Mapping[str, Entry]) -> list[s
     ]
 
 
-def page(report: Entry) -> str:
-    """The report as a page of Markdown."""
-    lines = ["# Audit", "", f"Made {report['at']} (UTC). {_verdict(report)}", ""]
-    lines += _table(
-        (
-            "Host",
-            "Lynis",
-            "ssh-audit",
-            "Worst unit",
-            "Mean exposure",
-            "Sockets and ports outside the catalogue",
-            "Failed",
-            "Waived",
-        ),
-        ([name, *_figures(host)] for name, host in report["hosts"].items()),
-    )
-    for name, host in report["hosts"].items():
-        lines += ["", f"## {name}", ""]
-        lines += _table(
-            ("State", "Judge", "What", "Says", "Reason", "Since"),
-            (
-                [row["state"], row["judge"], row["name"], row["text"], row.get("reason", ""), row.get("date", "")]
-                for row in sorted(host["findings"], key=lambda row: row["state"])
-            ),
-        )
-        lines += ["", "### Controls", ""]
-        lines += _table(
-            ("Control", "State", "Why it is there"),
-            ([row["name"], row["state"], row["reason"]] for row in host["controls"]),
-        )
-        lines += ["", "### Units", ""]
-        lines += _table(("Unit", "Exposure"), ([unit, str(value)] for unit, value in host["units"].items()))
-        lines += ["", "### Files", "", _files(host["integrity"])]
-        if host["stayed"]:
-            lines += ["", f"Packages that came with the judges and stay: {', '.join(host['stayed'])}."]
-        lines += ["", "### What lynis suggests", ""]
-        lines += _table(("Test", "Suggestion"), ([row["id"], row["text"]] for row in host["lynis"]["suggestions"]))
-    if report["idle_waivers"]:
-        lines += ["", f"Waivers that nothing needs any more: {', '.join(report['idle_waivers'])}."]
-    return "\n".join(lines) + "\n"
-
-
-def _verdict(report: Entry) -> str:
-    failed = sum(row["state"] == "failed" for host in report["hosts"].values() for row in host["findings"])
-    return f"{failed} findings are not waived." if failed else "Everything holds, or is waived with a reason."
-
-
-def _files(found: Entry | None) -> str:
-    if not found:
-        return "The host keeps no record of its files (the control file_integrity is off, or the host is not hardened)."
-    return (
-        f"Held against the last deployment's record at {found['checked_at']}: {len(found['open'])} open. Held against packages' sums at"
-        f" {found['packages_checked_at']}: {len(found['packages'])} differ."
-    )
-
-
-def _figures(host: Entry) -> list[str]:
-    values = list(host["units"].values())
-    states = [row["state"] for row in host["findings"]]
-    return [
-        str(host["lynis"]["index"]),
-        str(sum(row["judge"] == "ssh-audit" for row in host["findings"])),
-        str(max(values, default="none")),
-        f"{sum(values) / len(values):.2f}" if values else "none",
-        str(sum(row["judge"] in ("listeners", "nmap") for row in host["findings"])),
-        str(states.count("failed")),
-        str(states.count("waived")),
-    ]
-
-
-def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    titles = list(titles)
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    if not cells:
-        return ["none"]
-    return [f"| {' | '.join(row)} |" for row in [titles, ["---"] * len(titles), *cells]]
-
-
 def _covers(entry: Entry, socket: Entry) -> bool:
     if (entry["port"], entry["protocol"]) != (socket["port"], socket["protocol"]):
         return False
@@ -356,10 +284,10 @@ class FilterModule:
             "host_audit_scanned": scanned,
             "host_audit_strange_ports": strange_ports,
             "host_audit_units": unit_findings,
+            "host_audit_unit_limits": unit_limits,
             "host_audit_findings": findings,
             "host_audit_integrity": integrity_findings,
             "host_audit_waiver_problems": waiver_problems,
             "host_audit_judged": judged,
             "host_audit_idle_waivers": idle_waivers,
-            "host_audit_page": page,
         }

@@ -69,6 +69,12 @@ unwanted:
 """
 
 
+def is_gone(key: str) -> bool:
+    """Whether a record is of a mode whose path is there no longer: a package went with it, and there is nothing to give back."""
+    kind, _, where = key.partition(":")
+    return kind == "mode" and not Path(where).exists()
+
+
 class Host:
     """The host with its record of what was there before; in check mode it only looks."""
 
@@ -89,8 +95,11 @@ class Host:
         found, wrong = targets.targets_of(control) if control["on"] else ([], [])
         known = self.record.get(name, {})
         wanted = {f"{target.kind}:{target.key}" for target in found}
-        given_back = [key for key in known if key not in wanted]
-        wrong += [f"{key.partition(':')[2]} is what it was made" for key in given_back]
+        given_back = [key for key in known if key not in wanted and not is_gone(key)]
+        wrong += [
+            f"{key.partition(':')[2]} is still as this control made it, which is not wanted any more"
+            for key in given_back
+        ]
         changing = []
         # Installing them is the role's work, before this; where they are missing, this only looks.
         for package in self.wrong_packages(control):
@@ -166,12 +175,18 @@ class Host:
         targets.replace(self.path, json.dumps(self.record, indent=1, sort_keys=True), 0o600)
 
 
+def sysctl_line(key: str, value: object) -> str:
+    """Give a line of the file; a key that this kernel lacks may be missing at the next boot too. Judges do not read lines that begin with a dash."""
+    return f"{'' if targets.sysctl_file(key).exists() else '-'}{key} = {value}"
+
+
 def with_sysctl_file(controls: list[dict[str, Any]], path: str) -> Iterator[dict[str, Any]]:
     """Give the controls, and after them one for the file from which the kernel gets their values at boot."""
     yield from controls
     if path:
         lines = [
-            f"# {control['name']}\n" + "".join(f"-{key} = {value}\n" for key, value in control["sysctls"].items())
+            f"# {control['name']}\n"
+            + "".join(f"{sysctl_line(key, value)}\n" for key, value in control["sysctls"].items())
             for control in controls
             if control["on"] and control.get("sysctls")
         ]

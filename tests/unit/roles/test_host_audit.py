@@ -155,30 +155,3 @@ def test_what_changed_outside_of_deployments_and_packages_is_held_against_the_ho
 )
 def test_a_waiver_without_reason_judge_or_day_is_refused(waiver: dict[str, str], sentence: str) -> None:
     assert sentence in audit.waiver_problems([waiver])[0]
-
-
-def test_the_page_says_what_failed_what_is_waived_and_which_waiver_is_idle() -> None:
-    found = [
-        audit.finding("lynis", "index", "hardening index 70 is below 78"),
-        audit.finding("listeners", "tcp *:9", "a|b"),
-    ]
-    waivers = [
-        {"judge": "listeners", "name": "tcp *:9", "reason": "known", "date": "2026-11-25"},
-        {"judge": "lynis", "name": "OLD-1", "reason": "was", "date": "2020-01-01"},
-    ]
-    host = {
-        "findings": audit.judged(found, waivers, "node1"),
-        "lynis": audit.lynis(LYNIS),
-        "units": {"erigon.service": 1.1},
-        "controls": [{"name": "login_banner", "state": "off", "reason": "told"}],
-        "integrity": None,
-        "stayed": ["e2fsprogs", "logsave"],
-    }
-    hosts = {"node1": host}
-    page = audit.page({"at": "2026-11-25 17:00", "hosts": hosts, "idle_waivers": audit.idle_waivers(waivers, hosts)})
-    assert "1 findings are not waived." in page
-    assert "| node1 | 78 | 0 | 1.1 | 1.10 | 1 | 1 | 1 |" in page
-    assert "| waived | listeners | tcp *:9 | a\\|b | known | 2026-11-25 |" in page
-    assert "| login_banner | off | told |" in page
-    assert "Waivers that nothing needs any more: lynis OLD-1." in page
-    assert "Packages that came with the judges and stay: e2fsprogs, logsave." in page

@@ -123,6 +123,16 @@ def test_the_record_keeps_the_first_state_and_is_roots(host: module.Host, tmp_pa
     assert mode(tmp_path / "record.json") == 0o600
 
 
+def test_a_mode_whose_path_went_with_its_package_is_no_difference(host: module.Host, tmp_path: Path) -> None:
+    path = tmp_path / "cron.d"
+    path.mkdir(mode=0o755)
+    control = {"name": "c", "on": True, "modes": [{"path": str(path), "mode": "0700"}]}
+    host.hold(control)
+    assert mode(path) == 0o700
+    path.rmdir()
+    assert host.hold(control) == []
+
+
 def test_check_mode_says_what_differs_and_changes_nothing(host: module.Host, tmp_path: Path) -> None:
     host.check = True
     path = tmp_path / "new"
@@ -145,12 +155,12 @@ def test_a_file_that_its_reader_refuses_is_not_written(host: module.Host, tmp_pa
 
 def test_the_file_for_the_boot_holds_what_is_on_alone() -> None:
     controls = [
-        {"name": "a", "on": True, "sysctls": {"net.ipv4.x": 0}},
+        {"name": "a", "on": True, "sysctls": {"net.ipv4.x": 0, "net.ipv4.ip_forward": 0}},
         {"name": "b", "on": False, "sysctls": {"net.ipv4.y": 1}},
         {"name": "c", "on": True},
     ]
     (*_, last) = module.with_sysctl_file(controls, "/etc/sysctl.d/90.conf")
-    assert last["files"][0]["content"] == "# Ansible managed\n# a\n-net.ipv4.x = 0\n"
+    assert last["files"][0]["content"] == "# Ansible managed\n# a\n-net.ipv4.x = 0\nnet.ipv4.ip_forward = 0\n"
 
 
 def test_a_mount_of_the_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

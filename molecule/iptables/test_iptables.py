@@ -30,6 +30,9 @@ FLEET = {
 }
 # What the catalogue makes public of Ethereum's node, by TCP.
 PUBLIC_TCP = {30303, 42069, 4001}
+PUBLIC_UDP = {30303, 42069, 4000, 4001}
+# What is looked for on servers by UDP, the VPN's port, and the public ones.
+SCANNED_UDP = [53, 111, 123, 161, 500, 1900, 5353, 9999, 11211, 51820, *sorted(PUBLIC_UDP)]
 ADMINS_ONLY = 22
 UNKNOWN_PORT, OPERATORS_PORT = 9999, 9997
 
@@ -49,6 +52,34 @@ for _ in range(int(sys.argv[3])):
     held.append(one)
 print(len(held), flush=True)
 sys.stdin.read()
+"""
+
+# Gives back what it is sent.
+ECHO = """
+import socket
+one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+one.bind(("::", 9999))
+while True:
+    one.sendto(*one.recvfrom(2048))
+"""
+
+# Sends SYNs to the edge from addresses of a network that is nobody's (RFC 2544), no faster than one in 100 us.
+SYNS = """
+import random, socket, struct, sys, time
+target = socket.inet_aton(sys.argv[1])
+def checksum(data):
+    value = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while value >> 16:
+        value = (value & 0xFFFF) + (value >> 16)
+    return ~value & 0xFFFF
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    for _ in range(int(sys.argv[2])):
+        source = struct.pack("!I", (198 << 24) + (18 << 16) + random.randrange(1, 1 << 17))
+        segment = struct.pack("!HHIIBBHHH", random.randrange(1024, 65536), 8443, random.getrandbits(32), 0, 0x50, 2, 64240, 0, 0)
+        check = checksum(source + target + struct.pack("!BBH", 0, 6, 20) + segment)
+        segment = segment[:16] + struct.pack("!H", check) + segment[18:]
+        raw.sendto(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, source, target) + segment, (sys.argv[1], 0))
+        time.sleep(0.0001)
 """
 
 # Sends one SYN to a public port from an address that is not the host's.
@@ -141,6 +172,10 @@ def listener(host: Host, port: int, address: str = "::") -> Iterator[None]:
         host.run("systemctl stop %s", unit)
 
 
+def own_ipv6(host: Host) -> str:
+    return str(host.check_output("ip -6 -oneline address show dev eth0 scope link").split()[3].partition("/")[0])
+
+
 def answering_ports(stranger: Host, *arguments: str) -> set[int]:
     """TCP ports that answer a scan, whether something listens on them or not."""
     text = stranger.check_output(f"nmap -n -Pn -sS --min-rate 3000 --max-retries 1 -oG - {' '.join(arguments)}")
@@ -156,11 +191,37 @@ def test_a_scan_of_all_ports_finds_only_catalogued_ones(node: Host, stranger: Ho
 
 
 def test_a_scan_over_ipv6_finds_the_same(node: Host, stranger: Host) -> None:
-    own = node.check_output("ip -6 -oneline address show dev eth0 scope link").split()[3].partition("/")[0]
     with listener(node, UNKNOWN_PORT):
-        found = answering_ports(stranger, "-6", "-e eth0", "-p 1-10000,26656,30303-30310,42069-42070", own)
+        found = answering_ports(stranger, "-6", "-e eth0", "-p 1-10000,26656,30303-30310,42069-42070", own_ipv6(node))
     assert found == PUBLIC_TCP
     assert count(node, "refused", "ipv6") > 9_000
+
+
+def answering_udp(stranger: Host, *arguments: str) -> set[int]:
+    """UDP ports that answer a scan, or whose host says that nothing listens there."""
+    ports = ",".join(map(str, SCANNED_UDP))
+    text = stranger.check_output(
+        f"nmap -n -Pn -sU --min-rate 100 --max-retries 1 -p {ports} -oG - {' '.join(arguments)}"
+    )
+    assert "Host:" in text
+    return {int(port) for port in re.findall(r"\b(\d+)/(?:open|closed)/udp", text)}
+
+
+def test_a_scan_by_udp_finds_no_port_that_is_not_public(node: Host, stranger: Host, addresses: dict[str, str]) -> None:
+    node.check_output("systemd-run --quiet --unit=echo --collect --property=DynamicUser=yes python3 -c %s", ECHO)
+    try:
+        asks = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2); s.sendto(b'x', ('127.0.0.1', 9999)); s.recv(9)"
+        assert until(lambda: node.run("python3 -c %s", asks).rc == 0, 10)
+        before = count(node, "refused"), count(node, "refused", "ipv6")
+        found = answering_udp(stranger, addresses["iptables"])
+        found6 = answering_udp(stranger, "-6", "-e eth0", own_ipv6(node))
+    finally:
+        node.run("systemctl stop echo")
+    assert found <= PUBLIC_UDP
+    assert found6 <= PUBLIC_UDP
+    refused = len(SCANNED_UDP) - len(PUBLIC_UDP)
+    assert count(node, "refused") - before[0] >= refused
+    assert count(node, "refused", "ipv6") - before[1] >= refused
 
 
 def test_neighbours_read_the_node_and_nobody_else_does(
@@ -366,8 +427,29 @@ def test_synproxy_leaves_the_edge_reachable_and_the_limit_in_force(
     assert "SYNPROXY" in rules(edge)
     assert flood(edge, stranger, addresses["iptables-b"]) <= CONNECTIONS
     assert opens(stranger, addresses["iptables-b"], 8443)
+    before = cookies(edge)
+    # What the edge answers ends at the sender.
+    edge.check_output("ip route replace 198.18.0.0/15 via %s", addresses["iptables-c"])
+    try:
+        with controller_connection(addresses["iptables-b"]) as open_before:
+            stranger.check_output(
+                "sysctl -qw net.ipv4.ip_forward=0 && python3 -c %s %s 3000", SYNS, addresses["iptables-b"]
+            )
+            answers(open_before)
+            assert opens(stranger, addresses["iptables-b"], 8443)
+    finally:
+        edge.check_output("ip route delete 198.18.0.0/15")
+    # SYNPROXY answered them, and the server behind it never saw one.
+    assert cookies(edge) - before >= 3000
+    assert edge.check_output("ss -H -n -t state syn-recv") == ""
     assert firewall("--limit=iptables-b").code == 0
     assert "SYNPROXY" not in rules(edge)
+
+
+def cookies(host: Host) -> int:
+    """SYNs that SYNPROXY has seen, over all processors."""
+    titles, *rows = (line.split() for line in host.check_output("cat /proc/net/stat/synproxy").splitlines())
+    return sum(int(row[titles.index("syn_received")], 16) for row in rows)
 
 
 def test_a_host_that_may_not_speak_outwards_still_reads_its_node(edge: Host, addresses: dict[str, str]) -> None:

@@ -29,6 +29,7 @@ MARKET = {
     ],
     "max_hops": 4,
     "aave_v3": [{"name": "aave_v3", "pool": "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2", "first_block": 16291127}],
+    "compound_v3": [{"name": "usdc", "pool": "0xc3d688B66703497DAA19211EEdff47f25384cdc3"}],
     "discovery": {"first_block": 17},
     "routers": [{"address": "0x" + "55" * 20, "factories": ["other_v3", "uniswap_v2"]}],
     "solidly_factories": [{"name": "aerodrome", "address": "0x" + "54" * 20}],
@@ -64,6 +65,8 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert (router.address, router.factories) == (b"\x55" * 20, ("other_v3", "uniswap_v2"))
     (solidly,) = config.chains["base"].solidly_factories
     assert (solidly.name, solidly.address) == ("aerodrome", b"\x54" * 20)
+    (comet,) = config.chains["base"].compound_v3
+    assert (comet.name, comet.pool[:2].hex(), comet.first_block) == ("usdc", "c3d6", 0)
     assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]
     assert (config.common_risk.max_gas, config.common_risk.breaker_failures) == (None, 0)
     assert rendered("_mev_agents_component", options()) == "mev"

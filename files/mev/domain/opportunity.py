@@ -15,13 +15,18 @@ class Cycle(msgspec.Struct, frozen=True):
 
 
 class Seizure(msgspec.Struct, frozen=True, kw_only=True):
-    """A liquidation as a step of a cycle, after `after` of its swaps: what is held of `debt` pays the borrower's, and `collateral` comes out."""
+    """A liquidation as a step of a cycle, after `after` of its swaps: what is held of `debt` pays the borrower's, and `collateral` comes out.
+
+    With `absorbs` it is Compound V3's: the borrower is absorbed by the pool, a Comet, and `debt`, its base token, buys of the `collateral` that it then has
+    for sale; where the borrower is the pool itself nobody is.
+    """
 
     pool: Address
     borrower: Address
     debt: Address
     collateral: Address
     after: int
+    absorbs: bool = False
 
 
 class Flash(msgspec.Struct, frozen=True, kw_only=True):

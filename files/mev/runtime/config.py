@@ -318,7 +318,7 @@ class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LendingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An Aave V3 market of version 3.5 or later: its pool, and the block from which on its events are read."""
+    """An Aave V3 market of version 3.5 or later, or a Compound V3 market: its pool or Comet, and the block from which on its events are read."""
 
     name: _Name
     pool: _Address
@@ -343,6 +343,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     solidly_factories: tuple[SolidlyFactoryConfig, ...] = ()
     routers: tuple[RouterConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
+    compound_v3: tuple[LendingConfig, ...] = ()
     max_hops: Annotated[int, Meta(ge=2, le=4, description="2, 3 or 4 swaps")] = 3
     discovery: DiscoveryConfig | None = None
     risk: RiskConfig

@@ -68,8 +68,9 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)
     yield from _repeated(
-        (f"{where}.aave_v3[{number}].pool", f"0x{market.pool.hex()}", market.name)
-        for number, market in enumerate(chain.aave_v3)
+        (f"{where}.{kind}[{number}].pool", f"0x{market.pool.hex()}", market.name)
+        for kind, markets in (("aave_v3", chain.aave_v3), ("compound_v3", chain.compound_v3))
+        for number, market in enumerate(markets)
     )
     yield from _router_problems(f"{where}.routers", chain)
     for place, maker in v3_makers:

@@ -14,6 +14,9 @@ from mev.domain.market import Address
 from mev.market.keeper import Keeper
 from mev.market.lending.aave_events import TOPICS as LENDING_TOPICS
 from mev.market.lending.aave_market import AaveMarket
+from mev.market.lending.comet_market import CometMarket
+from mev.market.lending.comet_reader import TOPICS as COMET_TOPICS
+from mev.market.lending.takings import LeftAlone
 from mev.market.load import load_market, market_topics
 from mev.market.newcomers import Newcomers
 from mev.market.state import MarketState
@@ -30,7 +33,7 @@ from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
-from mev.trading.strategies.liquidation import LeftAlone, Liquidations
+from mev.trading.strategies.liquidation import Liquidations
 from mev.trading.strategies.plugin import Market, Strategies, Strategy
 
 # Without a head for so many block times the chain is asked whether there is one.
@@ -70,8 +73,10 @@ class Desk:
         self._keeper = Keeper(kept.directory, name, self._chain.id, 60 * kept.every_minutes) if kept else None
         discovery = self._chain.discovery
         self._newcomers = Newcomers(name, self._chain, discovery) if discovery else None
-        followed = self._chain.aave_v3 if StrategyName.LIQUIDATION in config.strategies else ()
-        self._lending = [AaveMarket(name, rpc, market) for market in followed]
+        self._lending: list[AaveMarket | CometMarket] = []
+        if StrategyName.LIQUIDATION in config.strategies:
+            self._lending += [AaveMarket(name, rpc, market) for market in self._chain.aave_v3]
+            self._lending += [CometMarket(name, rpc, market) for market in self._chain.compound_v3]
         self._inventory = Inventory(self._chain.risk.max_flash_wei)
         self._market: MarketState | None = None
         self._liquidations: Liquidations | None = None
@@ -96,7 +101,7 @@ class Desk:
             await open_books(self._rpc, self._execution.accounts, self._ledger)
         pending = asyncio.create_task(self._report_pending())
         try:
-            topics = [*market_topics(self._chain), *(sorted(LENDING_TOPICS) if self._lending else ())]
+            topics = [*market_topics(self._chain), *self._lending_topics()]
             async for event in BlockCollector(self._rpc, topics, stall_seconds=stall_seconds).events():
                 async with self._working:
                     await self._take(event)
@@ -104,6 +109,12 @@ class Desk:
         finally:
             pending.cancel()
             await asyncio.gather(pending, return_exceptions=True)
+
+    def _lending_topics(self) -> list[bytes]:
+        topics: frozenset[bytes] = frozenset()
+        for market in self._lending:
+            topics |= COMET_TOPICS if market.absorbs else LENDING_TOPICS
+        return sorted(topics)
 
     async def _report_pending(self) -> None:
         """Say what pending swaps expose, where that is asked for; whatever happens to it, trading goes on."""

@@ -1,7 +1,10 @@
 """One Aave V3 market as a block left it: reserves, prices and everybody's debts and collateral, with the way back through the last blocks."""
 
+import contextlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -10,10 +13,16 @@ import msgspec
 from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.lending.aave_events import Indices
-from mev.market.lending.aave_v3 import Held, Reserve, owed, supplied
+from mev.market.lending.aave_v3 import Held, Reserve, health_factor, liquidate, owed, supplied
+from mev.market.lending.takings import LeftAlone, Taking, Takings
+from mev.market.lending.wad_ray import RAY, UINT256_MAX, WAD, Overflowed
 from mev.market.state import UNDO_BLOCKS, StateError
 
 _MAX_RESERVES = 128
+# Less is not worth a transaction on any chain, in base currency (8 decimals); and there rounding is more than a watch allows for.
+DUST_BASE = 10**8
+# Below it neither side of a pair pays for a transaction.
+LEAST_BASE = 10 * 10**8
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +186,46 @@ class AaveBook:
             held.append(_held(listing, category, position, scaled_supply, scaled_debt, timestamp))
         return held
 
+    def worths(self) -> dict[Address, tuple[float, float]]:
+        """Return by asset what a unit of scaled supply and one of scaled debt are worth now."""
+        found = {}
+        for each in self._listings.values():
+            # What overflows here the pool cannot compute either: who has it cannot be liquidated.
+            with contextlib.suppress(Overflowed):
+                supply, debt = _worth(each, self._block.timestamp)
+                if supply > 0 and debt > 0:
+                    found[each.asset] = (supply, debt)
+        return found
+
+    def health(self, user: Address) -> int | None:
+        """Return a borrower's health factor; None where a price is missing, 2**256 - 1 where he owes less than a dollar."""
+        held = self.position(user, self._block.timestamp)
+        if held is None:
+            return None
+        return UINT256_MAX if sum(each.debt_base for each in held) < DUST_BASE else health_factor(held)
+
+    def takings(self, user: Address, native: Address) -> Takings | None:
+        """Return what can be taken of a borrower; None where he is not liquidatable, or a price is missing."""
+        now = self._block.timestamp
+        try:
+            position = self.position(user, now)
+        except Overflowed:
+            return None
+        if position is None or health_factor(position) >= WAD:
+            return None
+        allowed = frozenset(each.asset for each in self._listings.values() if each.liquidatable(now))
+        found, came = [], LeftAlone.CLOSED
+        for debt, collateral in product(position, position):
+            refused = _refused(debt, collateral, allowed, native)
+            came = max(came, LeftAlone.NO_WAY if refused is None else refused)
+            if refused is None:
+                found.append(_taking(position, debt, collateral, native))
+        return Takings(found, came, (self._positions[user], tuple(held.reserve.price for held in position), allowed))
+
+    def sellers(self) -> Collection[Address]:
+        """Return nobody: what is seized is given at once."""
+        return ()
+
     def _put(self, positions: Mapping[Address, Position | None]) -> None:
         for user, position in positions.items():
             if position is None:
@@ -216,3 +265,37 @@ def _held(
         else 0,
         collateral=position.uses(listing.number),
     )
+
+
+def _worth(listing: Listing, timestamp: int) -> tuple[float, float]:
+    indices, price = listing.indices, float(listing.price or 0)
+    seconds = max(0, timestamp - indices.updated_at)
+    supply = supplied(RAY, indices.liquidity_index, indices.liquidity_rate, seconds)
+    debt = owed(RAY, indices.borrow_index, indices.borrow_rate, seconds)
+    return price * supply / RAY, price * debt / RAY
+
+
+def _refused(debt: Held, collateral: Held, allowed: Collection[Address], native: Address) -> LeftAlone | None:
+    assets = (debt.reserve.asset, collateral.reserve.asset)
+    if not {*assets} <= {*allowed}:
+        return LeftAlone.CLOSED
+    if debt.debt_base < LEAST_BASE or collateral.collateral_base < LEAST_BASE:
+        return LeftAlone.DUST
+    return LeftAlone.ONE_TOKEN if assets[0] == assets[1] != native else None
+
+
+def _taking(position: Sequence[Held], debt: Held, collateral: Held, native: Address) -> Taking:
+    coin = next((held.reserve for held in position if held.reserve.asset == native and held.reserve.price), None)
+    return Taking(
+        debt=debt.reserve.asset,
+        collateral=collateral.reserve.asset,
+        take=partial(_take, position, collateral, debt),
+        whole=debt.owed,
+        supplied=collateral.supplied,
+        middling=None if coin is None else debt.debt_base * coin.unit // (4 * coin.price),
+    )
+
+
+def _take(position: Sequence[Held], collateral: Held, debt: Held, offered: int) -> tuple[int, int] | None:
+    done = liquidate(position, collateral, debt, offered)
+    return None if done is None else (done.debt, done.collateral)

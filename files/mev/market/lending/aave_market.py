@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 class AaveMarket:
     """Keeps one book; whatever goes wrong with it stops nothing else on its chain."""
 
+    # What is seized is given by the call that pays the debt.
+    absorbs = False
+
     def __init__(self, chain: str, rpc: Rpc, config: LendingConfig) -> None:
         self._chain = chain
         self._rpc = rpc

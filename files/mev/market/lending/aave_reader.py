@@ -3,7 +3,7 @@
 Prices are asked of the market's oracle after every block: what it says need not have an event (adapters that cap a rate by time, fallbacks).
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -13,7 +13,7 @@ from mev.chain.errors import MalformedAnswerError
 from mev.chain.rpc import Rpc, RpcError
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, data, encode, fixed
 from mev.domain import Block
-from mev.domain.market import Address
+from mev.domain.market import Address, Hash
 from mev.market.factory_events import FIRST_SPAN, LONGEST_SPAN, MANY_EVENTS
 from mev.market.lending.aave_book import Category, Listing, Position, listed
 from mev.market.lending.aave_events import BORROW, Indices, borrower
@@ -57,9 +57,9 @@ class _Event(msgspec.Struct, rename="camel"):
 
 async def places(rpc: Rpc, pool: Address, block: Block) -> Places:
     """Return a pool's contracts; raises AbiError and RpcError where it is no pool, and what the transport raises."""
-    [provider] = await _call(rpc, block, [(pool, encode_call(_PROVIDER))])
+    [provider] = await answers_of(rpc, block, [(pool, encode_call(_PROVIDER))])
     answered = decode_address(provider)
-    oracle, configurator = await _call(
+    oracle, configurator = await answers_of(
         rpc, block, [(answered, encode_call(_ORACLE)), (answered, encode_call(_CONFIGURATOR))]
     )
     return Places(
@@ -69,9 +69,9 @@ async def places(rpc: Rpc, pool: Address, block: Block) -> Places:
 
 async def listings(rpc: Rpc, pool: Address, block: Block) -> list[Listing]:
     """Return what a market lists, without prices; raises as `places` does."""
-    [answer] = await _call(rpc, block, [(pool, encode_call(_RESERVES))])
+    [answer] = await answers_of(rpc, block, [(pool, encode_call(_RESERVES))])
     assets = [_address(word) for word in word_array(answer, 0, 0, MAX_LISTINGS)]
-    answers = await _call(
+    answers = await answers_of(
         rpc, block, [(pool, encode_call(which, asset)) for asset in assets for which in (_RESERVE, _GRACE)]
     )
     return [_listing(asset, *answers[2 * at : 2 * at + 2]) for at, asset in enumerate(assets)]
@@ -82,7 +82,7 @@ async def categories(rpc: Rpc, pool: Address, block: Block) -> dict[int, Categor
     found: dict[int, Category] = {}
     for first in range(1, 256, EMPTY_CATEGORIES):
         numbers = range(first, min(first + EMPTY_CATEGORIES, 256))
-        answers = await _call(
+        answers = await answers_of(
             rpc, block, [(pool, encode_call(which, each)) for each in numbers for which in (_CATEGORY, _CATEGORY_BITS)]
         )
         made = {number: _category(*answers[2 * at : 2 * at + 2]) for at, number in enumerate(numbers)}
@@ -95,18 +95,28 @@ async def categories(rpc: Rpc, pool: Address, block: Block) -> dict[int, Categor
 
 async def prices(rpc: Rpc, oracle: Address, assets: Sequence[Address], block: Block) -> dict[Address, int | str]:
     """Return what the oracle says of each asset: base currency for a whole token, or in words why that is no price. Raises what the transport raises."""
+    return await prices_by(rpc, oracle, _PRICE, assets, block)
+
+
+async def prices_by(
+    rpc: Rpc, whom: Address, function: bytes, arguments: Sequence[Address], block: Block
+) -> dict[Address, int | str]:
+    """Return what a function of one address answers as a price, or in words why that is none, by the address. Raises what the transport raises."""
     pinned = {"blockHash": encode(block.hash)}
     answers = await rpc.batch(
-        [("eth_call", [{"to": encode(oracle), "data": encode(encode_call(_PRICE, asset))}, pinned]) for asset in assets]
+        [
+            ("eth_call", [{"to": encode(whom), "data": encode(encode_call(function, each))}, pinned])
+            for each in arguments
+        ]
     )
-    return {asset: _price(answer) for asset, answer in zip(assets, answers, strict=True)}
+    return {each: _price(answer) for each, answer in zip(arguments, answers, strict=True)}
 
 
 async def positions(
     rpc: Rpc, pool: Address, users: Sequence[Address], known: Mapping[int, Listing], block: Block
 ) -> dict[Address, Position]:
     """Return what users have; those who owe nothing are not asked further. Raises as `places` does."""
-    answers = await _call(
+    answers = await answers_of(
         rpc, block, [(pool, encode_call(which, user)) for user in users for which in (_USER, _USER_CATEGORY)]
     )
     found = {
@@ -120,7 +130,7 @@ async def positions(
         for number in listed(position.bits)
         if number in known
     ]
-    balances = await _call(
+    balances = await answers_of(
         rpc,
         block,
         [
@@ -135,36 +145,51 @@ async def positions(
 
 
 async def borrowers(rpc: Rpc, pool: Address, first: int, last: int) -> AsyncIterator[tuple[int, frozenset[Address]]]:
-    """Yield, range by range, up to which block was read and who borrowed there; a range that the node refuses is halved.
+    """Yield, range by range, up to which block was read and who borrowed there; raises as `users_of`."""
+    async for end, found in users_of(rpc, pool, [BORROW], borrower, first, last):
+        yield end, found
+
+
+async def users_of(
+    rpc: Rpc,
+    pool: Address,
+    events: Sequence[Hash],
+    named: Callable[[tuple[Hash, ...], bytes], Address],
+    first: int,
+    last: int,
+) -> AsyncIterator[tuple[int, frozenset[Address]]]:
+    """Yield, range by range, up to which block was read and whom a pool's events name; a range that the node refuses is halved.
 
     Raises RpcError where a single block is refused, and RpcUnavailableError where there is no answer or a malformed event.
     """
     begin, span = first, FIRST_SPAN
+    topics = [[encode(event) for event in events]]
     while begin <= last:
         end = min(begin + span - 1, last)
-        wanted = {"address": encode(pool), "topics": [encode(BORROW)], "fromBlock": hex(begin), "toBlock": hex(end)}
+        wanted = {"address": encode(pool), "topics": topics, "fromBlock": hex(begin), "toBlock": hex(end)}
         try:
-            events = await rpc.call_as(list[_Event], "eth_getLogs", [wanted]) or []
+            found = await rpc.call_as(list[_Event], "eth_getLogs", [wanted]) or []
         except RpcError:
             if begin == end:
                 raise
             span = (end - begin + 1) // 2
             continue
         try:
-            yield end, frozenset(_borrower(pool, event) for event in events)
+            yield end, frozenset(_named(pool, event, named) for event in found)
         except AbiError as error:
             raise MalformedAnswerError(f"{rpc.node}: an event of the pool cannot be read: {error}") from None
         begin = end + 1
-        span = max(1, span // 2) if len(events) > MANY_EVENTS else min(2 * span, LONGEST_SPAN)
+        span = max(1, span // 2) if len(found) > MANY_EVENTS else min(2 * span, LONGEST_SPAN)
 
 
-def _borrower(pool: Address, event: _Event) -> Address:
+def _named(pool: Address, event: _Event, named: Callable[[tuple[Hash, ...], bytes], Address]) -> Address:
     if fixed(event.address, ADDRESS_BYTES) != pool:
         raise AbiError("it is not this pool's")
-    return borrower(tuple(fixed(topic, HASH_BYTES) for topic in event.topics), data(event.data))
+    return named(tuple(fixed(topic, HASH_BYTES) for topic in event.topics), data(event.data))
 
 
-async def _call(rpc: Rpc, block: Block, calls: Iterable[tuple[Address, bytes]]) -> list[bytes]:
+async def answers_of(rpc: Rpc, block: Block, calls: Iterable[tuple[Address, bytes]]) -> list[bytes]:
+    """Return what calls (whom, calldata) answer on the state after a block; raises RpcError where one refuses, and what the transport raises."""
     pinned = {"blockHash": encode(block.hash)}
     asked = [("eth_call", [{"to": encode(to), "data": encode(content)}, pinned]) for to, content in calls]
     answers = await rpc.batch_as(str, asked) if asked else []

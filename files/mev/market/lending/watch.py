@@ -6,19 +6,15 @@ looked at when it was F, with a health factor h, cannot be liquidatable while `f
 who is reached is computed again, exactly.
 """
 
-import contextlib
 import heapq
 from collections.abc import Collection
 
 from mev.domain.market import Address
-from mev.market.lending.aave_book import AaveBook, Listing
-from mev.market.lending.aave_v3 import health_factor, owed, supplied
-from mev.market.lending.wad_ray import RAY, WAD, Overflowed
+from mev.market.lending.takings import Watched
+from mev.market.lending.wad_ray import UINT256_MAX, WAD, Overflowed
 
 # What floats and the contracts' rounding may get wrong of a quotient, for debts of a dollar or more.
 SLACK = 1e-5
-# Less is not worth a transaction on any chain, in base currency (8 decimals); and there rounding is more than SLACK.
-DUST_BASE = 10**8
 # Below it everybody is looked at, and it is counted from 1 again: floats end.
 LEAST_FALLEN = 1e-100
 
@@ -40,9 +36,9 @@ class Watch:
         # Who has an asset without a price: looked at every time.
         self._unknown: set[Address] = set()
 
-    def liquidatable(self, book: AaveBook, changed: Collection[Address], *, anew: bool) -> list[Address]:
+    def liquidatable(self, book: Watched, changed: Collection[Address], *, anew: bool) -> list[Address]:
         """Return who can be liquidated at the time of the book's block; `anew` where more may have changed than the positions of `changed`."""
-        worth = _worths(book)
+        worth = book.worths()
         if anew or self._fallen < LEAST_FALLEN:
             self._begin()
             suspects = set(book.positions())
@@ -63,48 +59,28 @@ class Watch:
                 reached.add(user)
         return reached
 
-    def _look(self, book: AaveBook, user: Address) -> None:
+    def _look(self, book: Watched, user: Address) -> None:
         self._below.discard(user)
         self._unknown.discard(user)
         self._newest.pop(user, None)
         if user not in book.positions():
             return
         try:
-            held = book.position(user, book.block.timestamp)
+            health = book.health(user)
         except Overflowed:
             # The pool itself cannot compute it, and so nobody can liquidate it.
             return
-        if held is None:
+        if health is None:
             self._unknown.add(user)
             return
-        if sum(each.debt_base for each in held) < DUST_BASE:
+        if health == UINT256_MAX:
             return
-        health = health_factor(held)
         if health < WAD:
             self._below.add(user)
             return
         mark = -self._fallen * WAD / health
         self._newest[user] = mark
         heapq.heappush(self._marks, (mark, user))
-
-
-def _worths(book: AaveBook) -> dict[Address, tuple[float, float]]:
-    found = {}
-    for each in book.listings.values():
-        # What overflows here the pool cannot compute either: who has it cannot be liquidated.
-        with contextlib.suppress(Overflowed):
-            supply, debt = _worth(each, book.block.timestamp)
-            if supply > 0 and debt > 0:
-                found[each.asset] = (supply, debt)
-    return found
-
-
-def _worth(listing: Listing, timestamp: int) -> tuple[float, float]:
-    indices, price = listing.indices, float(listing.price or 0)
-    seconds = max(0, timestamp - indices.updated_at)
-    supply = supplied(RAY, indices.liquidity_index, indices.liquidity_rate, seconds)
-    debt = owed(RAY, indices.borrow_index, indices.borrow_rate, seconds)
-    return price * supply / RAY, price * debt / RAY
 
 
 def _fall(before: dict[Address, tuple[float, float]], now: dict[Address, tuple[float, float]]) -> float:

@@ -88,7 +88,7 @@ def encode_execute(
         steps.append([hop.pool, token_in, int(hop.zero_for_one), *fee, part])
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")
-        steps.insert(seizure.after, [seizure.pool, seizure.debt, 0, borrower, 0, 0])
+        steps.insert(seizure.after, [seizure.pool, seizure.debt, int(seizure.absorbs), borrower, 0, 0])
     if flash is not None and flash.lent:
         lender = pools[flash.pool]
         fee = (flash.lent, 0) if lender.concentrated else (lender.fee_numerator, lender.fee_denominator)

@@ -13,7 +13,8 @@
      What is held may be split over hops that give the same token: those but the last take their part, the last one the rest.
      A V3 pool gives its output first and asks for its input in a callback. Nobody may call back but the one pool
      that is being swapped, once, for exactly the amount that was put into its swap.
-     A step may also be a liquidation on Aave V3: what is held of the debt's token pays a borrower's debt, and the collateral goes on.
+     A step may also be a liquidation on Aave V3: what is held of the debt's token pays a borrower's debt, and the collateral goes on. Or one on
+     Compound V3: a borrower is absorbed, and what is held of the base token buys of the collateral that Comet then has for sale.
      With execute_flash() the first hop is paid last, in its pool's callback, out of what the others have brought: then no capital is needed,
      and the last check sees to it that none is used. What the pool gives is measured, and the path was kept here, not brought back by it.
 """
@@ -40,10 +41,16 @@ interface LendingPool:
     ): nonpayable
 
 
+interface Comet:
+    def absorb(absorber: address, accounts: DynArray[address, 1]): nonpayable
+    def buyCollateral(asset: address, min_amount: uint256, base_amount: uint256, recipient: address): nonpayable
+
+
 # One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2); with a fee_numerator of 0 the pair is
 # asked itself what it gives (Solidly: fee and curve are its own). A fee_denominator of 0 marks a V3 pool, which knows its own fee. `part` is how
 # much of what is held this hop takes where the next one takes of it too, base units; 0 for all that is left. With a fee_denominator of 0, a fee_numerator that is not 0 marks a
 # liquidation: `pair` is Aave's pool, token_in the debt's token, and fee_numerator the borrower's address; the next token is the collateral.
+# With zero_for_one `pair` is a Comet, and where it is the borrower too nobody is absorbed: what it has for sale already is bought.
 # Of execute_flash(), a first hop whose next token is its own is a loan for a fee: zero_for_one says that it is the pool's token1, and of a V3
 # pool fee_numerator is how much is lent.
 struct Hop:
@@ -282,9 +289,13 @@ def _liquidate(hop: Hop, amount: uint256, collateral: address, to: address, cycl
     held: uint256 = staticcall IERC20(hop.token_in).balanceOf(self)
     collateral_before: uint256 = staticcall IERC20(collateral).balanceOf(self)
     assert extcall IERC20(hop.token_in).approve(hop.pair, amount, default_return_value=True), "approve"
-    extcall LendingPool(hop.pair).liquidationCall(
-        collateral, hop.token_in, convert(convert(hop.fee_numerator, uint160), address), amount, False
-    )
+    borrower: address = convert(convert(hop.fee_numerator, uint160), address)
+    if not hop.zero_for_one:
+        extcall LendingPool(hop.pair).liquidationCall(collateral, hop.token_in, borrower, amount, False)
+    else:
+        if borrower != hop.pair:
+            extcall Comet(hop.pair).absorb(self, [borrower])
+        extcall Comet(hop.pair).buyCollateral(collateral, 0, amount, self)
     # Whatever the pool took of it: nobody may take anything later.
     assert extcall IERC20(hop.token_in).approve(hop.pair, 0, default_return_value=True), "approve"
     if hop.token_in != cycle_token:

@@ -1,4 +1,4 @@
-"""Liquidations on Aave V3 as cycles: native coin into the debt's token, the debt paid, the collateral back into native coin.
+"""Liquidations on Aave V3 and Compound V3 as cycles: native coin into the debt's token, the debt paid, the collateral back into native coin.
 
 A cycle has up to three swaps beside the liquidation: as many steps as the executor takes. What is put in is searched, since the profit is, but for rounding,
 concave in it. The whole of a debt can only be covered where it is in the cycle's own token: until the transaction is in a block the debt grows by
@@ -11,17 +11,16 @@ gas that credit takes is chosen; without capital, credit.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from enum import IntEnum
 from itertools import product
 from typing import NamedTuple
 
 from mev.domain import Block, Cycle, Flash, Hop, Opportunity, Pool, Seizure
 from mev.domain.market import Address
 from mev.market.amm import AmmError
-from mev.market.lending.aave_book import AaveBook
 from mev.market.lending.aave_market import AaveMarket
-from mev.market.lending.aave_v3 import Held, health_factor, liquidate
-from mev.market.lending.wad_ray import WAD, Overflowed
+from mev.market.lending.comet_market import CometMarket
+from mev.market.lending.takings import LeftAlone, Taking, Watched
+from mev.market.lending.wad_ray import Overflowed
 from mev.market.lending.watch import Watch
 from mev.market.state import MarketState
 from mev.search.legs import AnyLeg, amounts, legs_of
@@ -35,38 +34,15 @@ WAYS = 3
 NEIGHBOURS = 2
 # What a debt may grow by until the transaction is in a block: what is offered more than is owed.
 OFFER = (1001, 1000)
-# Below it, of base currency (8 decimals), neither side of a pair pays for a transaction.
-LEAST_BASE = 10 * 10**8
 
 Way = tuple[Hop, ...]
-
-
-class LeftAlone(IntEnum):
-    """Why nobody's liquidation is tried although the pool would allow one: how far the best of the borrower's pairs came."""
-
-    # Inactive, paused, or within the grace period after the sequencer was down.
-    CLOSED = 0
-    DUST = 1
-    # The executor cannot tell what was paid from what came out, where both are one token and not the cycle's.
-    ONE_TOKEN = 2
-    NO_WAY = 3
-    # What the ways take and the pool's rules (close factor, least leftover) allow do not meet.
-    NO_SIZE = 4
-    NO_PROFIT = 5
-
-
-class _Pair(NamedTuple):
-    """A borrower's debt and collateral."""
-
-    position: Sequence[Held]
-    debt: Held
-    collateral: Held
+LendingMarket = AaveMarket | CometMarket
 
 
 class _Plan(NamedTuple):
     """A liquidation with its swaps, sized: `held` is what the first step is given, then what is held after each; `put_in` is more where that is lent for a fee."""
 
-    pair: _Pair
+    taking: Taking
     into: Way
     out: Way
     held: tuple[int, ...]
@@ -87,7 +63,7 @@ class Liquidations:
         chain: str,
         wrapped_native: Address,
         state: MarketState,
-        markets: Sequence[AaveMarket],
+        markets: Sequence[LendingMarket],
         inventory: Inventory | None = None,
     ) -> None:
         self._chain = chain
@@ -112,12 +88,12 @@ class Liquidations:
             if book is None or book.block.hash != block.hash:
                 continue
             changed, anew = market.take_changes()
-            pool, below = market.config.pool, watch.liquidatable(book, changed, anew=anew)
+            below = [*watch.liquidatable(book, changed, anew=anew), *book.sellers()]
             for borrower in below:
-                plan = self._plan(book, pool, borrower, touched, capital)
+                plan = self._plan(book, market.config.pool, borrower, touched, capital)
                 if plan is not None and plan.profit > 0:
-                    found.append(self._opportunity(block, pool, borrower, plan))
-            self._forget(pool, frozenset(below))
+                    found.append(self._opportunity(block, market, borrower, plan))
+            self._forget(market.config.pool, frozenset(below))
         return sorted(found, key=lambda opportunity: opportunity.expected_profit, reverse=True)
 
     def left_alone(self, pool: Address) -> Counter[LeftAlone]:
@@ -132,30 +108,22 @@ class Liquidations:
                 self._left.pop((of, borrower), None)
 
     def _plan(
-        self, book: AaveBook, pool: Address, borrower: Address, touched: Collection[Address], capital: int
+        self, book: Watched, pool: Address, borrower: Address, touched: Collection[Address], capital: int
     ) -> _Plan | None:
-        try:
-            position = book.position(borrower, book.block.timestamp)
-        except Overflowed:
+        told = book.takings(borrower, self._token)
+        if told is None:
             return None
-        if position is None or health_factor(position) >= WAD:
-            return None
-        prices = tuple(held.reserve.price for held in position)
-        allowed = frozenset(each.asset for each in book.listings.values() if each.liquidatable(book.block.timestamp))
-        what = (book.positions()[borrower], prices, capital, self._inventory.empty, allowed)
+        what = (told.what, capital, self._inventory.empty)
         seen = self._seen.get((pool, borrower))
         if seen is not None and seen[0] == what and pool not in touched and seen[1].isdisjoint(touched):
             return None
         best: _Plan | None = None
         through: set[Address] = set()
-        came = LeftAlone.CLOSED
-        for debt, collateral in product(position, position):
-            pair = _Pair(position, debt, collateral)
-            refused = _refused(pair, allowed, self._token)
-            came = max(came, LeftAlone.NO_WAY if refused is None else refused)
-            for into, out in () if refused is not None else self._ways(pair, capital, through):
+        came = told.came
+        for taking in told.found:
+            for into, out in self._ways(taking, capital, through):
                 came = max(came, LeftAlone.NO_SIZE)
-                for plan in self._funded(pair, into, out, capital):
+                for plan in self._funded(taking, into, out, capital):
                     if best is None or self._worth(plan, book.block) > self._worth(best, book.block):
                         best = plan
         self._seen[pool, borrower] = (what, frozenset(through))
@@ -165,18 +133,18 @@ class Liquidations:
             self._left[pool, borrower] = came if best is None else LeftAlone.NO_PROFIT
         return best
 
-    def _funded(self, pair: _Pair, into: Way, out: Way, capital: int) -> Iterator[_Plan]:
+    def _funded(self, taking: Taking, into: Way, out: Way, capital: int) -> Iterator[_Plan]:
         """Yield the plan with own capital, and the one on credit."""
-        own = self._sized(pair, into, out, capital, None)
+        own = self._sized(taking, into, out, capital, None)
         if own is not None:
             yield own
         limit = self._inventory.flash_wei
         if limit and into and gives_first(giver := self._state.pools()[into[0].pool]):
-            first = self._sized(pair, into, out, limit, Credit(giver, lends=False))
+            first = self._sized(taking, into, out, limit, Credit(giver, lends=False))
             if first is not None:
                 yield first
         for credit in self._lenders.cheapest([hop.pool for hop in out]) if limit and not into else ():
-            lent = self._sized(pair, into, out, limit, credit)
+            lent = self._sized(taking, into, out, limit, credit)
             if lent is not None and self._lenders.has(self._state, credit.pool, lent.held[0]):
                 yield lent
                 return
@@ -188,25 +156,18 @@ class Liquidations:
         left = plan.profit - plan.credit.more_gas * block.base_fee_wei
         return self._inventory.empty and left > 0, left
 
-    def _ways(self, pair: _Pair, capital: int, through: set[Address]) -> Iterator[tuple[Way, Way]]:
+    def _ways(self, taking: Taking, capital: int, through: set[Address]) -> Iterator[tuple[Way, Way]]:
         """Yield ways in and out that go together; adds every pool that matters to `through`."""
-        debt, collateral = pair.debt.reserve.asset, pair.collateral.reserve.asset
+        debt, collateral = taking.debt, taking.collateral
         into, out = self._routes.between(self._token, debt), self._routes.between(collateral, self._token)
         through.update(hop.pool for way in (*into, *out) for hop in way)
-        put_in = max(1, min(capital, self._middling(pair)))
+        put_in = max(1, min(capital, taking.middling or 10**18))
         best_in = self._best(into, self._token, put_in)
-        best_out = self._best(out, collateral, max(1, pair.collateral.supplied // 4))
+        best_out = self._best(out, collateral, max(1, taking.supplied // 4))
         for first, last in product(best_in, best_out):
             pools = [hop.pool for hop in (*first, *last)]
             if len(pools) <= MOST_SWAPS and len(set(pools)) == len(pools):
                 yield first, last
-
-    def _middling(self, pair: _Pair) -> int:
-        """What a quarter of the debt is in native coin, by the oracle, where native coin is on one side; a guess to compare ways at."""
-        for held in pair.position:
-            if held.reserve.asset == self._token and held.reserve.price:
-                return pair.debt.debt_base * held.reserve.unit // (4 * held.reserve.price)
-        return 10**18
 
     def _best(self, ways: Sequence[Way], token: Address, amount: int) -> list[Way]:
         def given(way: Way) -> int:
@@ -224,8 +185,8 @@ class Liquidations:
         except AmmError:
             return None
 
-    def _sized(self, pair: _Pair, into: Way, out: Way, limit: int, credit: Credit | None) -> _Plan | None:
-        first, last = self._legs(self._token, into), self._legs(pair.collateral.reserve.asset, out)
+    def _sized(self, taking: Taking, into: Way, out: Way, limit: int, credit: Credit | None) -> _Plan | None:
+        first, last = self._legs(self._token, into), self._legs(taking.collateral, out)
         if first is None or last is None:
             return None
 
@@ -233,21 +194,22 @@ class Liquidations:
             put_in = amount if credit is None else credit.owed(amount)
             if put_in > limit:
                 return None
-            steps = _steps(pair, first, last, amount, rest=rest)
-            return None if steps is None else _Plan(pair, into, out, *steps, put_in, credit)
+            steps = _steps(taking, first, last, amount, rest=rest)
+            return None if steps is None else _Plan(taking, into, out, *steps, put_in, credit)
 
         tried = [planned(amount) for amount in _around_peak(planned, _most(planned, limit))]
-        if not into:
-            tried.append(planned(pair.debt.owed * OFFER[0] // OFFER[1] + 1, rest=True))
+        if not into and taking.whole:
+            tried.append(planned(taking.whole * OFFER[0] // OFFER[1] + 1, rest=True))
         return max((plan for plan in tried if plan is not None), key=lambda plan: plan.profit, default=None)
 
-    def _opportunity(self, block: Block, pool: Address, borrower: Address, plan: _Plan) -> Opportunity:
+    def _opportunity(self, block: Block, market: LendingMarket, borrower: Address, plan: _Plan) -> Opportunity:
         seizure = Seizure(
-            pool=pool,
+            pool=market.config.pool,
             borrower=borrower,
-            debt=plan.pair.debt.reserve.asset,
-            collateral=plan.pair.collateral.reserve.asset,
+            debt=plan.taking.debt,
+            collateral=plan.taking.collateral,
             after=len(plan.into),
+            absorbs=market.absorbs,
         )
         pools = self._state.pools()
         tokens = [
@@ -308,28 +270,22 @@ class _Routes:
         return ways
 
 
-def _refused(pair: _Pair, allowed: Collection[Address], token: Address) -> LeftAlone | None:
-    assets = (pair.debt.reserve.asset, pair.collateral.reserve.asset)
-    if not {*assets} <= {*allowed}:
-        return LeftAlone.CLOSED
-    if pair.debt.debt_base < LEAST_BASE or pair.collateral.collateral_base < LEAST_BASE:
-        return LeftAlone.DUST
-    return LeftAlone.ONE_TOKEN if assets[0] == assets[1] != token else None
-
-
 def _steps(
-    pair: _Pair, first: Sequence[AnyLeg], last: Sequence[AnyLeg], amount: int, *, rest: bool
+    taking: Taking, first: Sequence[AnyLeg], last: Sequence[AnyLeg], amount: int, *, rest: bool
 ) -> tuple[tuple[int, ...], int] | None:
     """Return what is held along the way of an amount, and at its end; None where a pool refuses, or takes less and `rest` is not allowed."""
     try:
         before = amounts(first, amount)
-        done = liquidate(pair.position, pair.collateral, pair.debt, before[-1])
-        if done is None or done.collateral <= 0 or (done.debt != before[-1] and not rest):
+        done = taking.take(before[-1])
+        if done is None:
             return None
-        after = amounts(last, done.collateral)
+        paid, received = done
+        if received <= 0 or (paid != before[-1] and not rest):
+            return None
+        after = amounts(last, received)
     except (AmmError, Overflowed):
         return None
-    return (*before, *after), after[-1] + before[-1] - done.debt
+    return (*before, *after), after[-1] + before[-1] - paid
 
 
 def _most(planned: Callable[[int], _Plan | None], capital: int) -> int:

@@ -12,10 +12,11 @@ from mev.domain import Flash, Opportunity, Pool
 from mev.market.lending.aave_book import AaveBook
 from mev.market.lending.aave_market import AaveMarket
 from mev.market.lending.aave_v3 import liquidate
+from mev.market.lending.takings import LeftAlone
 from mev.runtime.config import EvmAddress, LendingConfig
 from mev.trading.execution import contract
 from mev.trading.inventory import Inventory
-from mev.trading.strategies.liquidation import NAME, LeftAlone, Liquidations
+from mev.trading.strategies.liquidation import NAME, Liquidations
 
 from tests.unit.mev.market.lending_books import PRICES, book, child, listings, owing
 from tests.unit.mev.search.markets import COIN, DOLLAR, GENESIS, NATIVE, market, pool

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 PREFIX = "xccdf_org.ssgproject.content_rule_"
@@ -49,6 +50,18 @@ def cis(output: str) -> dict[str, Any]:
     }
 
 
+def explained(found: Mapping[str, Any] | None, reasons: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What `cis` found, its failed rules with the reason and date of the first entry of [{rules: patterns, reason, date}] that names them."""
+    if not found:
+        return None
+    reasons = list(reasons)
+    rows = []
+    for row in found["failed"]:
+        known = next((each for each in reasons if any(fnmatchcase(row["id"], rule) for rule in each["rules"])), None)
+        rows.append({**row, "reason": known["reason"], "date": str(known["date"])} if known else dict(row))
+    return {**found, "failed": rows}
+
+
 def cis_findings(found: Mapping[str, Any] | None, missing: str, floor: float) -> list[dict[str, str]]:
     """What is held against a host: a share of passed rules below the floor, or that nobody judged."""
     if missing:
@@ -63,4 +76,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """The filters by name."""
-        return {"host_audit_cis": cis, "host_audit_cis_findings": cis_findings}
+        return {"host_audit_cis": cis, "host_audit_cis_explained": explained, "host_audit_cis_findings": cis_findings}

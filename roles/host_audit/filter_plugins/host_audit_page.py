@@ -85,13 +85,10 @@ def _cis(found: Entry | None) -> list[str]:
         return ["No judge held the host against it."]
     said = (
         f"OpenSCAP by the profile {found['profile']} of ssg-debian {found['content']}: {found['passed']} of {found['judged']} rules pass"
-        f" ({found['percent']} %); {found['not_applicable']} do not apply to this host. These do not pass:"
+        f" ({found['percent']} %); {found['not_applicable']} do not apply to this host. Those that do not pass, with the reason where it is known:"
     )
-    return [
-        said,
-        "",
-        *_table(("Rule", "Result", "Asks"), ([row["id"], row["result"], row["title"]] for row in found["failed"])),
-    ]
+    rows = ([row["id"], row["title"], row.get("reason", ""), row.get("date", "")] for row in found["failed"])
+    return [said, "", *_table(("Rule", "Asks", "Why it is so", "Since"), rows)]
 
 
 def _figures(host: Entry) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roles.host_audit.filter_plugins.host_audit_cis import cis, cis_findings
+from roles.host_audit.filter_plugins.host_audit_cis import cis, cis_findings, explained
 
 # As oscap 1.3.7 prints it, where standard output is no terminal.
 OUTPUT = """--- Starting Evaluation ---
@@ -42,6 +42,18 @@ def test_rules_that_do_not_apply_count_neither_way_and_errors_are_failures() -> 
 def test_a_benchmark_for_another_debian_judges_nothing_and_is_no_pass() -> None:
     with pytest.raises(ValueError, match="judged no rule"):
         cis(OUTPUT.replace("pass", "notapplicable").replace("fail", "notapplicable").replace("error", "notchecked"))
+
+
+def test_a_failed_rule_has_the_first_reason_that_names_it_and_stays_failed() -> None:
+    reasons = [
+        {"rules": ["package_*_removed"], "reason": "needed", "date": "2026-11-30"},
+        {"rules": ["package_telnet_removed", "sysctl_x"], "reason": "late", "date": "2026-11-30"},
+    ]
+    found = explained(cis(OUTPUT), reasons)
+    assert found is not None
+    assert [row.get("reason") for row in found["failed"]] == ["needed", None]
+    assert found["percent"] == 33.3
+    assert explained(None, reasons) is None
 
 
 def test_too_few_rules_and_a_judge_that_broke_off_are_held_against_the_host() -> None:

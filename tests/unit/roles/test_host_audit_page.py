@@ -12,7 +12,10 @@ CIS = {
     "judged": 3,
     "percent": 66.6,
     "not_applicable": 7,
-    "failed": [{"id": "no_rsh", "title": "Remove rsh", "result": "fail"}],
+    "failed": [
+        {"id": "no_rsh", "title": "Remove rsh", "result": "fail"},
+        {"id": "no_cron", "title": "Have cron", "result": "fail", "reason": "timers", "date": "2026-11-30"},
+    ],
     "profile": "cis_level1_server",
     "content": "0.1.82-1",
 }
@@ -50,7 +53,8 @@ def test_the_page_says_what_failed_what_is_waived_and_which_waiver_is_idle() -> 
     assert "| erigon.service | 1.1 | 1.5 |" in text
     assert "Packages that came with the judges and stay: e2fsprogs, logsave." in text
     assert "2 of 3 rules pass (66.6 %); 7 do not apply to this host." in text
-    assert "| no_rsh | fail | Remove rsh |" in text
+    assert "| no_rsh | Remove rsh |  |  |" in text
+    assert "| no_cron | Have cron | timers | 2026-11-30 |" in text
     assert "Waivers that nothing needs any more: lynis OLD-1." in text
 
 

@@ -1,7 +1,7 @@
 """Where the engine's time goes once a block is in: screening cycles, sizing the best, discovery by prices, splitting, and what all of it weighs.
 
 The market of cycles has 1,197 pairs between 19 tokens, and of its cycles of two and three swaps 100,000 are taken. That of discovery has 5,000 pairs
-between 1,000 tokens, one cycle of three among them that pays; rustworkx is given the same weights. The weight is that of the strategy engine
+between 1,000 tokens, one cycle of three among them that pays; degenbot is asked of every tenth cycle whether it pays, without how much. rustworkx is given the same weights. The weight is that of the strategy engine
 following the lab's seeded chain, V3 pools included.
 """
 
@@ -29,13 +29,14 @@ from mev.trading.execution.transaction import Signer
 
 from lab.checkout import Checkout
 from lab.evm import devnode, npm
-from tests.bench.engine import Peers, install
+from tests.bench.engine import DEGENBOT, Peers, install
 from tests.bench.figure import Figure
 from tests.integration.mev.conftest import Installation, at_rest
 
 ROUNDS = 3
 GENESIS = Block(0, bytes(32), bytes(32), 0, 0)
 TOKENS, PARALLEL, CYCLES, BEST = 19, 7, 100_000, 100
+PEER_PART = 10
 GRAPH_TOKENS, GRAPH_POOLS = 1_000, 5_000
 ROUTE_POOLS = 1_000
 UNIT = 10**18
@@ -56,8 +57,21 @@ def measure_cycles() -> Iterator[Figure]:
     cycles = Cycles(index, np.arange(CYCLES, dtype=np.int32))
     if len(index.cycles) < CYCLES or len(screen(cycles, state)) < BEST:
         raise SystemExit("the market has too few cycles")
-    screened = _median(lambda: screen(cycles, state))
-    yield Figure("screen_cycles_per_second", CYCLES / screened, "1/s", ROUNDS, more_is_better=True)
+    # The peer takes microseconds for each: every tenth.
+    part = Cycles(index, np.arange(0, CYCLES, PEER_PART, dtype=np.int32))
+    hops = [[step for step in row if step < 2 * len(index.pools)] for row in index.hops[part.positions].tolist()]
+    pairs = [state.v2(pool.address) for pool in index.pools]
+    install()
+    with Peers({"pairs": [[pair.reserve0, pair.reserve1] for pair in pairs], "screen": hops}) as peers:
+        theirs = {int(part.positions[place]) for place in peers.answers("screen")}
+        if {index.cycles[position] for position in theirs} != set(screen(part, state)):
+            raise SystemExit(f"screen_cycles_per_second: {DEGENBOT} finds others, so nothing is compared")
+        rounds = [
+            (CYCLES / _seconds(lambda: screen(cycles, state)), len(part) / peers.seconds("screen"))
+            for _ in range(ROUNDS)
+        ]
+    mine, other = (statistics.median(each) for each in zip(*rounds, strict=True))
+    yield Figure("screen_cycles_per_second", mine, "1/s", ROUNDS, DEGENBOT, other, more_is_better=True)
     sized = _median(lambda: [size_exact(cycle, state) for cycle in screen(cycles, state)[:BEST]])
     yield Figure("top100_of_100k_ms", 1000 * sized, "ms", ROUNDS)
 

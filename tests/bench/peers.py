@@ -5,6 +5,7 @@ The first line is the work; then {"answers": KIND} asks what the peer makes of i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -13,8 +14,18 @@ from fractions import Fraction
 from typing import Any
 
 import rustworkx
-from degenbot.uniswap.types import UniswapV3BitmapAtWord, UniswapV3LiquidityAtTick, UniswapV3PoolState
+import web3  # type: ignore[import-not-found, unused-ignore]
+from degenbot.arbitrage.types import UniswapPoolSwapVector
+from degenbot.arbitrage.uniswap_lp_cycle import UniswapLpCycle
+from degenbot.exceptions import RateOfExchangeBelowMinimum
+from degenbot.uniswap.types import (
+    UniswapV2PoolState,
+    UniswapV3BitmapAtWord,
+    UniswapV3LiquidityAtTick,
+    UniswapV3PoolState,
+)
 from degenbot.uniswap.v2_functions import constant_product_calc_exact_in
+from degenbot.uniswap.v2_liquidity_pool import UniswapV2Pool
 from degenbot.uniswap.v3_liquidity_pool import UniswapV3Pool
 from eth_abi.abi import decode
 
@@ -104,9 +115,56 @@ def negative(work: dict[str, Any]) -> Work:
     return found
 
 
+def screen(work: dict[str, Any]) -> Work:
+    """Which cycles' rate for next to nothing is more than one: degenbot's own check before it calculates any amount."""
+    fee = Fraction(3, 1000)
+    pools = []
+    for number, (reserve0, reserve1) in enumerate(work["pairs"]):
+        # A pool reads a chain when it is made; the check needs no more than this.
+        pool = object.__new__(UniswapV2Pool)
+        pool.address, pool.fee_token0, pool.fee_token1 = f"0x{number:040x}", fee, fee
+        pool._state = UniswapV2PoolState(pool=pool.address, reserves_token0=reserve0, reserves_token1=reserve1)
+        pools.append(pool)
+    cycles = []
+    for steps in work["screen"]:
+        cycle = object.__new__(UniswapLpCycle)
+        cycle.swap_pools = tuple(pools[step >> 1] for step in steps)
+        cycle._swap_vectors = tuple(UniswapPoolSwapVector(None, None, zero_for_one=not step & 1) for step in steps)
+        cycles.append(cycle)
+
+    def pays(cycle: UniswapLpCycle) -> bool:
+        try:
+            cycle._pre_calculation_check({})
+        except RateOfExchangeBelowMinimum:
+            return False
+        return True
+
+    return lambda: [position for position, cycle in enumerate(cycles) if pays(cycle)]
+
+
+def rpc(work: dict[str, Any]) -> Work:
+    """Milliseconds of each call that web3 makes over one WebSocket; the block's hash comes last."""
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(connected(work["rpc"]))
+
+    async def asked() -> list[Any]:
+        took: list[Any] = []
+        for _ in range(work["asked"]):
+            began = time.perf_counter()
+            block = await client.eth.get_block("latest")
+            took.append((time.perf_counter() - began) * 1000)
+        return [*took, block["hash"].to_0x_hex()]
+
+    return lambda: loop.run_until_complete(asked())
+
+
+async def connected(ws: str) -> web3.AsyncWeb3:
+    return await web3.AsyncWeb3(web3.WebSocketProvider(ws))
+
+
 def main() -> None:
     work = json.loads(sys.stdin.readline())
-    makers = {"v2": v2, "v3": v3, "logs": logs, "calls": calls, "negative": negative}
+    makers = {"v2": v2, "v3": v3, "logs": logs, "calls": calls, "negative": negative, "screen": screen, "rpc": rpc}
     kinds = {kind: make(work) for kind, make in makers.items() if kind in work}
     print("null", flush=True)
     for line in sys.stdin:

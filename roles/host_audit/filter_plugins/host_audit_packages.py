@@ -8,10 +8,15 @@ from typing import Any
 
 
 def packages(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What dpkg-query prints by _host_audit_package_format (vars/main.yml): {package: {protected, needs: names, provides: names}}."""
+    """What dpkg-query prints by _host_audit_package_format (vars/main.yml): {package: {protected, needs: names, provides: names}}.
+
+    A package of which only the configuration is left is not installed.
+    """
     found = {}
     for line in lines:
-        name, essential, protected, important, needs, provides = line.split("\t")
+        status, name, essential, protected, important, needs, provides = line.split("\t")
+        if status != "installed":
+            continue
         found[name] = {
             "protected": "yes" in (essential, protected, important),
             "needs": _names(needs),
@@ -51,4 +56,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """The filters by name."""
-        return {"host_audit_came": came}
+        return {"host_audit_came": came, "host_audit_installed": lambda lines: list(packages(lines))}

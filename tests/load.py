@@ -95,7 +95,8 @@ class Load:
                     self.seconds.append(took)
 
     def _connect(self) -> http.client.HTTPSConnection:
-        connection = http.client.HTTPSConnection(self._name, timeout=ANSWER_SECONDS)
+        # Without a context it would read all of the system's authorities for each connection, and the caller would be what is measured.
+        connection = http.client.HTTPSConnection(self._name, timeout=ANSWER_SECONDS, context=self._context)
         plain = socket.create_connection(self._address, timeout=ANSWER_SECONDS)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sock = self._context.wrap_socket(plain, server_hostname=self._name)

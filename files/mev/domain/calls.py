@@ -22,7 +22,7 @@ class RouterHop(msgspec.Struct, frozen=True):
     """One swap of a path.
 
     `fee` is millionths (V3, V4), `tick_spacing` Slipstream's and V4's, `stable` and `factory` Solidly's (the zero address means the router's own),
-    `hooks` V4's.
+    `hooks` V4's, `deployer` Algebra Integral's (the zero address means the factory's own pool).
     """
 
     venue: Venue
@@ -33,6 +33,7 @@ class RouterHop(msgspec.Struct, frozen=True):
     stable: bool | None = None
     factory: Address | None = None
     hooks: Address | None = None
+    deployer: Address | None = None
 
 
 class RouterSwap(msgspec.Struct, frozen=True):

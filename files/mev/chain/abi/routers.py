@@ -86,8 +86,10 @@ def _solidly(name: str, *, native_in: bool = False, native_out: bool = False, ro
     return decode
 
 
-def _single(name: str, venue: Venue, *, exact_out: bool = False, deadline: bool, fee: bool = True) -> _Decoder:
-    """Swap through one concentrated pool: tokens, fee (or spacing), recipient, deadline where there is one, two amounts, price limit."""
+def _single(
+    name: str, venue: Venue, *, exact_out: bool = False, deadline: bool, fee: bool = True, deployer: bool = False
+) -> _Decoder:
+    """Swap through one concentrated pool: tokens, fee (or spacing, or deployer), recipient, deadline where there is one, two amounts, price limit."""
 
     def decode(data: bytes, _value: int, _budget: Budget) -> RouterCall:
         ends = reader.address(data, 0, 0), reader.address(data, 0, 1)
@@ -98,13 +100,15 @@ def _single(name: str, venue: Venue, *, exact_out: bool = False, deadline: bool,
         elif fee:
             chosen["fee"] = reader.uint(data, 0, place, 24)
         place += fee
+        made_by = reader.address(data, 0, place) if deployer else None
+        place += deployer
         recipient = reader.address(data, 0, place)
         place += 1
         until = reader.uint(data, 0, place) if deadline else None
         place += deadline
         amount, limit = reader.uint(data, 0, place), reader.uint(data, 0, place + 1)
         price = reader.uint(data, 0, place + 2, 160)
-        hop = RouterHop(venue, *ends, chosen.get("fee"), chosen.get("tick_spacing"))
+        hop = RouterHop(venue, *ends, chosen.get("fee"), chosen.get("tick_spacing"), deployer=made_by)
         return RouterCall(name, (RouterSwap((hop,), amount, limit, exact_out, recipient, until, price or None),))
 
     return decode
@@ -192,8 +196,16 @@ def _functions() -> dict[bytes, tuple[str, _Decoder]]:
         add(f"{single}int24,address,uint256,{amounts}", _single, Venue.SLIPSTREAM, exact_out=exact_out, deadline=True)
         add(f"{path}uint256,uint256,uint256))", _path, exact_out=exact_out, deadline=True)
         add(f"{path}uint256,uint256))", _path, exact_out=exact_out, deadline=False)
-    for name in ("exactInputSingle", f"exactInputSingle{taxed}"):
-        add(f"{name}((address,address,address,uint256,{amounts}", _single, Venue.ALGEBRA, deadline=True, fee=False)
+    # Algebra's, and Integral's, which name who deployed the pool (QuickSwap V4, Camelot V4).
+    for name, exact_out in (
+        ("exactInputSingle", False),
+        (f"exactInputSingle{taxed}", False),
+        ("exactOutputSingle", True),
+    ):
+        for owner, deployer in (("", False), ("address,", True)):
+            called = f"{name}((address,address,{owner}address,uint256,{amounts}"
+            concentrated = {"deadline": True, "fee": False, "exact_out": exact_out, "deployer": deployer}
+            add(called, _single, Venue.ALGEBRA, **concentrated)
     add("multicall(bytes[])", _multicall, before=0)
     add("multicall(uint256,bytes[])", _multicall, before=1)
     add("multicall(bytes32,bytes[])", _multicall, before=1)

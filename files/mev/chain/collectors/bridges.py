@@ -3,16 +3,20 @@
 There is no adapter yet: this is what they will be held to.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+import structlog
 
+from mev.chain.abi import AbiError
 from mev.chain.collectors.blocks import BlockCollector, NewBlock, Reorg, Reset
-from mev.chain.wire import Log
+from mev.chain.wire import Log, encode
 from mev.domain import Block
 from mev.domain.market import Address, Hash
+
+logger = structlog.get_logger(__name__)
 
 
 class BridgeEventKind(StrEnum):
@@ -49,12 +53,17 @@ class BridgeAdapter(Protocol):
 
 
 class BridgeCollector:
-    """The bridges' events of one chain; a Reset or Reorg says, as for blocks, that later events are void."""
+    """The bridges' events of one chain; a Reset or Reorg says, as for blocks, that later events are void.
+
+    A malformed event is named in the log and counted, and the ones after it are told of.
+    """
 
     def __init__(self, blocks: BlockCollector, adapters: Sequence[BridgeAdapter]) -> None:
         """Read a collector of blocks whose topics are the adapters'."""
         self._blocks = blocks
         self._adapters = adapters
+        # Events that bore a bridge's topic and not its layout.
+        self.malformed = 0
 
     async def events(self) -> AsyncIterator[BridgeEvent | Reset | Reorg]:
         """Tell of each step in the chain's order."""
@@ -63,7 +72,22 @@ class BridgeCollector:
                 yield event
                 continue
             for log in event.logs:
-                for adapter in self._adapters:
-                    step = adapter.decode(event.block, log)
-                    if step is not None:
-                        yield step
+                for step in self._decoded(event.block, log):
+                    yield step
+
+    def _decoded(self, block: Block, log: Log) -> Iterator[BridgeEvent]:
+        for adapter in self._adapters:
+            try:
+                step = adapter.decode(block, log)
+            except AbiError as error:
+                self.malformed += 1
+                logger.warning(
+                    "malformed bridge event",
+                    contract=encode(log.address),
+                    block=block.number,
+                    index=log.index,
+                    reason=str(error),
+                )
+                continue
+            if step is not None:
+                yield step

@@ -86,6 +86,26 @@ CALLS: list[tuple[bytes, RouterSwap]] = [
         call("exactInputSingle((address,address,address,uint256,uint256,uint256,uint160))", (A, B, ME, 9, 7, 5, 0)),
         RouterSwap((RouterHop(Venue.ALGEBRA, A, B),), 7, 5, False, ME, 9),
     ),
+    (
+        call("exactOutputSingle((address,address,address,uint256,uint256,uint256,uint160))", (A, B, ME, 9, 7, 5, 0)),
+        RouterSwap((RouterHop(Venue.ALGEBRA, A, B),), 7, 5, True, ME, 9),
+    ),
+    (
+        call("exactInputSingle((address,address,address,address,uint256,uint256,uint256,uint160))", (A, B, C, ME, 9, 7, 5, 3)),
+        RouterSwap((RouterHop(Venue.ALGEBRA, A, B, deployer=C),), 7, 5, False, ME, 9, 3),
+    ),
+    (
+        call("exactOutputSingle((address,address,address,address,uint256,uint256,uint256,uint160))", (A, B, bytes(20), ME, 9, 7, 5, 0)),
+        RouterSwap((RouterHop(Venue.ALGEBRA, A, B, deployer=bytes(20)),), 7, 5, True, ME, 9),
+    ),
+    (
+        call("exactInput((bytes,address,uint256,uint256,uint256))", (A + bytes(20) + B + bytes(20) + C, ME, 9, 7, 5)),
+        RouterSwap((RouterHop(Venue.ALGEBRA, A, B), RouterHop(Venue.ALGEBRA, B, C)), 7, 5, False, ME, 9),
+    ),
+    (
+        call("exactOutput((bytes,address,uint256,uint256))", (A + bytes(20) + B, ME, 7, 5)),
+        RouterSwap((RouterHop(Venue.ALGEBRA, B, A),), 7, 5, True, ME),
+    ),
     (call("exactInput((bytes,address,uint256,uint256,uint256))", (PATH, ME, 9, 7, 5)), RouterSwap(HOPS, 7, 5, False, ME, 9)),
     (call("exactOutput((bytes,address,uint256,uint256))", (PATH, ME, 7, 5)), RouterSwap(BACK, 7, 5, True, ME)),
     (
@@ -177,6 +197,9 @@ def test_what_is_no_call_of_a_router() -> None:
         call(f"swapExactTokensForTokens(uint256,uint256,{TAIL}", 7, 5, [A], ME, 9),
         call(f"swapExactTokensForTokens(uint256,uint256,{TAIL}", 7, 5, [A] * (MAX_HOPS + 2), ME, 9),
         call("exactInput((bytes,address,uint256,uint256,uint256))", (PATH[:-1], ME, 9, 7, 5)),
+        # The zero address is no token, and no deployer of one pool alone.
+        call("exactInput((bytes,address,uint256,uint256,uint256))", (A + bytes(20) + B + C + A, ME, 9, 7, 5)),
+        call("exactInput((bytes,address,uint256,uint256,uint256))", (bytes(20) + A, ME, 9, 7, 5)),
         call("exactInput((bytes,address,uint256,uint256,uint256))", (A + (23 * b"x") * (MAX_HOPS + 1), ME, 9, 7, 5)),
         selector(f"swapExactTokensForTokens(uint256,uint256,{TAIL}") + encode(["uint256"] * 5, [1, 2, 2**255, 4, 5]),
         selector(f"swapExactTokensForTokens(uint256,uint256,{TAIL}") + encode(["uint256"] * 6, [1, 2, 160, 4, 5, 2**31]),

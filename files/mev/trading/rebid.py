@@ -43,6 +43,10 @@ class Rebidder:
         if not self._may_raise():
             return None
         sent = decode_signed(newest.raw)
+        if sent.to != self._executor:
+            # A release before this one sent it to its own contract, whose calls may be others.
+            log.info("not raised", **_named(original), why="it is a call of another executor contract")
+            return None
         bare = contract.with_min_profit(sent.data, 0)
         try:
             simulated = await self._simulator.simulate(original.sender, self._executor, bare, head)

@@ -79,6 +79,12 @@
     routers = [                              # optional: routers whose pools the strategy sandwich could not ask for, with the factories whose pools they swap through
       { address = "0x66a9893cC07D91D95644AEDD05D03f95e1dBA8Af", factories = ["uniswap_v2", "uniswap_v3"] },
     ]
+    aave_v3 = [                              # optional: lending markets, for the strategy liquidation
+      { name = "aave_v3", pool = "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2", first_block = 16_291_127 },
+    ]
+    compound_v3 = [                          # optional: Comets, for the same; first_block is where their events begin
+      { name = "usdc", pool = "0xc3d688B66703497DAA19211EEdff47f25384cdc3", first_block = 15_331_586 },
+    ]
     max_hops = 3                             # default: swaps of a cycle; with 4, also the one of four that pays most at the margin
 
     [chains.ethereum.discovery]              # optional: tokens that the factories' events name and a simulation finds safe, too

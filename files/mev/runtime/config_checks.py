@@ -67,11 +67,14 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
     ]
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)
-    yield from _repeated(
-        (f"{where}.{kind}[{number}].pool", f"0x{market.pool.hex()}", market.name)
+    lending = [
+        (f"{where}.{kind}[{number}]", market.name, f"0x{market.pool.hex()}")
         for kind, markets in (("aave_v3", chain.aave_v3), ("compound_v3", chain.compound_v3))
         for number, market in enumerate(markets)
-    )
+    ]
+    # What is measured of a market is told by its name.
+    yield from _repeated((f"{place}.name", name, pool) for place, name, pool in lending)
+    yield from _repeated((f"{place}.pool", pool, name) for place, name, pool in lending)
     yield from _router_problems(f"{where}.routers", chain)
     for place, maker in v3_makers:
         for number, fee in enumerate(maker.fees):

@@ -245,6 +245,14 @@ WRONG = [
     ("max_hops = 3", "max_hops = 5", "chains.ethereum.max_hops is 5", "allowed: 2, 3 or 4 swaps"),
     ("max_tokens = 100", "max_tokens = 0", "chains.ethereum.discovery.max_tokens is 0", "from 1 to 10000"),
     ("first_block = 10_000_835", "first_block = -1", "discovery.first_block is -1", "allowed: a block's number"),
+    ("first_block = 15_331_586", "first_block = -1", "compound_v3[0].first_block is -1", "allowed: a block's number"),
+    ('name = "usdc"', 'name = "aave_v3"', "chains.ethereum.compound_v3[0].name is aave_v3", "allowed"),
+    (
+        "0xc3d688B66703497DAA19211EEdff47f25384cdc3",
+        "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2",
+        "chains.ethereum.compound_v3[0].pool is 0x87870bca3f3fd6335c3f4ce8392d69350b4fa4e2",
+        "allowed",
+    ),
     (
         'factories = ["uniswap_v2", "uniswap_v3"]',
         'factories = ["uniswap_v2", "sushi"]',

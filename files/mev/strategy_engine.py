@@ -3,7 +3,7 @@
     python -m mev.strategy_engine --config /etc/mev/mev.toml
 
 Ready when the pools of every configured chain that answers are loaded. A chain that is down stops no other: it is
-tried again for ever, and named in the service's status.
+tried again for ever, and named in the service's status. So is the ledger where it cannot be written.
 """
 
 import argparse
@@ -95,6 +95,11 @@ class Engine:
                 except (RpcError, RpcUnavailableError, DiscoveryError, StateError, AbiError) as error:
                     self._problems[name] = str(error)
                     log.warning("chain is tried again", chain=name, reason=str(error))
+                except StorageError as error:
+                    # A disk that is full, a database server that is away: what cannot be written is not sent, and so it waits.
+                    self._problems[name] = f"ledger: {error}"
+                    self._meter.ledger_fault(name)
+                    log.warning("the ledger cannot be written", chain=name, reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
     def _announce(self, settled: Settled) -> None:
@@ -129,6 +134,8 @@ class Engine:
         absent = [name for name in self._config.chains if name not in self._heads or name in self._problems]
         line = f"{self._config.mode}; {', '.join(known) or 'no chain yet'}"
         line = f"{line}; tried again: {', '.join(absent)}" if absent else line
+        ledger = next((problem for problem in self._problems.values() if problem.startswith("ledger: ")), None)
+        line = f"{line}; {ledger}" if ledger else line
         return f"{line}; bus: {self._bus.problem}" if self._bus.problem else line
 
 

@@ -46,6 +46,12 @@ class Meter(Collector):
         self._undone = Counter(
             "mev_blocks_undone", "Blocks that reorganisations took back", ("chain",), registry=registry
         )
+        self._ledger_faults = Counter(
+            "mev_ledger_faults",
+            "How often the ledger could not be written (disk full, server away): nothing is sent until it can",
+            ("chain",),
+            registry=registry,
+        )
         self._head = Gauge("mev_head_block_number", "The last block that was taken in", ("chain",), registry=registry)
         self._head_time = Gauge(
             "mev_head_timestamp_seconds", "That block's own time, seconds since 1970", ("chain",), registry=registry
@@ -115,6 +121,8 @@ class Meter(Collector):
     def loaded(self, chain: str, *, pools: int, cycles: int) -> None:
         """Tell what is watched on a chain."""
         self._pools.labels(chain).set(pools)
+        # A counter that begins at 0 shows its first fault as a rise.
+        self._ledger_faults.labels(chain)
         self._cycles.labels(chain).set(cycles)
 
     def lending(self, chain: str, market: str, *, positions: int | None, unpriced: int, given_up: int) -> None:
@@ -153,6 +161,10 @@ class Meter(Collector):
     def pending_fault(self, chain: str) -> None:
         """Evaluating pending swaps met something that nobody foresaw."""
         self._pending_faults.labels(chain).inc()
+
+    def ledger_fault(self, chain: str) -> None:
+        """The ledger could not be written."""
+        self._ledger_faults.labels(chain).inc()
 
     def reorganised(self, chain: str, blocks: int) -> None:
         """So many blocks were taken back."""

@@ -43,7 +43,14 @@ PARENT_NUMBERED = frozenset({42161})
 
 # What stood in an opportunity's way and is not its own fault: its pools are looked at again with the next block.
 PASSING = frozenset(
-    {Reason.IN_FLIGHT, Reason.NOT_BEST, Reason.GAS_PRICE_OVER_CAP, Reason.STALE_BLOCK, Reason.SIMULATION_STALE}
+    {
+        Reason.IN_FLIGHT,
+        Reason.NOT_BEST,
+        Reason.GAS_PRICE_OVER_CAP,
+        Reason.STALE_BLOCK,
+        Reason.CLOCK_BEHIND,
+        Reason.SIMULATION_STALE,
+    }
 )
 
 REFUSALS: dict[type[Exception], Reason] = {

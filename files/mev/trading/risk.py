@@ -28,6 +28,7 @@ class Reason(StrEnum):
     KILL_SWITCH = "kill_switch"
     DENIED_TOKEN = "denied_token"  # noqa: S105
     STALE_BLOCK = "stale_block"
+    CLOCK_BEHIND = "clock_behind"
     AMOUNT_IN_OVER_LIMIT = "amount_in_over_limit"
     GAS_PRICE_OVER_CAP = "gas_price_over_cap"
     PROFIT_UNDER_MINIMUM = "profit_under_minimum"
@@ -137,6 +138,8 @@ def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mappin
         (Reason.KILL_SWITCH, standing.killed),
         (Reason.CIRCUIT_OPEN, standing.circuit_open),
         (Reason.DENIED_TOKEN, not limits.deny_tokens.isdisjoint(used)),
+        # A day's limits are counted by this host's clock: set back, it would have a day end twice.
+        (Reason.CLOCK_BEHIND, standing.block_age_seconds < -limits.max_block_age_seconds),
         (Reason.STALE_BLOCK, standing.block_age_seconds > limits.max_block_age_seconds),
         (Reason.AMOUNT_IN_OVER_LIMIT, opportunity.amount_in > most),
         (Reason.GAS_PRICE_OVER_CAP, proposal.gas_price_wei > limits.max_gas_price_wei),

@@ -65,6 +65,7 @@ def test_exactly_on_every_limit_is_allowed(proposal: Proposal) -> None:
         ({"standing": {"killed": True}}, Reason.KILL_SWITCH),
         ({"limits": {"deny_tokens": frozenset({STABLE})}}, Reason.DENIED_TOKEN),
         ({"standing": {"block_age_seconds": 30.1}}, Reason.STALE_BLOCK),
+        ({"standing": {"block_age_seconds": -30.1}}, Reason.CLOCK_BEHIND),
         ({"opportunity": {"amount_in": 10**18 + 1}}, Reason.AMOUNT_IN_OVER_LIMIT),
         # On credit another limit holds, and without one nothing is allowed.
         ({"opportunity": {"flash": Flash(pool=b"\x01" * 20)}}, Reason.AMOUNT_IN_OVER_LIMIT),
@@ -118,6 +119,7 @@ def test_the_codes_never_change() -> None:
         "kill_switch",
         "denied_token",
         "stale_block",
+        "clock_behind",
         "amount_in_over_limit",
         "gas_price_over_cap",
         "profit_under_minimum",

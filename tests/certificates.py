@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from tests.plays import ROOT
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -11,6 +16,7 @@ if TYPE_CHECKING:
 NAME = "ethereum.rpc.lyftium.com"
 SECURITY = "/data/blockchain/nodes/security"
 PAIR = f"{SECURITY}/ssl_keys/edge/edge.pem"
+CLIENTS = ROOT / "molecule" / "certbot" / "clients.py"
 CREDENTIALS = f"{SECURITY}/certbot/dns.ini"
 
 
@@ -38,3 +44,31 @@ def words_of(host: Host, unit: str) -> str:
     """The journal of a unit's last run."""
     run = host.check_output("systemctl show -p InvocationID --value %s", unit)
     return str(host.check_output(f"journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID={run}"))
+
+
+@contextmanager
+def clients(host: Host) -> Iterator[dict[str, dict[str, Any]]]:
+    """A caller on a connection that is kept and a WebSocket, for as long as the context lasts; what they saw is known after it."""
+    host.run("systemctl stop client-http client-websocket")
+    host.check_output("rm -rf /run/clients && mkdir /run/clients")
+    host.run("cat > /run/clients/clients.py <<'EOF'\n" + CLIENTS.read_text() + "\nEOF")
+    for kind in ("http", "websocket"):
+        host.check_output(
+            f"systemd-run --quiet --collect --unit=client-{kind} python3 /run/clients/clients.py {kind} "
+            f"/run/clients/{kind}.json /run/clients/stop"
+        )
+    host.check_output(
+        "timeout 60 sh -c 'until test -e /run/clients/http.begun -a -e /run/clients/websocket.begun; do sleep 0.2; done'"
+    )
+    time.sleep(1)
+    saw: dict[str, dict[str, Any]] = {}
+    try:
+        yield saw
+        time.sleep(2)
+    finally:
+        host.check_output("touch /run/clients/stop")
+        for kind in ("http", "websocket"):
+            found = host.check_output(
+                f"timeout 40 sh -c 'until test -s /run/clients/{kind}.json; do sleep 0.2; done'; cat /run/clients/{kind}.json"
+            )
+            saw[kind] = json.loads(found)

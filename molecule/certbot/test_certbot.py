@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lab.checkout import Checkout
 from tests import chain_checks as checks
 from tests import secrets_fleet as fleet
-from tests.certificates import CREDENTIALS, NAME, PAIR, SECURITY, served, shown, status_at_authority, words_of
+from tests.certificates import CREDENTIALS, NAME, PAIR, SECURITY, clients, served, shown, status_at_authority, words_of
 from tests.plays import Play, play
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 LINEAGE = f"{SECURITY}/certbot/renewal/edge.conf"
 ROTATE = "../../playbooks/rotate_certificates.yml"
-CLIENTS = Path(__file__).with_name("clients.py")
 SECONDS = 60
 
 
@@ -42,34 +40,6 @@ def edge(*options: str, **variables: object) -> Play:
 def make_due(host: Host) -> None:
     """Have certbot take the certificate for one that is about to end."""
     host.check_output(f"sed -i '/renew_before_expiry/d; 1i renew_before_expiry = 200 days' {LINEAGE}")
-
-
-@contextmanager
-def clients(host: Host) -> Iterator[dict[str, dict[str, Any]]]:
-    """A caller on a connection that is kept and a WebSocket, for as long as the context lasts; what they saw is known after it."""
-    host.run("systemctl stop client-http client-websocket")
-    host.check_output("rm -rf /run/clients && mkdir /run/clients")
-    host.run("cat > /run/clients/clients.py <<'EOF'\n" + CLIENTS.read_text() + "\nEOF")
-    for kind in ("http", "websocket"):
-        host.check_output(
-            f"systemd-run --quiet --collect --unit=client-{kind} python3 /run/clients/clients.py {kind} "
-            f"/run/clients/{kind}.json /run/clients/stop"
-        )
-    host.check_output(
-        "timeout 60 sh -c 'until test -e /run/clients/http.begun -a -e /run/clients/websocket.begun; do sleep 0.2; done'"
-    )
-    time.sleep(1)
-    saw: dict[str, dict[str, Any]] = {}
-    try:
-        yield saw
-        time.sleep(2)
-    finally:
-        host.check_output("touch /run/clients/stop")
-        for kind in ("http", "websocket"):
-            found = host.check_output(
-                f"timeout 40 sh -c 'until test -s /run/clients/{kind}.json; do sleep 0.2; done'; cat /run/clients/{kind}.json"
-            )
-            saw[kind] = json.loads(found)
 
 
 def test_the_first_certificate_is_the_authority_s_and_for_the_wildcard(host: Host) -> None:
@@ -115,12 +85,31 @@ def test_what_is_not_due_is_not_renewed(host: Host) -> None:
     assert shown(host)["serial"] == before
 
 
-def test_a_renewal_by_the_unit_drops_no_connection(host: Host) -> None:
+@contextmanager
+def brought_forward(host: Host, timer: str) -> Iterator[None]:
+    """A timer goes off a second from now, and by its own calendar again after the context."""
+    directory = f"/run/systemd/system/{timer}.d"
+    lines = ("[Timer]", "OnCalendar=", "RandomizedDelaySec=0", "AccuracySec=100ms", "OnActiveSec=1s")
+    host.check_output(f"mkdir -p {directory} && printf '%s\\n' {' '.join(lines)} > {directory}/soon.conf")
+    host.check_output(f"systemctl daemon-reload && systemctl restart {timer}")
+    try:
+        yield
+    finally:
+        host.check_output(f"rm -r {directory} && systemctl daemon-reload && systemctl restart {timer}")
+
+
+def test_a_renewal_by_the_timer_drops_no_connection(host: Host) -> None:
     before, workers = shown(host)["serial"], host.check_output("pgrep -x nginx")
+    run = host.check_output("systemctl show -p InvocationID --value certbot")
     make_due(host)
     try:
-        with clients(host) as saw:
-            host.check_output("systemctl start certbot")
+        with clients(host) as saw, brought_forward(host, "certbot.timer"):
+            host.check_output(
+                'timeout 60 sh -c \'until test "$(systemctl show -p InvocationID --value certbot)" != "$0" '
+                "-a \"$(systemctl show -p ActiveState --value certbot)\" = inactive; do sleep 0.2; done' '%s'",
+                run,
+            )
+            assert host.check_output("systemctl show -p Result --value certbot") == "success"
             after = shown(host)["serial"]
             assert after != before
             assert served(host) == after
@@ -333,7 +322,21 @@ def stamp(moment: str) -> int:
 
 
 def test_an_existing_certificate_is_imported_and_another_run_changes_nothing(host: Host) -> None:
+    """On a host as an earlier release left it, with two files where nothing was served before."""
     directory = Checkout.here().state / "ca"
+    kept, former = Path(PAIR).with_name("previous.pem"), f"{SECURITY}/ssl_keys/edge"
+    host.check_output(
+        f"cd {SECURITY}/ssl_keys && openssl x509 -in {kept} -out edge.crt && openssl pkey -in {kept} -out edge.key "
+        f"&& chown root:www-data edge.key && chmod 0640 edge.key && rm {kept}"
+    )
+    old = host.check_output(f"openssl x509 -in {former}.crt -noout -serial")
+    host.check_output(f"edge-certificate retire --certificate {former}.crt --key {former}.key --dry-run")
+    assert host.file(f"{former}.crt").exists
+    assert host.file(f"{former}.key").exists
+    host.check_output(f"edge-certificate retire --certificate {former}.crt --key {former}.key")
+    assert host.run(f"ls {former}.crt {former}.key").stdout == ""
+    assert host.check_output(f"openssl x509 -in {kept} -noout -serial") == old
+    assert (host.file(str(kept)).user, host.file(str(kept)).mode) == ("certificates", 0o640)
     issued = shown(host)["serial"]
     own = x509.load_pem_x509_certificate((directory / "edge.crt").read_bytes()).serial_number
     done = edge(certbot_challenge="none")

@@ -22,6 +22,8 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SLEEP_SECONDS = 0.1
 # Polls come twice a second.
 EFFECT_SECONDS = 5.0
+# nginx' workers look 20 times a second who is in; so long after a node is out none sends it a call.
+SETTLED_SECONDS = 0.2
 REFUSED, NOT_SERVED = 1, 3
 EPILOG = (
     """exit status: 0 done, 1 refused or not reached in time, 2 bad usage, 3 this edge's pools do not have the node"""
@@ -118,6 +120,7 @@ def drain(options: argparse.Namespace) -> dict[str, Any]:
     node = wait(options, EFFECT_SECONDS, lambda node: not node["member"])
     if node["member"]:
         raise EdgeError(f"{options.host} is still in the pool of {options.chain} after {EFFECT_SECONDS:g} s.")
+    time.sleep(SETTLED_SECONDS)
     node = wait(options, options.seconds, lambda node: not node["calls"])
     return {"changed": changed, "calls": node["calls"], "sockets": node["sockets"]}
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lupa.luajit21 import lua_type
 
 from tests.unit.roles.lua import runtime
 
@@ -64,6 +65,20 @@ class Edge:
             return 200, None
         refused = self._calls.refusal(None, fault) if is_whole else self._calls.refusal(request, None)
         return fault.status, self._read(refused)
+
+    def seen(self, body: bytes) -> Any:
+        """What the reader makes of a body, as plain data."""
+        read = self._calls.read(body.decode("latin-1"))
+        return self._plain(self._lua.table_from(read if isinstance(read, tuple) else (read,)))
+
+    def _plain(self, value: Any) -> Any:
+        if lua_type(value) == "table":
+            return {key: self._plain(inner) for key, inner in value.items()}
+        return repr(value) if lua_type(value) == "userdata" else value
+
+    def is_usual(self, body: str) -> bool:
+        """Whether a body is read without the rules for all others."""
+        return self._calls.usual(body) is not None
 
     @staticmethod
     def _read(refusal: str) -> Any:
@@ -286,6 +301,62 @@ def test_of_any_bytes_nothing_forbidden_passes(start: str, places: list[tuple[in
         # Python's own reader agrees that it is JSON, in UTF-8, of allowed methods.
         value = json.loads(body.decode())
         assert all(one["method"] in edge.methods("public") for one in (value if isinstance(value, list) else [value]))
+
+
+MEMBERS = {
+    "id": st.sampled_from(["1", "0", "007", "123456789012345", "1234567890123456", '"a"', "null", "-1", "1.5", "1e3"]),
+    "method": st.sampled_from(["eth_chainId", "admin_peers", "", 'a"b', "eth_call\\u0041", "eth é"]),
+    "params": st.lists(
+        st.sampled_from(
+            [
+                "1",
+                '"0x1"',
+                '"latest"',
+                "true",
+                "null",
+                "{}",
+                '{"a":1}',
+                "[]",
+                "tru",
+                "01",
+                '"]"',
+                '"\\u0041"',
+                '"é"',
+                "",
+            ]
+        ),
+        max_size=3,
+    ).map(lambda values: f"[{','.join(values)}]"),
+}
+ORDERS = st.sampled_from(
+    ["id method params", "method params id", "params method id", "id method params params", "id method"]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    order=ORDERS,
+    members=st.fixed_dictionaries(MEMBERS),
+    gap=st.sampled_from(["", " "]),
+    end=st.sampled_from(["}", "}}", "} "]),
+)
+def test_a_call_in_the_usual_form_is_read_as_every_other(
+    order: str, members: dict[str, str], gap: str, end: str
+) -> None:
+    values = members | {"method": f'"{members["method"]}"'}
+    named = [f'"{name}":{gap}{values[name]}' for name in order.split()]
+    body = f'{{"jsonrpc":"2.0",{",".join(named)}{end}'.encode()
+    # The space before it makes it unusual.
+    assert FUZZED.seen(body) == FUZZED.seen(b" " + body)
+
+
+def test_the_usual_form_is_what_programs_send(edge: Edge) -> None:
+    for body in (
+        '{"jsonrpc":"2.0","id":7,"method":"eth_getBalance","params":["0x00","latest"]}',
+        '{"jsonrpc":"2.0","method":"eth_blockNumber","params":[],"id":7}',
+    ):
+        assert edge.is_usual(body)
+        assert not edge.is_usual(f" {body}")
 
 
 FUZZED: Any = None

@@ -74,11 +74,13 @@ local function has_duplicates(body, value)
 end
 
 local function parsed(body)
-    if body:find("[%z\1-\8\11\12\14-\31\127]") then
-        return nil, "control characters are not allowed"
-    end
-    if not is_utf8(body) then
-        return nil, "it is not UTF-8"
+    if body:find("[^\32-\126]") then
+        if body:find("[%z\1-\8\11\12\14-\31\127]") then
+            return nil, "control characters are not allowed"
+        end
+        if not is_utf8(body) then
+            return nil, "it is not UTF-8"
+        end
     end
     if #body > M.MOST_VALUES then
         local _, values = body:gsub("[,:%[{]", "")
@@ -151,10 +153,49 @@ local function call_of(value)
     return call
 end
 
+-- One call as most programs write it, with no space between its members, an id of digits, and params without objects, lists and escapes:
+-- nothing in it can be there twice or be read in two ways, so nothing more need be asked of it than that its params are JSON.
+local ID, METHOD, PARAMS = "(%d+)", '"([%w_]+)"', "(%[[^%z\1-\31%[%]{}\\\127-\255]*%])"
+local USUAL = '^{"jsonrpc":"2%.0","id":' .. ID .. ',"method":' .. METHOD .. ',"params":' .. PARAMS .. "}$"
+local USUAL_TOO = '^{"jsonrpc":"2%.0","method":' .. METHOD .. ',"params":' .. PARAMS .. ',"id":' .. ID .. "}$"
+local LONGEST_USUAL = 1024
+-- Of more digits not all are a number's own.
+local MOST_DIGITS = 15
+local ZERO = ("0"):byte()
+
+-- The same request as by all rules below, or nil where those must decide.
+function M.usual(body)
+    if #body > LONGEST_USUAL then
+        return nil
+    end
+    local id, method, params = body:match(USUAL)
+    if not id then
+        method, params, id = body:match(USUAL_TOO)
+    end
+    if not id or #id > MOST_DIGITS or (#id > 1 and id:byte() == ZERO) then
+        return nil
+    end
+    local values
+    if params == "[]" then
+        values = {}
+    else
+        local ok
+        ok, values = pcall(decode, params)
+        if not ok then
+            return nil
+        end
+    end
+    return { batch = false, calls = { { id = id, silent = false, method = method, params = values } } }
+end
+
 -- The request in a body, or nil and the problem with it as a whole. Problems of single calls are in the calls.
 function M.read(body)
     if type(body) ~= "string" or body == "" then
         return nil, problem(M.INVALID, 400, "invalid", "a call is POSTed as JSON")
+    end
+    local request = M.usual(body)
+    if request then
+        return request
     end
     local value, fault = parsed(body)
     if fault then
@@ -197,10 +238,7 @@ local STEERS = {
 -- Starts of names, whatever their namespace, that do something, or that can be read only once.
 local DOES = { "send", "submit", "set", "getFilterChanges" }
 
-local function is_safe(method)
-    if type(method) ~= "string" then
-        return false
-    end
+local function looks_safe(method)
     local namespace, name = method:match("^([^_]+)_(.+)$")
     if not namespace or STEERS[namespace] then
         return false
@@ -211,6 +249,25 @@ local function is_safe(method)
         end
     end
     return true
+end
+
+-- Verdicts, by method; callers may think of many.
+local MOST_VERDICTS = 1000
+local verdicts, count = {}, 0
+
+local function is_safe(method)
+    if type(method) ~= "string" then
+        return false
+    end
+    local verdict = verdicts[method]
+    if verdict == nil then
+        if count >= MOST_VERDICTS then
+            verdicts, count = {}, 0
+        end
+        verdict = looks_safe(method)
+        verdicts[method], count = verdict, count + 1
+    end
+    return verdict
 end
 
 -- Whether all calls of a request may be sent to a second node after a first one had them. What cannot be read must not.

@@ -21,6 +21,7 @@ local refusals = require("edge.refusals")
 local requests = require("edge.requests")
 local rules = require("edge.rules")
 local sockets = require("edge.sockets")
+local standing = require("edge.standing")
 
 local shared = ngx.shared.pools
 local now = ngx.now
@@ -29,8 +30,10 @@ local get_method = ngx.req.get_method
 
 local M = {}
 
-local facts, rights, known
+local facts, rights
+local labels -- method -> what it counts as, a list of one
 local chains = {}
+local heads = {} -- chain -> what gives its pool's best head
 
 -- init_by_lua: read what is configured.
 function M.start(path)
@@ -45,11 +48,16 @@ function M.start(path)
             end
         end
     end
+    local known
     rights, known = rules.rights(facts)
+    labels = record.labels(known)
     emergency.start(facts.emergency.file)
     callers.start(facts, rights)
     for chain in pairs(facts.pools) do
         chains[#chains + 1] = chain
+        heads[chain] = function()
+            return pools.head(chain) or 0
+        end
     end
     record.start(ngx.shared.figures)
     journal.start(facts.logs)
@@ -57,6 +65,7 @@ function M.start(path)
     pressure.start(facts.pressure)
     sockets.start(facts.sockets)
     pools.start(facts)
+    standing.start(facts)
 end
 
 -- Do something every so often: in each worker, or, where it has a name, in one of them; `is_last` has it done once more when a worker ends.
@@ -83,6 +92,7 @@ function M.work()
     every(0.5, nil, held.follow)
     every(0.5, nil, connections.look)
     every(0.5, nil, bodies.look)
+    every(0.5, nil, ended.flush, true)
     every(0.5, nil, record.flush, true)
     every(0.5, nil, journal.flush, true)
     every(0.5, nil, complaints.flush)
@@ -125,13 +135,23 @@ end
 local function note(context, request)
     context.calls = context.calls + #request.calls
     context.is_batch = request.batch
-    context.methods = record.methods(request.calls, known)
-    for _, call in ipairs(request.calls) do
-        record.call(context.chain, known[call.method] and call.method or "other")
+    if #request.calls == 1 then
+        local label = labels[request.calls[1].method]
+        context.methods = label
+        if context.is_socket then
+            record.call(context.chain, label[1])
+        else
+            context.uncounted = label[1]
+        end
+    else
+        context.methods = record.methods(request.calls, labels)
+        for _, call in ipairs(request.calls) do
+            record.call(context.chain, labels[call.method][1])
+        end
     end
     if context.key then
-        local labels = string.format('chain="%s",key="%s",tier="%s"', context.chain, context.key.name, context.tier)
-        record.count("key_calls_total", labels, #request.calls)
+        local whose = string.format('chain="%s",key="%s",tier="%s"', context.chain, context.key.name, context.tier)
+        record.count("key_calls_total", whose, #request.calls)
     end
 end
 
@@ -149,9 +169,7 @@ local function judged(context, body)
     if over or not request then
         return request, over or trouble
     end
-    local fault, is_whole = rules.judge(request, context.rights, function()
-        return pools.head(context.chain) or 0
-    end)
+    local fault, is_whole = rules.judge(request, context.rights, heads[context.chain])
     if is_whole then
         return nil, fault
     end
@@ -344,7 +362,7 @@ M.done = ended.done
 
 -- content_by_lua of the status socket: Prometheus' text format.
 function M.metrics()
-    local lines = pools.metrics()
+    local lines = standing.metrics()
     pressure.metrics(lines, chains)
     emergency.metrics(lines)
     record.metrics(lines)

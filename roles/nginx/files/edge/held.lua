@@ -7,9 +7,23 @@ local M = {}
 
 local mine = {}
 local generation = 0
+-- Names of what is counted for every request, in this generation.
+local names = {}
 
 local function name_of(what)
-    return generation .. ":" .. what
+    return names[what] or generation .. ":" .. what
+end
+
+local function begin(number)
+    generation = number
+    for what in pairs(names) do
+        names[what] = number .. ":" .. what
+    end
+end
+
+-- Have the name of a count at hand: for the few that are asked for again and again.
+function M.remember(what)
+    names[what] = generation .. ":" .. what
 end
 
 -- Add to a count, or take away, and give what all workers hold now.
@@ -60,7 +74,7 @@ end
 function M.follow()
     local newest = workers:get("held") or 0
     if newest ~= generation then
-        generation = newest
+        begin(newest)
         for what, count in pairs(mine) do
             dict:incr(name_of(what), count, 0)
         end
@@ -69,7 +83,7 @@ end
 
 -- init_worker_by_lua.
 function M.work()
-    generation = workers:get("held") or 0
+    begin(workers:get("held") or 0)
     workers:rpush("workers", ngx.worker.pid())
 end
 

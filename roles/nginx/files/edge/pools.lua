@@ -1,11 +1,9 @@
 -- The edge's pools: a timer asks the nodes' hosts how they are, the shared dictionary holds who is in, and each request is sent to
--- the next one. docs/edge.md says what decides membership.
+-- the next one. docs/edge.md says what decides membership; standing.lua shows it.
 
 local balancer = require("ngx.balancer")
 local cjson = require("cjson.safe")
-local emergency = require("edge.emergency")
 local fetch = require("edge.fetch")
-local held = require("edge.held")
 local judge = require("edge.judge")
 local requests = require("edge.requests")
 
@@ -17,20 +15,20 @@ local M = {}
 -- Without a poll for so long nobody knows who is in step; better no answer than an old one.
 local BELIEVED_SECONDS = 5
 local MORE_TRIES = 2
+-- A worker compares its copy of who is in with what all share no more often than this.
+local LOOK_SECONDS = 0.05
 
 local facts -- pools.json
 local nodes = {} -- each node once: {index, key, chain, host, rpc, ws, health, services}
 local by_address = {} -- "address:port" -> node
 local by_key = {} -- "chain/host" -> node
-local loaded_at -- when nginx read what it runs with, in seconds since 1970
 local members, generation = {}, nil -- this worker's copy: chain -> [{node, since}]
+local looked_at = 0 -- when it was last compared
 local turns = {}
 
 -- init_by_lua: know the pools.
 function M.start(about)
     facts = about
-    ngx.update_time()
-    loaded_at = now()
     for chain, pool in pairs(facts.pools) do
         for _, node in ipairs(pool.nodes) do
             node.chain, node.key, node.index = chain, chain .. "/" .. node.host, #nodes + 1
@@ -38,6 +36,7 @@ function M.start(about)
             nodes[node.index] = node
             by_address[node.rpc.name], by_address[node.ws.name] = node, node
             by_key[node.key] = node
+            node.avoid = "avoid:" .. node.key
         end
         turns[chain] = 0
     end
@@ -50,12 +49,11 @@ local function name_counters()
         for _, counter in ipairs({ "calls_begun", "calls_ended", "sockets_begun", "sockets_ended" }) do
             node[counter] = counter .. ":" .. pid .. ":" .. node.key
         end
-        node.avoid = "avoid:" .. node.key
     end
 end
 
--- Who is in a chain's pool now: [{node, since}].
-local function members_of(chain)
+-- Compare this worker's copy of who is in, and of who could not be reached, with what all workers share.
+local function look()
     local current = dict:get("generation")
     if current ~= generation then
         generation, members = current, {}
@@ -69,7 +67,21 @@ local function members_of(chain)
             end
         end
     end
-    return members[chain] or {}
+    for _, node in ipairs(nodes) do
+        node.is_unreached = dict:get(node.avoid) ~= nil
+    end
+end
+
+local NOBODY = {}
+
+-- Who is in a chain's pool now: [{node, since}].
+local function members_of(chain)
+    local at = now()
+    if at - looked_at >= LOOK_SECONDS or at < looked_at then
+        looked_at = at
+        look()
+    end
+    return members[chain] or NOBODY
 end
 
 M.members = members_of
@@ -93,7 +105,7 @@ local function pick_of(list, chain, tried)
         local member = list[(turn + step) % count + 1]
         local node = member.node
         if not tried or not tried[node.index] then
-            if dict:get(node.avoid) then
+            if node.is_unreached then
                 unreached = unreached or node
             elseif
                 member.since == 0
@@ -106,6 +118,11 @@ local function pick_of(list, chain, tried)
         end
     end
     return slow or unreached or list[turn % count + 1].node, count - 1
+end
+
+local function avoid(node)
+    dict:set(node.avoid, now())
+    node.is_unreached = true
 end
 
 local function tokens(text)
@@ -123,7 +140,7 @@ local function note_failures()
         local node = by_address[address]
         -- A caller who leaves early leaves no status.
         if node and connected[attempt] == "-" and (statuses[attempt] == "502" or statuses[attempt] == "504") then
-            dict:set(node.avoid, now())
+            avoid(node)
         end
     end
 end
@@ -177,9 +194,7 @@ end
 M.hold = hold
 
 -- Remember that a WebSocket could not connect to a node.
-function M.unreached(node)
-    dict:set(node.avoid, now())
-end
+M.unreached = avoid
 
 -- How a request ended that no node has answered: whether one had it, and whether that one was late.
 function M.fate()
@@ -221,7 +236,8 @@ local function is_drained(node)
     return file ~= nil
 end
 
-local function states()
+-- What the last poll found: key of a node -> its state, as judge.step gives it.
+function M.states()
     return cjson.decode(dict:get("states") or "{}") or {}
 end
 
@@ -230,7 +246,7 @@ local function poll()
     local begun = now()
     local pages = pages_of_hosts()
     ngx.update_time()
-    local known, found, published = states(), {}, {}
+    local known, found, published = M.states(), {}, {}
     for _, pool in pairs(facts.pools) do
         local verdicts = {}
         for at, node in ipairs(pool.nodes) do
@@ -296,118 +312,6 @@ function M.work()
     end
     assert(ngx.timer.at(0, tick))
     assert(ngx.timer.every(facts.poll_seconds, tick))
-end
-
--- What the workers that live have counted: key of a node -> {calls_begun, calls_ended, sockets_begun, sockets_ended}.
-local function counted()
-    local found, alive = {}, {}
-    for _, node in ipairs(nodes) do
-        found[node.key] = { calls_begun = 0, calls_ended = 0, sockets_begun = 0, sockets_ended = 0 }
-    end
-    for _, name in ipairs(dict:get_keys(0)) do
-        local counter, pid, key = name:match("^(%l+_%l+):(%d+):(.+)$")
-        local counts = counter and found[key]
-        if counts then
-            if alive[pid] == nil then
-                alive[pid] = held.is_alive(pid)
-            end
-            if alive[pid] then
-                counts[counter] = counts[counter] + (dict:get(name) or 0)
-            else
-                dict:delete(name)
-            end
-        end
-    end
-    return found
-end
-
--- Everything that is known: {loaded_at, polled_seconds_ago, emergency, pools: {chain: {members, retries, nodes: [...]}}}.
-local function report()
-    local known, counts_of, pools = states(), counted(), {}
-    for chain, pool in pairs(facts.pools) do
-        local listed = {}
-        for at, node in ipairs(pool.nodes) do
-            local state, counts = known[node.key] or {}, counts_of[node.key]
-            listed[at] = {
-                host = node.host,
-                member = state.member or false,
-                drained = state.drained or false,
-                reason = state.drained and "drained" or state.reason or "not asked yet",
-                share = state.member and judge.share(state.since, now(), facts.slow_start_seconds) or 0,
-                reached = dict:get(node.avoid) == nil,
-                head = state.head,
-                head_age_seconds = state.age,
-                calls = counts.calls_begun - counts.calls_ended,
-                calls_begun = counts.calls_begun,
-                sockets = counts.sockets_begun - counts.sockets_ended,
-            }
-        end
-        pools[chain] = {
-            members = #members_of(chain),
-            retries = dict:get("retries:" .. chain) or 0,
-            nodes = listed,
-        }
-    end
-    local polled = dict:get("polled")
-    return {
-        loaded_at = loaded_at,
-        polled_seconds_ago = polled and now() - polled,
-        pools = pools,
-        emergency = emergency.state() or cjson.null,
-    }
-end
-
--- content_by_lua of the status socket: JSON.
-function M.status()
-    ngx.header["Content-Type"] = "application/json"
-    ngx.say(cjson.encode(report()))
-end
-
--- The pools as lines of Prometheus' text format.
-function M.metrics()
-    local lines = {}
-    local known = report()
-    local function metric(name, kind, text, each)
-        lines[#lines + 1] = "# HELP edge_" .. name .. " " .. text
-        lines[#lines + 1] = "# TYPE edge_" .. name .. " " .. kind
-        for chain, pool in pairs(known.pools) do
-            each(chain, pool, function(labels, value)
-                lines[#lines + 1] = string.format('edge_%s{chain="%s"%s} %s', name, chain, labels, value)
-            end)
-        end
-    end
-    local function of_nodes(value)
-        return function(_, pool, add)
-            for _, node in ipairs(pool.nodes) do
-                add(',host="' .. node.host .. '"', value(node))
-            end
-        end
-    end
-    metric("pool_members", "gauge", "Nodes that calls are sent to.", function(_, pool, add)
-        add("", pool.members)
-    end)
-    metric("pool_retries_total", "counter", "Calls that were sent on to a further node.", function(_, pool, add)
-        add("", pool.retries)
-    end)
-    metric("node_member", "gauge", "1 for a node that calls are sent to.", of_nodes(function(node)
-        return node.member and 1 or 0
-    end))
-    metric("node_drained", "gauge", "1 for a node that is drained.", of_nodes(function(node)
-        return node.drained and 1 or 0
-    end))
-    metric("node_reached", "gauge", "0 for a node to which a call could not connect.", of_nodes(function(node)
-        return node.reached and 1 or 0
-    end))
-    metric("node_calls", "gauge", "Calls in flight.", of_nodes(function(node)
-        return node.calls
-    end))
-    metric("node_calls_total", "counter", "Calls sent there since the edge's processes began.", of_nodes(function(node)
-        return node.calls_begun
-    end))
-    metric("node_sockets", "gauge", "Open WebSockets.", of_nodes(function(node)
-        return node.sockets
-    end))
-    return lines
 end
 
 return M

@@ -5,7 +5,10 @@ local held = require("edge.held")
 
 local M = {}
 
+local REQUESTS = "requests"
 local bounds, share, most_sockets
+-- What a chain's requests are counted as.
+local names = {}
 
 -- init_by_lua: what the facts of pools.json say under `pressure`.
 function M.start(facts)
@@ -20,29 +23,36 @@ local function room(bound, kind)
 end
 
 local function name_of(chain)
-    return "requests:" .. chain
+    local name = names[chain]
+    if not name then
+        name = REQUESTS .. ":" .. chain
+        names[chain] = name
+        held.remember(name)
+        held.remember(REQUESTS)
+    end
+    return name
 end
 
 -- Count a request as in flight; false, and it is not, where there is no room for it.
 function M.enter(chain, kind)
-    if held.add("requests", 1) <= room(bounds.edge, kind) then
+    if held.add(REQUESTS, 1) <= room(bounds.edge, kind) then
         if held.add(name_of(chain), 1) <= room(bounds.chain, kind) then
             return true
         end
         held.add(name_of(chain), -1)
     end
-    held.add("requests", -1)
+    held.add(REQUESTS, -1)
     return false
 end
 
 function M.leave(chain)
-    held.add("requests", -1)
+    held.add(REQUESTS, -1)
     held.add(name_of(chain), -1)
 end
 
 -- Whether a WebSocket's message is refused. What becomes of it at the node is not known, so it is not counted.
 function M.is_full(chain, kind)
-    return held.get("requests") >= room(bounds.edge, kind) or held.get(name_of(chain)) >= room(bounds.chain, kind)
+    return held.get(REQUESTS) >= room(bounds.edge, kind) or held.get(name_of(chain)) >= room(bounds.chain, kind)
 end
 
 -- As enter and leave, for a WebSocket.

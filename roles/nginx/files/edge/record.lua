@@ -141,14 +141,25 @@ function M.metrics(lines)
     end
 end
 
--- The distinct methods of calls, as labels: those that are `known`, and "other".
-function M.methods(calls, known)
-    if #calls == 1 then
-        return { known[calls[1].method] and calls[1].method or "other" }
+-- What a method counts as, as a list of one: itself where it is `known`, else "other".
+function M.labels(known)
+    local labels = {}
+    for method in pairs(known) do
+        labels[method] = { method }
     end
+    local other = { "other" }
+    return setmetatable(labels, {
+        __index = function()
+            return other
+        end,
+    })
+end
+
+-- The distinct methods of calls, as labels.
+function M.methods(calls, labels)
     local found, seen = {}, {}
     for _, call in ipairs(calls) do
-        local label = known[call.method] and call.method or "other"
+        local label = labels[call.method][1]
         if not seen[label] and #found < MOST_METHODS then
             seen[label] = true
             found[#found + 1] = label

@@ -8,7 +8,7 @@ from mev.domain.market import Address, Hash, Hop
 
 
 class Cycle(msgspec.Struct, frozen=True):
-    """A closed path of two to four swaps that begins and ends in `token`; with a liquidation between them, of up to three."""
+    """A closed path of two to four swaps, each in one pool or in several side by side, that begins and ends in `token`; with a liquidation between them, of up to three."""
 
     token: Address
     hops: tuple[Hop, ...]
@@ -72,7 +72,9 @@ class Opportunity(msgspec.Struct, frozen=True):
 
     amount_in, expected_out and expected_profit are base units of the cycle's token; profit is before gas. `held` is what is put
     in, then what the exact mathematics says is held after each hop, as (token, base units); empty where nothing pays. With `flash` what is put in is
-    what the pool is paid at the end, and a loan is a hop too.
+    what the pool is paid at the end, and a loan is a hop too. With `parts` some of its swaps stand
+    side by side: each takes its part, base units of its token, where the next one takes of the same, 0 being all that is left; `held` has then for
+    each hop what it takes and what it gives.
     """
 
     id: str
@@ -86,6 +88,7 @@ class Opportunity(msgspec.Struct, frozen=True):
     held: tuple[tuple[Address, int], ...] = ()
     seizure: Seizure | None = None
     flash: Flash | None = None
+    parts: tuple[int, ...] = ()
 
     @property
     def pools(self) -> frozenset[Address]:

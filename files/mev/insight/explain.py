@@ -165,7 +165,9 @@ def _legs(row: Row[Any]) -> list[Document]:
     """Each hop's pool, direction, and, where it was kept, what goes in and comes out."""
     hops = json.loads(row.hops)
     held = json.loads(row.held) if row.held else []
-    amounts = list(pairwise(held)) or [((None, None), (None, None))] * len(hops)
+    # Where swaps stand side by side, each one's own.
+    amounts = list(zip(held[::2], held[1::2], strict=True)) if len(held) == 2 * len(hops) else list(pairwise(held))
+    amounts = amounts or [((None, None), (None, None))] * len(hops)
     return [
         {
             "pool": _address(pool),

@@ -173,7 +173,7 @@ AnyLeg = Leg | ConcentratedLeg | SolidlyLeg
 
 def legs_of(cycle: Cycle, state: MarketState) -> list[AnyLeg]:
     """Return a cycle's pools as they are now; raises AmmError where one is not usable."""
-    return [_leg(state, hop) for hop in cycle.hops]
+    return [leg_of(state, hop) for hop in cycle.hops]
 
 
 def amounts(legs: Sequence[AnyLeg], amount_in: int) -> list[int]:
@@ -184,7 +184,8 @@ def amounts(legs: Sequence[AnyLeg], amount_in: int) -> list[int]:
     return held
 
 
-def _leg(state: MarketState, hop: Hop) -> AnyLeg:
+def leg_of(state: MarketState, hop: Hop) -> AnyLeg:
+    """Return a hop's pool as it is now; raises AmmError where it is not usable."""
     pool = state.pools()[hop.pool]
     if pool.concentrated:
         found = state.concentrated(hop.pool)

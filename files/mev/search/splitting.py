@@ -37,14 +37,15 @@ class Split(NamedTuple):
     bound: int
 
 
-def split(legs: Sequence[AnyLeg], amount_in: int) -> Split:
+def split(legs: Sequence[AnyLeg], amount_in: int, precision_bits: int = PRECISION_BITS) -> Split:
     """Split `amount_in` base units over pools between the same two tokens, in the same direction.
 
+    With fewer bits the price is not as near and the search shorter; what that loses goes with the square of the price's error.
     Raises AmmError where no pool takes any of it, all together do not take as much, or one is a stable one.
     """
     if amount_in <= 0:
         raise AmmError("INSUFFICIENT_INPUT_AMOUNT")
-    low, high = _priced(legs, amount_in)
+    low, high = _priced(legs, amount_in, precision_bits)
     most, least = ([_taken(leg, price) for leg in legs] for price in (low, high))
     amounts = _repaired(legs, least, most, amount_in)
     out = sum(_given(leg, amount) for leg, amount in zip(legs, amounts, strict=True))
@@ -57,21 +58,27 @@ def split(legs: Sequence[AnyLeg], amount_in: int) -> Split:
     return Split(tuple(amounts), out, (spare + low * amount_in >> PRICE_BITS) + rounding)
 
 
-def _priced(legs: Sequence[AnyLeg], amount_in: int) -> tuple[int, int]:
+def _priced(legs: Sequence[AnyLeg], amount_in: int, precision_bits: int) -> tuple[int, int]:
     """Return a price at which the pools take at least the amount together, and one a little higher at which they take less."""
-    high = 1 << MOST_BITS
+    high = min(_dearest(legs), 1 << MOST_BITS)
     low = high >> 1
     while low and sum(_taken(leg, low) for leg in legs) < amount_in:
         low, high = low >> 1, low
     if not low:
         raise AmmError("the pools together do not take as much")
-    while high - low > max(low >> PRECISION_BITS, 1):
+    while high - low > max(low >> precision_bits, 1):
         price = (low + high) // 2
         if sum(_taken(leg, price) for leg in legs) >= amount_in:
             low = price
         else:
             high = price
     return low, high
+
+
+def _dearest(legs: Sequence[AnyLeg]) -> int:
+    """Return a price that is higher than what any pool gives for its first unit, so that none takes anything at it."""
+    pieces = [piece.map for leg in legs if (piece := leg.piece(0)) is not None]
+    return max(((a * d - b * c << PRICE_BITS) // (d * d) for a, b, c, d in pieces), default=0) + 2
 
 
 def _taken(leg: AnyLeg, price: int) -> int:

@@ -306,6 +306,7 @@ class Pipeline:
             deadline_block,
             opportunity.seizure,
             opportunity.flash,
+            opportunity.parts,
         )
 
     def _standing(self, block: Block) -> Standing:

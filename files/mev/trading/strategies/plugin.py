@@ -107,6 +107,7 @@ class Strategies:
                         any(hop.pool not in pools for hop in found.cycle.hops),
                     ),
                     ("it has no hops", not found.cycle.hops),
+                    ("its parts are not as many as its hops", len(found.parts) not in {0, len(found.cycle.hops)}),
                     ("it is a liquidation", found.seizure is not None),
                     ("it is on credit", found.flash is not None),
                     ("its amount is not between 1 and the capital", not 0 < found.amount_in <= capital),

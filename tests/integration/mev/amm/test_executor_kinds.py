@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from mev.domain import Cycle, Hop, Pool
 from mev.market.amm.solidly import SolidlyPool
 from mev.trading import erc20
 from mev.trading.execution import contract
+from mev.trading.strategies.atomic_arbitrage import further_gas
 
 from lab.evm.rpc import RpcError
 from tests.integration.mev.amm.forks import PRICE_ONE, Aerodrome, Algebra, Pancake, give, on
@@ -29,17 +31,22 @@ class Shop:
 
     def __init__(self, owner: Account, evm: DevNode, modules: Modules, wrapped: bytes) -> None:
         self.owner = owner
+        self.evm, self.modules, self.wrapped = evm, modules, wrapped
         self.token = raw(on(evm, modules).token())
-        factory = raw(evm.deployment.factory("uniswap_v2").address)
-        owner.send(factory, selector("createPair(address,address)") + word(wrapped) + word(self.token), gas=6_000_000)
-        pair = owner.call(factory, selector("getPair(address,address)") + word(wrapped) + word(self.token))[12:]
-        bench = on(evm, modules)
-        token0, token1 = sorted((wrapped, self.token))
         # Twice as much of the token as of wrapped native: it is bought here.
-        give(bench, evm, wrapped, text(pair), DEPTH)
-        give(bench, evm, self.token, text(pair), 2 * DEPTH)
-        bench.send(text(pair), "mint(address)", bench.account)
-        self.cheap = Pool(pair, "uniswap_v2", token0, token1, 997, 1000)
+        self.cheap = self.pair("uniswap_v2", DEPTH, 2 * DEPTH)
+
+    def pair(self, exchange: str, native: int, tokens: int) -> Pool:
+        """Make a V2 pair of the token."""
+        factory, bench = raw(self.evm.deployment.factory(exchange).address), on(self.evm, self.modules)
+        ends = word(self.wrapped) + word(self.token)
+        self.owner.send(factory, selector("createPair(address,address)") + ends, gas=6_000_000)
+        made = self.owner.call(factory, selector("getPair(address,address)") + ends)[12:]
+        give(bench, self.evm, self.wrapped, text(made), native)
+        give(bench, self.evm, self.token, text(made), tokens)
+        bench.send(text(made), "mint(address)", bench.account)
+        token0, token1 = sorted((self.wrapped, self.token))
+        return Pool(made, exchange, token0, token1, 997, 1000)
 
     def cycle(self, wrapped: bytes, *path: Pool) -> tuple[Cycle, dict[bytes, Pool]]:
         hops, held = [], wrapped
@@ -169,6 +176,29 @@ def test_a_split_pays_more_than_either_pool_alone_and_leaves_nothing(
     assert owner.send(executor, data)["status"] == "0x1"
     assert owner.balance(wrapped, executor) == CAPITAL_WEI + expected
     assert owner.balance(shop.token, executor) == 7
+
+
+def test_a_further_pool_takes_no_more_gas_than_the_engine_counts_for_it(
+    evm: DevNode, owner: Account, executor: bytes, wrapped: bytes, shop: Shop, split: Split
+) -> None:
+    amount = 10 * NATIVE_WEI
+    half = amount_out(owner, shop.cheap, amount, zero_for_one=shop.cheap.token0 == wrapped) // 2
+    others = (*split.path[1:], shop.pair("sushi_v2", DEPTH, DEPTH))
+
+    def gas(*sold: Pool) -> int:
+        way = shop.cheap.token0 == wrapped
+        hops = (Hop(shop.cheap.address, way), *(Hop(pool.address, not way) for pool in sold))
+        used = {pool.address: pool for pool in (shop.cheap, *sold)}
+        parts = (0, *([half] if len(sold) > 1 else []), 0)
+        before = evm.rpc.call("evm_snapshot")
+        receipt = owner.send(executor, contract.encode_execute(Cycle(wrapped, hops), used, amount, 0, 0, parts=parts))
+        evm.rpc.call("evm_revert", before)
+        assert receipt["status"] == "0x1"
+        return int(receipt["gasUsed"], 16)
+
+    for own, further in permutations(others, 2):
+        took = gas(own, further) - gas(own)
+        assert 0 < took <= further_gas(further), (own, further)
 
 
 def test_a_split_at_the_beginning(owner: Account, executor: bytes, wrapped: bytes, shop: Shop, split: Split) -> None:

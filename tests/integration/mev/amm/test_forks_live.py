@@ -40,9 +40,9 @@ class Market:
         self.shop = Shop(somebody, evm, modules, wrapped)
         self.pancake = Pancake(evm, modules, published)
         self.pool = self.pancake.pool(wrapped, self.shop.token, FEE, PRICE_ONE, DEPTH, FAR_TICK, SPACING)
-        self.factory = V3FactoryConfig(
-            name="pancake_v3", address=EvmAddress(raw(self.pancake.factory)), fees=(500, FEE)
-        )
+        # Beside it, for the same price: what sells much sells in both.
+        self.beside = self.pancake.pool(wrapped, self.shop.token, 500, PRICE_ONE, DEPTH, FAR_TICK, 10)
+        self.factory = V3FactoryConfig(name="pancake_v3", address=EvmAddress(raw(self.pancake.factory)), fees=(FEE,))
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_tokens_that_only_factories_name_are_traded_through_every_kind(
 ) -> None:
     # What can still be turned back is not looked at.
     evm.mine(BEFORE_LAST)
-    fees = list(market.factory.fees)
+    fees = [500, FEE]
     installation.more_v3 = (f'{{ name = "pancake_v3", address = "{market.pancake.factory}", fees = {fees} }}',)
     installation.chain_tables = (
         f'solidly_factories = [{{ name = "aerodrome", address = "{curves.aerodrome.factory}" }}]\n'
@@ -156,12 +156,13 @@ def test_tokens_that_only_factories_name_are_traded_through_every_kind(
 
     begun = evm.rpc.call("eth_blockNumber")
 
-    def traded() -> bool:
+    def swaps(pool: Pool) -> set[str]:
         # Nobody else swaps there.
-        return all(
-            evm.rpc.call("eth_getLogs", {"address": text(pool.address), "fromBlock": begun})
-            for pool in (market.pool, curves.volatile, curves.stable)
-        )
+        logs = evm.rpc.call("eth_getLogs", {"address": text(pool.address), "fromBlock": begun})
+        return {log["transactionHash"] for log in logs}
+
+    def traded() -> bool:
+        return all(map(swaps, (market.pool, market.beside, curves.volatile, curves.stable)))
 
     with installation.agent("strategy_engine"):
         wait_for("fills through PancakeSwap's pool and Solidly's", traded, 60, meanwhile=evm.mine)
@@ -169,10 +170,32 @@ def test_tokens_that_only_factories_name_are_traded_through_every_kind(
     assert '"safe":2' in (installation.directory / "strategy_engine.log").read_text()
     assert [owner.balance(shop.token, executor) for shop in (market.shop, curves.shop)] == [0, 0]
     assert installation.mev("reconcile")["agrees"]
+    # Sold in both of PancakeSwap's pools at once, and the ledger says how much in which.
+    both = swaps(market.pool) & swaps(market.beside)
+    assert both
+    fills = installation.mev("opportunities", "--state", "included")["opportunities"]
+    told = [installation.mev("explain", fill["opportunity"]) for fill in fills if len(fill["pools"]) > 2]
+    of_both = [each for each in told if {sent["transaction"] for sent in each["transactions"]} & both]
+    one = max(of_both, key=lambda each: int(each["expected_profit_wei"]))
+    legs = one["legs"]
+    sold = [
+        leg
+        for leg in legs
+        if int(leg["pool"], 16) in {int.from_bytes(pool.address, "big") for pool in (market.pool, market.beside)}
+    ]
+    assert len(sold) == 2
+    others = [leg for leg in legs if leg not in sold]
+    assert sum(int(leg["amount_in"]) for leg in sold) == sum(int(leg["amount_out"]) for leg in others)
+    assert (
+        sum(int(leg["amount_out"]) for leg in sold) - sum(int(leg["amount_in"]) for leg in others)
+        == int(one["expected_profit_wei"])
+        > 0
+    )
     watched = installation.mev("pools")["chains"]["ethereum"]["pools"]
     kinds = {(pool["factory"], pool["kind"], pool["fee_ppm"]) for pool in watched}
     assert {
         ("pancake_v3", "v3", FEE),
+        ("pancake_v3", "v3", 500),
         ("aerodrome", "solidly_volatile", 3000),
         ("aerodrome", "solidly_stable", 500),
     } <= kinds

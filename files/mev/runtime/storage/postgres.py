@@ -16,6 +16,8 @@ from mev.runtime.storage.location import PostgresLocation
 
 CONNECT_SECONDS = 10
 OLDEST_SERVER = 13
+CLAIM_SECONDS = 2
+LOCK_NOT_AVAILABLE = "55P03"
 # Advisory locks have two numbers: ours, and what it is that is locked.
 LOCKS = 0x6D6576
 WRITER, ENGINE = 1, 2
@@ -76,12 +78,22 @@ class PostgresBackend:
         """Backups are the server's operator's."""
 
     def claim(self) -> None:
-        """Hold an advisory lock in a session of its own."""
+        """Hold an advisory lock in a session of its own.
+
+        The server ends a killed engine's session a moment after the engine: the one that takes its place waits for that.
+        """
         connection = _connect(self._location)
         connection.autocommit = True
-        if not connection.execute(f"SELECT pg_try_advisory_lock({LOCKS}, {ENGINE})").fetchone()[0]:
+        connection.execute(f"SET lock_timeout = '{CLAIM_SECONDS}s'")
+        try:
+            connection.execute(f"SELECT pg_advisory_lock({LOCKS}, {ENGINE})")
+        except Exception as error:
             connection.close()
-            raise StorageError(f"{self.name} has an engine already: stop it first (it holds an advisory lock)")
+            if getattr(error, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            raise StorageError(
+                f"{self.name} has an engine already: stop it first (it holds an advisory lock)"
+            ) from None
         self._claim = connection
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,9 @@ def process(program: str, location: Location) -> Iterator[subprocess.Popen[str]]
     head = "import pickle, sys\nfrom mev.runtime.storage import Database\nlocation = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
     command = [sys.executable, "-c", head + textwrap.dedent(program), pickle.dumps(location).hex()]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
+    # A pipe that nobody writes to: what waits for its input's end waits, whatever the test's own is.
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as running:
         try:
             assert running.stdout is not None
             assert running.stdout.readline()
@@ -469,6 +472,18 @@ def test_one_engine_a_database(location: Location, database: Database) -> None:
         engine.kill()
         engine.wait()
     database.claim()
+
+
+def test_an_engine_waits_for_the_session_of_the_one_before_to_end(postgres: Postgres) -> None:
+    """A killed engine's session is the server's to end, which takes it a moment: held open here for one."""
+    location = postgres.new()
+    database, before = Database(location), Database(location)
+    before.claim()
+    threading.Timer(0.5, before.close).start()
+    database.claim()
+    with pytest.raises(StorageError, match="has an engine already: stop it first"):
+        Database(location).claim()
+    database.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -156,6 +156,16 @@ def uniswapV3FlashCallback(fee0: uint256, fee1: uint256, data: Bytes[32]):
 
 
 @external
+def pancakeV3FlashCallback(fee0: uint256, fee1: uint256, data: Bytes[32]):
+    """
+    @notice As uniswapV3FlashCallback(), by the name that PancakeSwap V3's pools call.
+    """
+    assert msg.sender == self.swapping, "not the pool"
+    assert self.path[0].fee_numerator + max(fee0, fee1) == self.owed, "partial"
+    self._pay()
+
+
+@external
 def uniswapV2Call(sender: address, amount0: uint256, amount1: uint256, data: Bytes[32]):
     """
     @notice Pay a V2 pair for what it has just given.

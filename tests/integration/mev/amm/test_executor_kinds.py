@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 import pytest
-from mev.domain import Cycle, Hop, Pool
+from mev.domain import Cycle, Flash, Hop, Pool
 from mev.market.amm.solidly import SolidlyPool
 from mev.trading import erc20
 from mev.trading.execution import contract
@@ -120,6 +120,33 @@ def test_pools_that_call_back_by_another_name(
     assert owner.send(executor, data)["status"] == "0x1"
     assert owner.balance(wrapped, executor) == CAPITAL_WEI + profit
     assert owner.balance(shop.token, executor) == 0
+
+
+def test_a_pancakeswap_pool_lends_and_gives_first(
+    evm: DevNode, modules: Modules, published: Modules, owner: Account, wrapped: bytes, shop: Shop
+) -> None:
+    """An executor that holds nothing: on a loan for the pool's fee, and with the pool's own swap paid last."""
+    empty = contract.address(owner.address)
+    owner.send(contract.CREATE2_DEPLOYER, contract.encode_deployment(owner.address))
+    lender = Pancake(evm, modules, published).pool(wrapped, shop.token, 2500, PRICE_ONE, DEPTH, FAR_TICK, 50)
+    dear = shop.pair("sushi_v2", DEPTH, DEPTH // 4)
+    cycle, used = shop.cycle(wrapped, shop.cheap, dear)
+    owed = NATIVE_WEI + NATIVE_WEI * 2500 // 10**6
+    loan = Flash(pool=lender.address, lent=NATIVE_WEI)
+    data = contract.encode_execute(cycle, {**used, lender.address: lender}, owed, 0, 0, flash=loan)
+    bought = amount_out(owner, shop.cheap, NATIVE_WEI, zero_for_one=shop.cheap.token0 == wrapped)
+    profit = amount_out(owner, dear, bought, zero_for_one=dear.token0 == shop.token) - owed
+    assert owner.send(empty, data)["status"] == "0x1"
+    assert owner.balance(wrapped, empty) == profit > 0
+    cycle, used = shop.cycle(wrapped, lender, dear)
+    data = contract.encode_execute(cycle, used, NATIVE_WEI, 0, 0, flash=Flash(pool=lender.address))
+    more = int.from_bytes(owner.call(empty, data), "big")
+    assert owner.send(empty, data)["status"] == "0x1"
+    assert owner.balance(wrapped, empty) == profit + more > profit
+    assert owner.balance(shop.token, empty) == 0
+    alone = selector("pancakeV3FlashCallback(uint256,uint256,bytes)") + word(0) + word(0) + word(96) + word(0)
+    with pytest.raises(RpcError, match="not the pool"):
+        owner.call(empty, alone)
 
 
 @pytest.mark.parametrize("name", ["pancakeV3SwapCallback", "algebraSwapCallback"])

@@ -88,6 +88,7 @@ locks: ## Resolve requirements/*.txt again from pyproject.toml
 	$(LOCK) pyproject.toml --extra numeric --extra postgres --extra redis -c requirements/mev.txt -o requirements/mev-fleet.txt
 	$(LOCK) --group build -o requirements/build.txt
 	$(LOCK) requirements/certbot.in -o requirements/certbot.txt
+	$(LOCK) requirements/sslyze.in -o requirements/sslyze.txt
 	$(LOCK) --group controller -c requirements/mev.txt -o requirements/controller.txt
 	$(LOCK) --group bench-engine -o requirements/bench-engine.txt
 	$(LOCK) --group test --group controller pyproject.toml --extra numeric --extra postgres --extra redis -c requirements/mev.txt -c requirements/mev-fleet.txt -c requirements/controller.txt -o requirements/test.txt

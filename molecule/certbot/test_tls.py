@@ -11,8 +11,11 @@ import pytest
 
 from lab import hosts
 from lab.checkout import Checkout
+from tests.environments import environment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from testinfra.host import Host
 
 NAME = "ethereum.rpc.lyftium.com"
@@ -70,12 +73,29 @@ def test_testssl_gives_a_plus_and_finds_nothing_above_low(host: Host) -> None:
     assert said["FS_KEMs"] == "X25519MLKEM768"
 
 
-def test_nmap_from_outside_grades_every_cipher_a() -> None:
+def address_of_the_edge() -> str:
     checkout = Checkout.here()
-    address = hosts.connection(checkout, hosts.known(checkout)["certbot"])["ansible_host"]
+    return str(hosts.connection(checkout, hosts.known(checkout)["certbot"])["ansible_host"])
+
+
+def test_sslyze_from_outside_finds_mozilla_s_intermediate_profile_kept(host: Host, tmp_path: Path) -> None:
+    root = tmp_path / "pebble.crt"
+    root.write_text(host.file("/usr/local/share/ca-certificates/pebble.crt").content_string)
+    options = ["--mozilla_config=intermediate", "--certinfo", f"--certinfo_ca_file={root}"]
+    judge = [str(environment("sslyze")), "-m", "sslyze", *options, f"{NAME}:8443{{{address_of_the_edge()}}}"]
+    done = subprocess.run(judge, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{NAME}:8443: OK - Compliant." in done.stdout, done.stdout
+
+
+def test_nmap_from_outside_grades_every_cipher_a() -> None:
     script = ["--script", "ssl-enum-ciphers", "--script-args", f"tls.servername={NAME}"]
     done = subprocess.run(
-        ["nmap", "-n", "-Pn", "-p", "8443", *script, address], capture_output=True, text=True, timeout=120, check=True
+        ["nmap", "-n", "-Pn", "-p", "8443", *script, address_of_the_edge()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert set(re.findall(r"(TLSv[\d.]+|SSLv\d): *$", done.stdout, re.MULTILINE)) == {"TLSv1.2", "TLSv1.3"}
     grades = re.findall(r" - ([A-F])$", done.stdout, re.MULTILINE)

@@ -10,7 +10,6 @@ import json
 import random
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,10 +29,10 @@ from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.ticks import Ticks
 
 from tests.bench.figure import Figure
+from tests.environments import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".build" / "bench-engine"
-LOCK = ROOT / "requirements" / "bench-engine.txt"
 RECORDED = ROOT / "tests" / "unit" / "mev" / "market" / "recorded" / "concentrated.json"
 ROUNDS = 3
 QUOTES = 20_000
@@ -225,8 +224,4 @@ def _call(draw: random.Random, number: int) -> bytes:
 
 def install() -> None:
     """Make the peers' environment what its lock says."""
-    if not (VENV / "bin" / "python").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", VENV], check=True)
-    uv = str(Path(sys.executable).with_name("uv"))
-    options = ["--quiet", "--python", str(VENV / "bin" / "python"), "--require-hashes", str(LOCK)]
-    subprocess.run([uv, "pip", "sync", *options], check=True, stdout=sys.stderr)
+    environment("bench-engine")

@@ -13,6 +13,7 @@ from tests.bench import (
     clients,
     converge,
     edge,
+    edge_fleet,
     engine,
     engine_chain,
     engine_lending,
@@ -25,7 +26,7 @@ from tests.bench.figure import Figure, table
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "clients": clients.measure,
     "converge": converge.measure,
-    "edge": edge.measure,
+    "edge": lambda: chain(edge.measure(), edge_fleet.measure()),
     "engine": lambda: chain(
         engine.measure(),
         engine_search.measure(),

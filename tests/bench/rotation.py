@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,12 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import hosts
-from lab.checkout import Checkout
 from tests import secrets_fleet as fleet
 from tests.bench import flood
 from tests.bench.figure import Figure
-from tests.bench.scenario import ROOT, done
+from tests.bench.scenario import ROOT, done, hosts
 from tests.load import Load
 from tests.plays import play
 
@@ -58,14 +54,14 @@ print(subprocess.run(["redis-cli", "--raw", "XRANGE", "mev:settlements", "-", "+
 
 def measure() -> Iterator[Figure]:
     """Two hosts, an edge, an engine that trades, two callers at 25 calls a second each; the hosts are the benchmark's own."""
-    _hosts("remove")
+    hosts("remove", *HOSTS, STRANGER)
     try:
-        _hosts("create")
+        hosts("create", *HOSTS, STRANGER)
         done(play(SCENARIO, "converge.yml", {}, timeout_seconds=1800))
         yield from flood.measure(authority())
         yield from _rotated()
     finally:
-        _hosts("remove")
+        hosts("remove", *HOSTS, STRANGER)
 
 
 def _rotated() -> Iterator[Figure]:
@@ -162,11 +158,3 @@ def _told() -> set[str]:
     lines = fleet.on_host(HEARD, SCENARIO).splitlines()
     messages = [json.loads(line) for line in lines if line.startswith("{")]
     return {message["opportunity"] for message in messages if message["state"] == "included"}
-
-
-def _hosts(step: str) -> None:
-    known = hosts.known(Checkout.here()) if step == "remove" else {}
-    for name in (*HOSTS, STRANGER):
-        if step == "create" or name in known:
-            command = [sys.executable, "-m", "lab", "host", step, name]
-            subprocess.run(command, check=True, cwd=ROOT, env=dict(os.environ), stdout=sys.stderr)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab import hosts as lab_hosts
 from lab import ssh
 from lab.checkout import Checkout
 from tests.plays import Play
@@ -21,6 +22,15 @@ def molecule(step: str, scenario: str) -> None:
     command = [str(Path(sys.executable).with_name("molecule")), step, "--scenario-name", scenario]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=sys.stderr)
+
+
+def hosts(step: str, *names: str) -> None:
+    """Create or remove hosts of the benchmark's own, which no scenario has."""
+    known = lab_hosts.known(Checkout.here()) if step == "remove" else {}
+    for name in names:
+        if step == "create" or name in known:
+            command = [sys.executable, "-m", "lab", "host", step, name]
+            subprocess.run(command, check=True, cwd=ROOT, env=dict(os.environ), stdout=sys.stderr)
 
 
 def done(play: Play) -> None:

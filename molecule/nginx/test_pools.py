@@ -289,6 +289,13 @@ def test_status_is_for_root_alone(host: Host) -> None:
     lines = host.check_output("edge-pools show --metrics").splitlines()
     assert 'edge_pool_members{chain="ethereum"} 2' in lines
     assert 'edge_node_member{chain="ethereum",host="neighbour"} 1' in lines
+    # Prometheus reads the figures, and nothing else there.
+    assert (
+        'edge_pool_members{chain="ethereum"} 2'
+        in host.check_output("curl -s http://127.0.0.1:9113/metrics").splitlines()
+    )
+    for options, status in (("http://127.0.0.1:9113/pools", "404"), ("-d x http://127.0.0.1:9113/metrics", "403")):
+        assert host.check_output(f"curl -s -o /dev/null -w '%{{http_code}}' {options}") == status
     assert host.check_output("edge-pools").splitlines()[1].split()[:3] == ["ethereum", "nginx", "100%"]
 
 

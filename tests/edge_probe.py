@@ -32,7 +32,7 @@ PROBE = (
 import concurrent.futures, http.client, json, socket, ssl, sys
 context = ssl._create_unverified_context()
 def send(request):
-    link = http.client.HTTPSConnection("NAME", 8443)
+    link = http.client.HTTPSConnection("NAME", 8443, context=context)
     plain = socket.create_connection(("127.0.0.1", 8443), timeout=20, source_address=(request["source"], 0))
     link.sock = context.wrap_socket(plain, server_hostname="NAME")
     link.request(request.get("http_method", "POST"), request.get("path", "/"), request["body"].encode(), request.get("headers", {}))

@@ -29,7 +29,7 @@ def calls(stop: Path, begun: Path) -> dict[str, object]:
     while not stop.exists():
         try:
             if link is None:
-                link = http.client.HTTPSConnection(NAME, 8443)
+                link = http.client.HTTPSConnection(NAME, 8443, context=context)
                 plain = socket.create_connection(("127.0.0.1", 8443), timeout=30, source_address=("127.66.0.4", 0))
                 link.sock = context.wrap_socket(plain, server_hostname=NAME)
                 connections += 1

@@ -38,7 +38,7 @@ outcomes, link, end = collections.Counter(), None, time.monotonic() + seconds
 while time.monotonic() < end:
     try:
         if link is None:
-            link = http.client.HTTPSConnection("NAME", 8443)
+            link = http.client.HTTPSConnection("NAME", 8443, context=context)
             plain = socket.create_connection(("127.0.0.1", 8443), timeout=10, source_address=("127.66.0.2", 0))
             link.sock = context.wrap_socket(plain, server_hostname="NAME")
         link.request("POST", "/", body, {"Content-Type": "application/json"})

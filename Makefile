@@ -11,7 +11,7 @@ UV := $(BIN)/uv
 FORMAT ?= table
 SUITE ?= converge
 INVENTORY ?= inventories/lab
-LOCKS := requirements/bootstrap.txt requirements/controller.txt requirements/mev.txt requirements/mev-fleet.txt requirements/build.txt requirements/test.txt
+LOCKS := requirements/bootstrap.txt requirements/controller.txt requirements/mev.txt requirements/mev-fleet.txt requirements/mev-traces.txt requirements/build.txt requirements/test.txt
 LOCK = $(UV) pip compile --quiet --generate-hashes --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make locks"
 
 # Each of Ansible's many worker processes would compile its plugins anew.
@@ -86,9 +86,10 @@ locks: ## Resolve requirements/*.txt again from pyproject.toml
 	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(LOCK) pyproject.toml --extra numeric -o requirements/mev.txt
 	$(LOCK) pyproject.toml --extra numeric --extra postgres --extra redis -c requirements/mev.txt -o requirements/mev-fleet.txt
+	$(LOCK) pyproject.toml --extra numeric --extra postgres --extra redis --extra traces -c requirements/mev-fleet.txt -o requirements/mev-traces.txt
 	$(LOCK) --group build -o requirements/build.txt
 	$(LOCK) requirements/certbot.in -o requirements/certbot.txt
 	$(LOCK) requirements/sslyze.in -o requirements/sslyze.txt
 	$(LOCK) --group controller -c requirements/mev.txt -o requirements/controller.txt
 	$(LOCK) --group bench-engine -o requirements/bench-engine.txt
-	$(LOCK) --group test --group controller pyproject.toml --extra numeric --extra postgres --extra redis -c requirements/mev.txt -c requirements/mev-fleet.txt -c requirements/controller.txt -o requirements/test.txt
+	$(LOCK) --group test --group controller pyproject.toml --extra numeric --extra postgres --extra redis --extra traces -c requirements/mev.txt -c requirements/mev-fleet.txt -c requirements/mev-traces.txt -c requirements/controller.txt -o requirements/test.txt

@@ -26,8 +26,9 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-# Our own package by what it is built with; the fleet's reaches PostgreSQL and Redis as well.
-OWN = {"mev": "numeric", "mev-fleet": "numeric,postgres,redis"}
+# Our own package by what it is built with; the fleet's reaches PostgreSQL and Redis as well. OpenTelemetry is apart: where it is installed, redis-py
+# imports it.
+OWN = {"mev": "numeric", "mev-fleet": "numeric,postgres,redis", "mev-traces": "numeric,postgres,redis,traces"}
 PACKAGE = ROOT / "files" / "mev"
 # 2014-01-01, UTC: wheels made from the same source are the same bytes.
 SOURCE_DATE_EPOCH = "1388534400"
@@ -101,7 +102,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--component",
         default="mev",
         choices=[*OWN, "certbot"],
-        help="whose lock, and whose version (default: the package itself; mev-fleet: with the clients of PostgreSQL and Redis)",
+        help="whose lock, and whose version (default: the package itself; mev-fleet: with the clients of PostgreSQL and Redis; mev-traces: with OpenTelemetry too)",
     )
     parser.add_argument("--python", required=True, help="the host's Python, such as 3.13")
     parser.add_argument("--machine", required=True, choices=["x86_64", "aarch64"], help="the host's machine")

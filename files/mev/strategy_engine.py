@@ -20,7 +20,7 @@ from mev.chain.abi import AbiError
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.market.discovery import DiscoveryError
 from mev.market.state import StateError
-from mev.runtime import metrics, obs
+from mev.runtime import metrics, obs, tracing
 from mev.runtime.bus import SETTLEMENTS, Bus, BusError, Outbox, connect, introduce
 from mev.runtime.config import Config, ConfigError, Mode, SecretError, load, signing_key
 from mev.runtime.service import Service, serve
@@ -29,8 +29,9 @@ from mev.trading.desk import Desk
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Settled
 from mev.trading.execution.transaction import Signer
-from mev.trading.ledger import Ledger
+from mev.trading.ledger import Ledger, Stepped
 from mev.trading.meter import Meter
+from mev.trading.spans import Spans, spans_to
 from mev.trading.strategies.plugin import load_plugin
 
 AGENT = "strategy_engine"
@@ -48,11 +49,14 @@ log = structlog.get_logger(__name__)
 class Engine:
     """All chains of one configuration, each in a task of its own."""
 
-    def __init__(self, config: Config, ledger: Ledger, signer: Signer | None, bus: Bus, meter: Meter) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, signer: Signer | None, bus: Bus, meter: Meter, spans: Spans | None = None
+    ) -> None:
         self._config = config
         self._ledger = ledger
         self._signer = signer
         self._meter = meter
+        self._spans = spans or Spans()
         self._bus = bus
         self._rpcs: dict[str, Rpc] = {}
         self._settlements = Outbox(bus, SETTLEMENTS)
@@ -82,7 +86,14 @@ class Engine:
             async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
                 self._rpcs[name] = rpc
                 desk = self._desks[name] = Desk(
-                    name, self._config, rpc, self._ledger, self._signer, announce=self._announce, meter=self._meter
+                    name,
+                    self._config,
+                    rpc,
+                    self._ledger,
+                    self._signer,
+                    announce=self._announce,
+                    meter=self._meter,
+                    spans=self._spans,
                 )
 
                 def progress(desk: Desk = desk) -> None:
@@ -156,12 +167,22 @@ def main() -> int:
         bus = connect(config.bus.location, max_length=config.bus.max_length)
         meter = Meter()
         metrics.watch_bus(meter.registry, bus)
-        engine = Engine(config, Ledger(database, stepped=meter.stepped), signer, bus, meter)
+        pipe = tracing.connect(config.traces, AGENT, meter.registry)
+        spans = spans_to(pipe)
+
+        def stepped(step: Stepped) -> None:
+            meter.stepped(step)
+            spans.stepped(step)
+
+        engine = Engine(config, Ledger(database, stepped=stepped), signer, bus, meter, spans)
         metrics.serve(meter.registry, AGENT, config.metrics.strategy_engine)
     except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
         sys.stderr.write(f"{AGENT}: {error}\n")
         return 2
-    return serve(engine.run)
+    code = serve(engine.run)
+    if pipe is not None:
+        pipe.close()
+    return code
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@
     strategy_engine = "127.0.0.1:9111"
     analytics_engine = "127.0.0.1:9112"
 
+    [traces]                                 # optional: spans of blocks and opportunities, for an OpenTelemetry collector
+    endpoint = "http://127.0.0.1:4318"       # OTLP over HTTP; https:// where it is neither on loopback nor in a private network
+    sample_ratio = 1.0                       # default: of all blocks
+    # authorization = "credential:traces_authorization"   # optional: that header's value
+
     [logging]
     directory = "/data/blockchain/nodes/logs"
     level = "info"                           # debug | info | warning | error
@@ -118,6 +123,7 @@ from mev.runtime.config_shared import (
     MetricsConfig,
     SecretReference,
     StorageConfig,
+    TracesConfig,
 )
 from mev.runtime.secret import SecretError, secret, signing_key
 from mev.runtime.structure import StructureError, build
@@ -145,6 +151,7 @@ __all__ = [
     "StorageConfig",
     "StrategyName",
     "TokenConfig",
+    "TracesConfig",
     "V3FactoryConfig",
     "load",
     "secret",
@@ -369,6 +376,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     storage: StorageConfig
     bus: BusConfig = BusConfig()
     metrics: MetricsConfig = MetricsConfig()
+    traces: TracesConfig | None = None
     logging: LoggingConfig
     # What holds on a chain is that chain's `risk`, where these are merged in.
     common_risk: RiskConfig = msgspec.field(name="risk")

@@ -1,7 +1,7 @@
-"""What the configuration says of databases and of the bus: on one host files, for several hosts servers that they share."""
+"""What the configuration says of databases, of the bus and of traces: on one host files, for several hosts servers that they share."""
 
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,6 +15,19 @@ from mev.runtime.storage import Location, PostgresLocation
 
 MAX_PORT = 65535
 IPV6 = 6
+# What goes to these in clear text stays on the host, in a site's own network or within a VPN.
+_OWN_NETWORKS = tuple(
+    ip_network(network)
+    for network in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fc00::/7",
+    )
+)
 
 # A key, and what is wrong with its value and allowed for it.
 Problem = tuple[str, str]
@@ -42,6 +55,12 @@ class BusUrl(str):
     __slots__ = ()
 
 
+class CollectorUrl(str):
+    """Where an OpenTelemetry collector takes OTLP over HTTP; it holds no secret."""
+
+    __slots__ = ()
+
+
 class Place(str):
     """Where a database is: an absolute path, or a postgresql:// URL; whoever writes a password there must not find it in a log."""
 
@@ -63,6 +82,13 @@ _Place = Annotated[
 ]
 _RedisUrl = Annotated[
     BusUrl, Meta(description="redis://HOST:PORT/NUMBER or rediss:// (TLS), without a password and without parameters")
+]
+_CollectorUrl = Annotated[
+    CollectorUrl,
+    Meta(
+        description="https://HOST:PORT, or http:// with localhost, a loopback, private or VPN address; without a password and without "
+        "parameters"
+    ),
 ]
 _Listen = Annotated[
     Listen, Meta(description="IP:PORT or [IPv6]:PORT of this host, a port from 1 to 65535; not an address for everyone")
@@ -113,6 +139,21 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
     analytics_engine: _Listen | None = None
 
 
+class TracesConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The collector that is sent spans, over OTLP with protobuf, and of how many blocks; `authorization` is that header's whole value."""
+
+    endpoint: _CollectorUrl
+    sample_ratio: Annotated[float, Meta(gt=0, le=1, description="a part of all blocks, more than 0 and at most 1")] = (
+        1.0
+    )
+    authorization: _Reference | None = None
+
+    @property
+    def url(self) -> str:
+        """Where spans are posted: the path that OTLP has for them, below the end point's own."""
+        return f"{self.endpoint.rstrip('/')}/v1/traces"
+
+
 def shared_problems(storage: StorageConfig, bus: BusConfig) -> Iterable[Problem]:
     """Yield what no single value of the two shows."""
     places = (storage.opportunities, storage.performance)
@@ -141,6 +182,28 @@ def _bus_url(text: str) -> BusUrl:
     return BusUrl(text)
 
 
+def _collector_url(text: str) -> CollectorUrl:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError("it is no HTTP URL with a host")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("it holds a user, a password or parameters")
+    if parts.scheme == "http" and not _is_own(parts.hostname):
+        raise ValueError("spans would cross foreign networks in clear text")
+    return CollectorUrl(text)
+
+
+def _is_own(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        # Where a name leads is not ours to say.
+        return False
+    return any(address in network for network in _OWN_NETWORKS)
+
+
 def _listen(text: str) -> Listen:
     listen = Listen(text)
     host, _, port = text.rpartition(":")
@@ -163,6 +226,7 @@ def _reference(text: str) -> SecretReference:
 SHARED_PARSERS: dict[object, Callable[[str], object]] = {
     Place: _place,
     BusUrl: _bus_url,
+    CollectorUrl: _collector_url,
     Listen: _listen,
     SecretReference: _reference,
 }

@@ -32,6 +32,7 @@ from mev.trading.pending import PendingExposures
 from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
+from mev.trading.spans import Spans
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 from mev.trading.strategies.liquidation import Liquidations
 from mev.trading.strategies.plugin import Market, Strategies, Strategy
@@ -58,9 +59,11 @@ class Desk:
         *,
         announce: Callable[[Settled], None] = lambda _: None,
         meter: Meter | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._announce = announce
         self._meter = meter or Meter()
+        self._spans = spans or Spans()
         self._name = name
         self._config = config
         self._chain = config.chains[name]
@@ -104,7 +107,8 @@ class Desk:
             topics = [*market_topics(self._chain), *self._lending_topics()]
             async for event in BlockCollector(self._rpc, topics, stall_seconds=stall_seconds).events():
                 async with self._working:
-                    await self._take(event)
+                    with self._spans.block(self._name, event):
+                        await self._take(event)
                 progress()
         finally:
             pending.cancel()
@@ -141,10 +145,11 @@ class Desk:
                     lending.undo_to(ancestor)
                 log.info("reorganised", chain=self._name, ancestor=ancestor.number)
             case NewBlock(block, logs, behind) if self._market is not None:
-                changed = self._market.apply_block(block, logs)
-                self._tell_unusable(changed)
-                for lending in self._lending:
-                    await lending.follow(block, logs)
+                with self._spans.part(self._name, "apply"):
+                    changed = self._market.apply_block(block, logs)
+                    self._tell_unusable(changed)
+                    for lending in self._lending:
+                        await lending.follow(block, logs)
                 self._tell_lending()
                 touched = changed | self._turned
                 # What a block behind shows may be gone already: sending it would pay for a revert.
@@ -160,7 +165,7 @@ class Desk:
         newcomers = await self._newcomers.safe(self._rpc, block) if self._newcomers else []
         self._market = await load_market(self._rpc, self._chain, block, snapshot, newcomers)
         watched = len(self._market.pools())
-        arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market)
+        arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market, self._spans)
         self._cycles = len(arbitrage.index.cycles)
         for lending in self._lending:
             await lending.load(block)
@@ -185,6 +190,7 @@ class Desk:
             announce=self._announce,
             every_block=bool(self._lending),
             inventory=self._inventory,
+            spans=self._spans,
         )
         self._pipeline.recover()
         self._meter.loaded(self._name, pools=watched, cycles=self._cycles)

@@ -26,6 +26,7 @@ from mev.trading.simulation import (
     Simulator,
     StaleSimulationError,
 )
+from mev.trading.spans import Spans
 from mev.trading.strategies.plugin import Strategy
 
 # Cycles through one pool exclude each other: after a block's best few, simulation only costs time.
@@ -92,9 +93,11 @@ class Pipeline:
         now_ns: Callable[[], int] = time.time_ns,
         every_block: bool = False,
         inventory: Inventory | None = None,
+        spans: Spans | None = None,
     ) -> None:
         """With `every_block` the strategy is asked also where a block touched no pool; `inventory` is told what capital there is."""
         self._inventory = inventory or Inventory()
+        self._spans = spans or Spans()
         self._announce = announce
         self._every_block = every_block
         self._settings = settings
@@ -139,7 +142,8 @@ class Pipeline:
                 for opportunity in self._detect(block, touched, self._settings.limits.max_amount_in_wei):
                     self._drop(opportunity, Reason.MODE_OBSERVE)
             else:
-                await self._settle(self._execution, block)
+                with self._spans.part(self._settings.chain, "follow"):
+                    await self._settle(self._execution, block)
                 await self._trade(self._execution, block, touched)
         except BaseException:
             self._again |= touched
@@ -198,9 +202,12 @@ class Pipeline:
     def _detect(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Write what the strategy finds; return what is new and has a profit, best first."""
         fresh = []
-        for opportunity in self._strategy.opportunities(block, touched, capital):
+        with self._spans.part(self._settings.chain, "screen"):
+            found = self._strategy.opportunities(block, touched, capital)
+        for opportunity in found:
             if not self._ledger.detect(opportunity):
                 continue
+            self._spans.found(opportunity)
             if opportunity.expected_profit > 0:
                 self._ledger.move(opportunity.id, State.SCREENED)
                 fresh.append(opportunity)
@@ -210,10 +217,12 @@ class Pipeline:
 
     async def _decide(self, execution: Execution, block: Block, opportunity: Opportunity, offered: fees.Fees) -> None:
         settings = self._settings
+        self._spans.enter(opportunity.id, "simulate")
         simulated = await self._simulate(execution, block, opportunity)
         if simulated is None:
             return
         self._ledger.simulated(opportunity.id, simulated.profit, simulated.gas, offered.next_price_wei)
+        self._spans.enter(opportunity.id, "risk", profit=simulated.profit, gas=simulated.gas)
         proposal = Proposal(
             opportunity=opportunity,
             profit_wei=simulated.profit,
@@ -234,6 +243,7 @@ class Pipeline:
         if settings.mode != "live":
             self._drop(opportunity, Reason.MODE_PAPER)
             return
+        self._spans.enter(opportunity.id, "sign")
         await self._submit(execution, block, proposal, offered)
 
     async def _simulate(self, execution: Execution, block: Block, opportunity: Opportunity) -> Simulated | None:
@@ -288,6 +298,7 @@ class Pipeline:
         if submission is None:
             self._again |= pools
             return
+        self._spans.sent(opportunity.id)
         self._sent[opportunity.id] = pools
         log.info(
             "submitted",

@@ -315,7 +315,7 @@ class Ledger:
             known = self._open[opportunity] = (row.chain, row.strategy)
         if not LEGAL_NEXT[state]:
             del self._open[opportunity]
-        self._stepped(Stepped(*known, state, str(reason)))
+        self._stepped(Stepped(*known, state, str(reason), opportunity))
 
     def _take_nonce(self, connection: Connection, submission: Submission) -> None:
         try:

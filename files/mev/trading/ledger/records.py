@@ -39,6 +39,7 @@ class Stepped(msgspec.Struct, frozen=True):
     strategy: str
     state: State
     reason: str
+    opportunity: str
 
 
 class Standpoint(msgspec.Struct, frozen=True, kw_only=True):

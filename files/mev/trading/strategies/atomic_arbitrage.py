@@ -16,6 +16,7 @@ from mev.search.mixed import Sized
 from mev.search.negative_cycle import RateGraph
 from mev.search.parallel import parallels, spread
 from mev.search.sizing import screen, size_exact
+from mev.trading.spans import Spans
 
 NAME = "atomic_arbitrage"
 # Longer ones are not looked for; there are too many such cycles to index them all.
@@ -29,8 +30,16 @@ FURTHER_SOLIDLY_GAS = 200_000
 class AtomicArbitrage:
     """Sizes the cycles that a block's events touched; keeps no state of its own."""
 
-    def __init__(self, chain: str, index: CycleIndex, state: MarketState, graph: RateGraph | None = None) -> None:
+    def __init__(
+        self,
+        chain: str,
+        index: CycleIndex,
+        state: MarketState,
+        graph: RateGraph | None = None,
+        spans: Spans | None = None,
+    ) -> None:
         """Take the cycles of two and three swaps, and where the best one of four is looked for too, the graph of all swaps."""
+        self._spans = spans or Spans()
         self._chain = chain
         self._graph = graph
         self.index = index
@@ -38,11 +47,11 @@ class AtomicArbitrage:
         self._ways = parallels(state)
 
     @classmethod
-    def watching(cls, chain: str, config: ChainConfig, state: MarketState) -> Self:
+    def watching(cls, chain: str, config: ChainConfig, state: MarketState, spans: Spans | None = None) -> Self:
         """Make it for every cycle through a chain's wrapped native coin that its configuration allows."""
         pools = state.pools().values()
         index = CycleIndex(pools, [config.wrapped_native], min(config.max_hops, MAX_HOPS))
-        return cls(chain, index, state, RateGraph(pools) if config.max_hops > MAX_HOPS else None)
+        return cls(chain, index, state, RateGraph(pools) if config.max_hops > MAX_HOPS else None, spans)
 
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return the opportunities that a block opened, best first.
@@ -51,6 +60,7 @@ class AtomicArbitrage:
         token. An opportunity may turn out to have no profit in exact integers: screening is in floats.
         """
         cycles = screen(self.index.touched(touched), self._state, max_amount_in=capital)
+        self._spans.turn(self._chain, "size", len(cycles))
         found = [self._opportunity(block, cycle, capital) for cycle in (*cycles, *self._long(touched))]
         found.sort(key=_profit, reverse=True)
         # Of the best one alone: the next ones are mostly its parallel pools, each by itself.

@@ -297,6 +297,33 @@ WRONG = [
         "chains.base is no table but int",
         "allowed: a table",
     ),
+    *(
+        (
+            "http://127.0.0.1:4318",
+            url,
+            "traces.endpoint is wrong",
+            "allowed: https://HOST:PORT, or http:// with localhost",
+        )
+        for url in (
+            "http://collector.example:4318",
+            "http://203.0.113.7:4318",
+            "http://[::ffff:203.0.113.7]:4318",
+            "http://[2001:db8::7]:4318",
+            "http://u:p@127.0.0.1:4318",
+            "https://collector.example/?key=5e5a4e",
+            "grpc://127.0.0.1:4317",
+            "https://",
+        )
+    ),
+    ("sample_ratio = 1.0", "sample_ratio = 0.0", "traces.sample_ratio is 0.0", "more than 0 and at most 1"),
+    ("sample_ratio = 1.0", "sample_ratio = 1.5", "traces.sample_ratio is 1.5", "more than 0 and at most 1"),
+    ('endpoint = "http://127.0.0.1:4318"', "", "traces.endpoint is missing", "allowed: https://HOST:PORT"),
+    (
+        '# authorization = "credential:traces_authorization"',
+        'authorization = "Bearer 5e5a4e"',
+        "traces.authorization is wrong",
+        'allowed: "credential:NAME"',
+    ),
     ('mode = "observe"', "mode = ", "mode is not TOML: Invalid value", "allowed: TOML 1.0"),
 ]
 
@@ -350,6 +377,29 @@ def test_metrics_are_served_where_it_says(path: Path) -> None:
     config = load(changed(path, '"127.0.0.1:9112"', '"[::1]:9112"'))
     served = config.metrics.strategy_engine, config.metrics.analytics_engine
     assert [(listen.address, listen.port) for listen in served if listen] == [("127.0.0.1", 9111), ("::1", 9112)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:4318",
+        "http://10.8.0.1:4318/",
+        "http://[::1]:4318",
+        "http://[fd00::1]:4318",
+        "https://collector.example:4318",
+        "https://203.0.113.7",
+    ],
+)
+def test_spans_go_to_this_site_or_over_tls(path: Path, url: str) -> None:
+    traces = load(changed(path, "http://127.0.0.1:4318", url)).traces
+    assert traces is not None
+    assert (traces.url, traces.sample_ratio) == (f"{url.rstrip('/')}/v1/traces", 1.0)
+
+
+def test_without_a_table_there_are_no_traces(path: Path) -> None:
+    text = example()
+    path.write_text(text[: text.index("[traces]")] + text[text.index("[logging]") :], encoding="utf-8")
+    assert load(path).traces is None
 
 
 def test_live_needs_a_signer(path: Path) -> None:

@@ -130,6 +130,24 @@ def test_a_fleet_shares_a_database_and_a_bus_and_their_passwords_come_as_credent
     assert {(file["group"], file["mode"]) for file in files} == {("root", "0600")}
 
 
+def test_traces_are_off_until_a_collector_is_named() -> None:
+    assert configuration().traces is None
+    named = {
+        "mev_agents_traces_url": "http://10.0.0.5:4318",
+        "mev_agents_traces_sample_ratio": 0.25,
+        "mev_agents_traces_authorization_source": "/controller/collector",
+    }
+    traces = configuration(**named).traces
+    assert traces is not None
+    assert (traces.endpoint, traces.sample_ratio) == ("http://10.0.0.5:4318", 0.25)
+    assert traces.authorization == "credential:traces_authorization"
+    assert rendered("_mev_agents_component", options(**named)) == "mev-traces"
+    (handed,) = rendered("_mev_agents_password_credentials", options(**named))
+    (file,) = rendered("_mev_agents_password_files", options(**named))
+    assert (handed["id"], handed["path"]) == ("traces_authorization", file["path"])
+    assert (file["source"], file["group"], file["mode"]) == ("/controller/collector", "root", "0600")
+
+
 def test_a_limit_of_what_there_is_not_is_refused_by_its_name() -> None:
     with pytest.raises(StructureError, match=r"risk\.tokens\.DOGE is not known"):
         configuration(mev_agents_limits={"tokens": {"DOGE": {"max_daily_trades": 1}}})

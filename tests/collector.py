@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 TRACE_BYTES = 16
@@ -39,7 +41,7 @@ class Received:
 class Collector:
     """Takes spans until it is closed; `answer` is the status that it gives, and while it holds `gate` back it gives none."""
 
-    def __init__(self, answer: int = 200) -> None:
+    def __init__(self, answer: int = 200, tls: ssl.SSLContext | None = None) -> None:
         self.spans: list[Received] = []
         self.resources: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
@@ -72,12 +74,16 @@ class Collector:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> int:
         wrong = self._wrong(path, headers, body)

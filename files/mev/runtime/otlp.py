@@ -5,6 +5,7 @@ Imported only where [traces] is configured (`mev.runtime.tracing`): this is the 
 
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ class Pipe:
         exporter = OTLPSpanExporter(
             endpoint=config.url,
             timeout=EXPORT_SECONDS,
+            certificate_file=_authorities(),
             compression=Compression.NoCompression,
             session=session,
         )
@@ -224,6 +226,12 @@ class _Queue(BatchSpanProcessor):
             return
         self._ended += 1
         super().on_end(span)
+
+
+def _authorities() -> str | None:
+    """The host's authorities, which its operator decides on, where requests would take its own."""
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or paths.capath
 
 
 def _header(reference: str) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from mev.runtime import otlp, tracing
 from mev.runtime.config import TracesConfig
 from mev.runtime.config_shared import CollectorUrl, SecretReference
@@ -78,6 +84,45 @@ def test_the_credential_goes_in_the_header_and_is_read_each_time(
     pipe.start("one", {}).end()
     pipe.close()
     assert [headers["Authorization"] for headers in collector.headers] == ["Bearer second"]
+
+
+def own_certificate() -> bytes:
+    """A key and a certificate for 127.0.0.1 that is its own authority; PEM."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "collector")])
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(addresses, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return secret + certificate.public_bytes(pem)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_host_decides_whose_certificates_are_good(
+    registry: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(otlp, "EXPORT_SECONDS", 0.5)
+    pair = tmp_path / "collector.pem"
+    pair.write_bytes(own_certificate())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair)
+    collector = Collector(tls=context)
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(pair))
+    with structlog.testing.capture_logs() as logged:
+        pipe = pipe_to(collector.url, registry)
+        pipe.start("one", {}).end()
+        pipe.close()
+    collector.close()
+    assert [span.name for span in collector.spans] == (["one"] if known else [])
+    assert all("certificate verify failed" in line["why"] for line in logged)
+    assert lost(registry, "not_delivered") == len(logged) == (0 if known else 1)
 
 
 @pytest.mark.parametrize("content", ["Bearer se5ame\nX-More: 1", "Bearer se5am\u00e9"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,5 +36,7 @@ def evm_session(modules: Modules) -> Iterator[DevNode]:
 def evm(evm_session: DevNode) -> Iterator[DevNode]:
     """The session's chain as the seed left it, whatever the tests before did."""
     snapshot = evm_session.rpc.call("evm_snapshot")
+    # Blocks of two tests must never be the same: anvil would drop the newer one's state with that of the older one.
+    evm_session.fund("0x" + secrets.token_hex(20), 1)
     yield evm_session
     evm_session.rpc.call("evm_revert", snapshot)

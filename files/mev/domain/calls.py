@@ -39,8 +39,10 @@ class RouterHop(msgspec.Struct, frozen=True):
 class RouterSwap(msgspec.Struct, frozen=True):
     """A swap along a path: exactly `amount` in for at least `limit` out, or with `exact_out`, exactly `amount` out for at most `limit` in.
 
-    Amounts are base units as given: a router may have special values for what it holds. `native_in` and `native_out` where the path's ends are
-    the wrapped native coin and the native one is paid or received. `deadline` is seconds since 1970, `price_limit` a square root in Q64.96.
+    Amounts are base units. `native_in` and `native_out` where the path's ends are the wrapped native coin and the native one is paid or received.
+    `deadline` is seconds since 1970, `price_limit` a square root in Q64.96. Between several swaps amounts may flow on: with `to_router` what comes
+    out stays with the router, with `from_router` the router pays, and with `whole` it pays all that it holds, whatever `amount` says.
+    `may_fail` where the other steps happen even if this one is refused, `hop_limits` where each hop has a limit of its own, which is not read.
     """
 
     hops: tuple[RouterHop, ...]
@@ -52,14 +54,62 @@ class RouterSwap(msgspec.Struct, frozen=True):
     price_limit: int | None = None
     native_in: bool = False
     native_out: bool = False
+    from_router: bool = False
+    to_router: bool = False
+    whole: bool = False
+    may_fail: bool = False
+    hop_limits: bool = False
+
+
+class Act(StrEnum):
+    """What a router does between swaps."""
+
+    # Native coin that it holds, into wrapped: `amount` of it.
+    WRAP = "wrap"
+    # All wrapped coin that it holds, at least `amount`, into native.
+    UNWRAP = "unwrap"
+    # All that it holds of a token, at least `amount`, away from it.
+    SWEEP = "sweep"
+    # `amount` of a token away from it.
+    PAY = "pay"
+    # `amount` ten-thousandths of what it holds of a token away from it.
+    PORTION = "portion"
+    # `amount` of a token from the sender.
+    PULL = "pull"
+    # Nothing that moves a token: a permit.
+    PERMIT = "permit"
+    # Whatever it is: what follows cannot be computed.
+    OTHER = "other"
+
+
+class RouterAct(msgspec.Struct, frozen=True):
+    """A step of a router's call that is no swap; `name` is the command's, `token` None for native coin, `amount` base units."""
+
+    kind: Act
+    name: str
+    token: Address | None = None
+    amount: int = 0
+    recipient: Address | None = None
+    to_router: bool = False
+    whole: bool = False
+    may_fail: bool = False
 
 
 class RouterCall(msgspec.Struct, frozen=True):
-    """A call that was understood: its swaps in their order; `others` counts the commands in it that are no swaps."""
+    """A call that was understood: its steps in their order."""
 
     function: str
-    swaps: tuple[RouterSwap, ...]
-    others: int = 0
+    steps: tuple[RouterSwap | RouterAct, ...]
+
+    @property
+    def swaps(self) -> tuple[RouterSwap, ...]:
+        """Its swaps, in their order."""
+        return tuple(step for step in self.steps if isinstance(step, RouterSwap))
+
+    @property
+    def others(self) -> int:
+        """How many of its steps are no swaps."""
+        return len(self.steps) - len(self.swaps)
 
 
 class UnknownCall(msgspec.Struct, frozen=True):

@@ -12,9 +12,11 @@ from mev.chain.abi import reader, universal
 from mev.chain.abi.paths import MAX_HOPS, packed_path
 from mev.chain.abi.universal import MAX_BYTES, MAX_COMMANDS, Budget
 from mev.chain.abi.words import WORD_BYTES, AbiError, selector
-from mev.domain.calls import MalformedCall, RouterCall, RouterHop, RouterSwap, UnknownCall, Venue
+from mev.domain.calls import Act, MalformedCall, RouterAct, RouterCall, RouterHop, RouterSwap, UnknownCall, Venue
+from mev.domain.market import Address
 
 SELECTOR_BYTES = 4
+NOBODY: Address = bytes(20)
 _SOLIDLY_ROUTE = "(address,address,bool,address)"
 _SOLIDLY_OLD_ROUTE = "(address,address,bool)"
 
@@ -52,10 +54,43 @@ def _v2(
         for extra in range(more - 1):
             reader.address(data, 0, amounts + 2 + extra)
         deadline = reader.uint(data, 0, amounts + 1 + more) if more else None
-        swap = RouterSwap(_pairs(path), amount, limit, exact_out, recipient, deadline, None, native_in, native_out)
+        hops = _pairs(path)
+        if more:
+            swap = RouterSwap(hops, amount, limit, exact_out, recipient, deadline, None, native_in, native_out)
+        else:
+            swap = _of_02(hops, amount, limit, exact_out, recipient, None, None)
         return RouterCall(name, (swap,))
 
     return decode
+
+
+def _of_02(
+    hops: tuple[RouterHop, ...],
+    amount: int,
+    limit: int,
+    exact_out: bool,
+    recipient: Address,
+    until: int | None,
+    price: int | None,
+) -> RouterSwap:
+    """SwapRouter02's: an amount of zero is all that the router holds, and the address two the router itself."""
+    whole, kept = not amount and not exact_out, recipient == universal.ROUTER
+    return RouterSwap(
+        hops, amount, limit, exact_out, recipient, until, price, from_router=whole, to_router=kept, whole=whole
+    )
+
+
+def _kept(
+    hops: tuple[RouterHop, ...],
+    amount: int,
+    limit: int,
+    exact_out: bool,
+    recipient: Address,
+    until: int | None,
+    price: int | None,
+) -> RouterSwap:
+    """The first SwapRouter's and Algebra's with the zero address as the recipient: that is the router itself."""
+    return RouterSwap(hops, amount, limit, exact_out, recipient, until, price, to_router=True)
 
 
 def _pairs(path: Sequence[bytes]) -> tuple[RouterHop, ...]:
@@ -109,7 +144,10 @@ def _single(
         amount, limit = reader.uint(data, 0, place), reader.uint(data, 0, place + 1)
         price = reader.uint(data, 0, place + 2, 160)
         hop = RouterHop(venue, *ends, chosen.get("fee"), chosen.get("tick_spacing"), deployer=made_by)
-        return RouterCall(name, (RouterSwap((hop,), amount, limit, exact_out, recipient, until, price or None),))
+        if until is not None and recipient != NOBODY:
+            return RouterCall(name, (RouterSwap((hop,), amount, limit, exact_out, recipient, until, price or None),))
+        kept = _of_02 if until is None else _kept
+        return RouterCall(name, (kept((hop,), amount, limit, exact_out, recipient, until, price or None),))
 
     return decode
 
@@ -123,7 +161,10 @@ def _path(name: str, *, exact_out: bool = False, deadline: bool) -> _Decoder:
         recipient = reader.address(data, base, 1)
         until = reader.uint(data, base, 2) if deadline else None
         amount, limit = reader.uint(data, base, 2 + deadline), reader.uint(data, base, 3 + deadline)
-        return RouterCall(name, (RouterSwap(hops, amount, limit, exact_out, recipient, until),))
+        if until is not None and recipient != NOBODY:
+            return RouterCall(name, (RouterSwap(hops, amount, limit, exact_out, recipient, until),))
+        kept = _of_02 if until is None else _kept
+        return RouterCall(name, (kept(hops, amount, limit, exact_out, recipient, until, None),))
 
     return decode
 
@@ -132,31 +173,69 @@ def _multicall(name: str, *, before: int) -> _Decoder:
     """Several calls in one; `before` is how many words stand before them (a deadline, or a block's hash)."""
 
     def decode(data: bytes, value_wei: int, budget: Budget) -> RouterCall:
-        swaps: list[RouterSwap] = []
-        others = 0
+        steps: list[universal.Step] = []
         budget.deeper()
         for call in reader.text_array(data, 0, before, MAX_COMMANDS, MAX_BYTES):
             budget.spend()
-            known = _FUNCTIONS.get(call[:SELECTOR_BYTES])
-            if known is None:
-                others += 1
-                continue
-            inner = known[1](call[SELECTOR_BYTES:], value_wei, budget)
-            swaps += inner.swaps
-            others += inner.others
+            chosen = call[:SELECTOR_BYTES]
+            known = _FUNCTIONS.get(chosen)
+            if known is not None:
+                steps += known[1](call[SELECTOR_BYTES:], value_wei, budget).steps
+            elif (act := _ACTS.get(chosen)) is not None:
+                steps.append(act(call[SELECTOR_BYTES:]))
+            else:
+                steps.append(RouterAct(Act.OTHER, f"call 0x{chosen.hex()}"))
         budget.higher()
-        return RouterCall(name, tuple(swaps), others)
+        return RouterCall(name, tuple(steps))
 
     return decode
 
 
-def _execute(name: str, *, deadline: bool) -> _Decoder:
+def _execute(name: str, *, deadline: int | None) -> _Decoder:
+    """Commands of the Universal Router; `deadline` is the word that it stands in."""
+
     def decode(data: bytes, _value: int, budget: Budget) -> RouterCall:
-        until = reader.uint(data, 0, 2) if deadline else None
-        swaps, others = universal.commands(data, budget, until)
-        return RouterCall(name, tuple(swaps), others)
+        until = None if deadline is None else reader.uint(data, 0, deadline)
+        return RouterCall(name, tuple(universal.commands(data, budget, until)))
 
     return decode
+
+
+def _act(kind: Act, name: str, amount: int | None, token: int | None = None) -> Callable[[bytes], RouterAct]:
+    """What a V3 router does with what it holds; `amount` and `token` are the words that they stand in."""
+
+    def decode(data: bytes) -> RouterAct:
+        of = None if token is None else reader.address(data, 0, token)
+        # Wrapping and pulling leave it with the router, and the others take it away.
+        keeps = kind in {Act.WRAP, Act.PULL}
+        return RouterAct(kind, name, of, 0 if amount is None else reader.uint(data, 0, amount), to_router=keeps)
+
+    return decode
+
+
+def _acts() -> dict[bytes, Callable[[bytes], RouterAct]]:
+    """Return what stands beside swaps in a multicall: Uniswap's periphery, SwapRouter02, Algebra's names for the same."""
+    made = {}
+
+    def add(kind: Act, signature: str, amount: int | None = None, token: int | None = None) -> None:
+        made[selector(signature)] = _act(kind, signature.partition("(")[0], amount, token)
+
+    for unwrap in ("unwrapWETH9", "unwrapWNativeToken"):
+        add(Act.UNWRAP, f"{unwrap}(uint256,address)", 0)
+        add(Act.UNWRAP, f"{unwrap}WithFee(uint256,address,uint256,address)", 0)
+    add(Act.UNWRAP, "unwrapWETH9(uint256)", 0)
+    add(Act.UNWRAP, "unwrapWETH9WithFee(uint256,uint256,address)", 0)
+    for end in ("address)", "uint256,address)", "address,uint256,address)"):
+        fee = "WithFee" if "uint256" in end else ""
+        add(Act.SWEEP, f"sweepToken{fee}(address,uint256,{end}", 1, 0)
+    add(Act.SWEEP, "sweepToken(address,uint256)", 1, 0)
+    for refund in ("refundETH()", "refundNativeToken()"):
+        add(Act.SWEEP, refund)
+    add(Act.WRAP, "wrapETH(uint256)", 0)
+    add(Act.PULL, "pull(address,uint256)", 1, 0)
+    for permit in ("", "IfNecessary", "Allowed", "AllowedIfNecessary"):
+        add(Act.PERMIT, f"selfPermit{permit}(address,uint256,uint256,uint8,bytes32,bytes32)")
+    return made
 
 
 def _functions() -> dict[bytes, tuple[str, _Decoder]]:
@@ -209,9 +288,11 @@ def _functions() -> dict[bytes, tuple[str, _Decoder]]:
     add("multicall(bytes[])", _multicall, before=0)
     add("multicall(uint256,bytes[])", _multicall, before=1)
     add("multicall(bytes32,bytes[])", _multicall, before=1)
-    add("execute(bytes,bytes[],uint256)", _execute, deadline=True)
-    add("execute(bytes,bytes[])", _execute, deadline=False)
+    add("execute(bytes,bytes[],uint256)", _execute, deadline=2)
+    add("execute(bytes,bytes[])", _execute, deadline=None)
+    add("executeSigned(bytes,bytes[],bytes32,bytes32,bool,bytes32,bytes,uint256)", _execute, deadline=7)
     return made
 
 
 _FUNCTIONS = _functions()
+_ACTS = _acts()

@@ -1,7 +1,7 @@
-"""The Universal Router's commands and Uniswap V4's actions.
+"""The Universal Router's commands and Uniswap V4's actions, each as a step: a swap, or what is done with what the router holds.
 
-A command that is no swap is counted and passed over; so is one that this does not know. Source: universal-router 2.1.0 (Commands, Dispatcher),
-v4-periphery 1.0.3 (Actions, IV4Router, PathKey).
+A command that this does not know is a step of the kind OTHER. Source: universal-router 2.1.0 (Commands, Dispatcher, Payments), v4-periphery
+1.0.3 (Actions, IV4Router, PathKey); Velodrome's and Aerodrome's router (Dispatcher, V2Path), whose paths have other forms.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,35 @@ from collections.abc import Callable
 from mev.chain.abi import reader
 from mev.chain.abi.paths import MAX_HOPS, packed_path
 from mev.chain.abi.words import WORD_BYTES, AbiError
-from mev.domain.calls import RouterHop, RouterSwap, Venue
+from mev.domain.calls import Act, RouterAct, RouterHop, RouterSwap, Venue
+from mev.domain.market import Address
+from mev.runtime.address import ADDRESS_BYTES
 
 MAX_BYTES = 2**17
 MAX_COMMANDS = 64
 MAX_DEPTH = 4
 MAX_CALLS = 256
 
+# What the router takes for itself, and the zero address for native coin.
+ROUTER: Address = (2).to_bytes(20, "big")
+NATIVE: Address = bytes(20)
+
 # The highest bit lets a command fail.
 _COMMAND_MASK = 0x7F
+# As an amount: all that the router holds.
+_WHOLE = 1 << 255
 _V3_EXACT_IN, _V3_EXACT_OUT, _V2_EXACT_IN, _V2_EXACT_OUT = 0x00, 0x01, 0x08, 0x09
-_V4_SWAP, _SUB_PLAN = 0x10, 0x21
+_PULL_BATCH, _V4_SWAP, _SUB_PLAN = 0x0D, 0x10, 0x21
 _EXACT_IN_SINGLE, _EXACT_IN, _EXACT_OUT_SINGLE, _EXACT_OUT = 0x06, 0x07, 0x08, 0x09
+_SWAPS = frozenset({_V3_EXACT_IN, _V3_EXACT_OUT, _V2_EXACT_IN, _V2_EXACT_OUT})
 _POOL_KEY_WORDS = 5
+_ROUTE_WORDS, _TRANSFER_WORDS = 3, 4
+# Where a dynamic field begins behind so many words.
+_PATH_AT = slice(3 * WORD_BYTES, 4 * WORD_BYTES)
+_FIVE_WORDS, _SIX_WORDS = 5 * WORD_BYTES, (6 * WORD_BYTES).to_bytes(WORD_BYTES, "big")
+_HOOK_DATA, _HOOK_DATA_PRICED = 9 * WORD_BYTES, 10 * WORD_BYTES
+
+Step = RouterSwap | RouterAct
 
 
 class Budget:
@@ -48,67 +64,167 @@ class Budget:
         self._depth -= 1
 
 
-def commands(data: bytes, budget: Budget, deadline: int | None) -> tuple[list[RouterSwap], int]:
-    """Read (bytes commands, bytes[] inputs): the swaps, and how many commands are none."""
+def commands(data: bytes, budget: Budget, deadline: int | None, *, may_fail: bool = False) -> list[Step]:
+    """Read (bytes commands, bytes[] inputs): each command's steps; with `may_fail` others go on where these are refused."""
     codes = reader.text(data, 0, 0, MAX_COMMANDS)
     inputs = reader.text_array(data, 0, 1, MAX_COMMANDS, MAX_BYTES)
     if len(codes) != len(inputs):
         raise AbiError(f"{len(codes)} commands have {len(inputs)} inputs")
-    swaps: list[RouterSwap] = []
-    others = 0
+    steps: list[Step] = []
     budget.deeper()
     for code, given in zip(codes, inputs, strict=True):
         budget.spend()
-        command = code & _COMMAND_MASK
-        found: list[RouterSwap] = []
-        more = 0
-        if command in {_V3_EXACT_IN, _V3_EXACT_OUT, _V2_EXACT_IN, _V2_EXACT_OUT}:
-            found = [_swap(command, given, deadline)]
+        command, optional = code & _COMMAND_MASK, may_fail or code > _COMMAND_MASK
+        if command in _SWAPS:
+            steps.append(_swap(command, given, deadline, optional))
         elif command == _V4_SWAP:
-            found, more = _actions(given, budget, deadline)
+            steps += _actions(given, budget, deadline, optional)
         elif command == _SUB_PLAN:
-            found, more = commands(given, budget, deadline)
+            steps += commands(given, budget, deadline, may_fail=optional)
+        elif command == _PULL_BATCH:
+            steps += _pulls(given, budget, optional)
         else:
-            more = 1
-        swaps += found
-        others += more
+            decode = _ACTS.get(command)
+            steps.append(decode(given, optional) if decode else RouterAct(Act.OTHER, f"command 0x{command:02x}"))
     budget.higher()
-    return swaps, others
+    return steps
 
 
-def _swap(command: int, data: bytes, deadline: int | None) -> RouterSwap:
-    """Read (address recipient, uint256 amount, uint256 limit, path, bool payer)."""
+def _swap(command: int, data: bytes, deadline: int | None, may_fail: bool) -> RouterSwap:
+    """Read (address recipient, uint256 amount, uint256 limit, path, bool payer), and what forks put behind it."""
     exact_out = command in {_V3_EXACT_OUT, _V2_EXACT_OUT}
     recipient = reader.address(data, 0, 0)
     amount, limit = reader.uint(data, 0, 1), reader.uint(data, 0, 2)
-    reader.flag(data, 0, 4)
-    if command in {_V3_EXACT_IN, _V3_EXACT_OUT}:
+    by_router = not reader.flag(data, 0, 4)
+    hop_limits = velodrome = False
+    # The path begins behind the head: six words have Velodrome's flag there, or (since 2.1.1) where each hop's least price is.
+    if data[_PATH_AT] == _SIX_WORDS:
+        if reader.uint(data, 0, 5) > 1:
+            hop_limits = bool(reader.array(data, 0, 5, WORD_BYTES, MAX_HOPS)[1])
+        else:
+            velodrome = True
+    if velodrome:
+        hops = _velodrome(reader.text(data, 0, 3, MAX_BYTES), command, uniswap=reader.flag(data, 0, 5))
+    elif command in {_V3_EXACT_IN, _V3_EXACT_OUT}:
         hops = packed_path(reader.text(data, 0, 3, MAX_BYTES), backwards=exact_out)
     else:
-        path = reader.address_array(data, 0, 3, MAX_HOPS + 1)
-        if len(path) < 2:
-            raise AbiError("a path has less than two tokens")
-        hops = tuple(RouterHop(Venue.V2, path[each], path[each + 1]) for each in range(len(path) - 1))
-    return RouterSwap(hops, amount, limit, exact_out, recipient, deadline)
+        hops = _pairs(data)
+    if not (by_router or may_fail or hop_limits or recipient == ROUTER):
+        return RouterSwap(hops, amount, limit, exact_out, recipient, deadline)
+    return RouterSwap(
+        hops,
+        amount,
+        limit,
+        exact_out,
+        recipient,
+        deadline,
+        from_router=by_router,
+        to_router=recipient == ROUTER,
+        whole=not exact_out and by_router and amount == _WHOLE,
+        may_fail=may_fail,
+        hop_limits=hop_limits,
+    )
 
 
-def _actions(data: bytes, budget: Budget, deadline: int | None) -> tuple[list[RouterSwap], int]:
+def _pairs(data: bytes) -> tuple[RouterHop, ...]:
+    """Read address[], or Velodrome's (address from, address to, bool stable)[]: told apart by how long the input is."""
+    start, count = reader.array(data, 0, 3, WORD_BYTES, MAX_HOPS + 1)
+    if count and len(data) == start + count * _ROUTE_WORDS * WORD_BYTES:
+        hops = []
+        for base in range(start, len(data), _ROUTE_WORDS * WORD_BYTES):
+            ends = reader.address(data, base, 0), reader.address(data, base, 1)
+            hops.append(RouterHop(Venue.SOLIDLY, *ends, stable=reader.flag(data, base, 2), factory=NATIVE))
+        return tuple(hops)
+    path = [reader.address(data, start, each) for each in range(count)]
+    if len(path) < 2:
+        raise AbiError("a path has less than two tokens")
+    return tuple(RouterHop(Venue.V2, path[each], path[each + 1]) for each in range(len(path) - 1))
+
+
+def _velodrome(path: bytes, command: int, *, uniswap: bool) -> tuple[RouterHop, ...]:
+    """Read a packed path of Velodrome's router: its own pools (stable or not, tick spacing), or with `uniswap` Uniswap's."""
+    if command in {_V3_EXACT_IN, _V3_EXACT_OUT}:
+        hops = packed_path(path, backwards=command == _V3_EXACT_OUT)
+        if uniswap:
+            return hops
+        return tuple(
+            RouterHop(Venue.SLIPSTREAM, hop.token_in, hop.token_out, tick_spacing=_signed(hop.fee or 0)) for hop in hops
+        )
+    step = ADDRESS_BYTES if uniswap else ADDRESS_BYTES + 1
+    count, rest = divmod(len(path) - ADDRESS_BYTES, step)
+    if rest or not 0 < count <= MAX_HOPS:
+        raise AbiError(f"{len(path)} bytes are no path")
+    hops_found = []
+    for start in range(0, count * step, step):
+        ends = path[start : start + ADDRESS_BYTES], path[start + step : start + step + ADDRESS_BYTES]
+        if uniswap:
+            hops_found.append(RouterHop(Venue.V2, *ends))
+        else:
+            stable = bool(path[start + ADDRESS_BYTES])
+            hops_found.append(RouterHop(Venue.SOLIDLY, *ends, stable=stable, factory=NATIVE))
+    return tuple(hops_found)
+
+
+def _signed(spacing: int) -> int:
+    return spacing - (spacing >> 23 << 24)
+
+
+def _act(kind: Act, name: str) -> Callable[[bytes, bool], RouterAct]:
+    """Read (token, recipient, amount), or where the kind says which token, (recipient, amount)."""
+    coin = kind in {Act.WRAP, Act.UNWRAP}
+
+    def decode(data: bytes, may_fail: bool) -> RouterAct:
+        token = None if coin else reader.address(data, 0, 0)
+        recipient = reader.address(data, 0, 0 if coin else 1)
+        amount = reader.uint(data, 0, 1 if coin else 2, 160 if kind in {Act.SWEEP, Act.PULL} else 256)
+        whole = amount == _WHOLE and (kind is Act.WRAP or (kind is Act.PAY and token != NATIVE))
+        held = None if token == NATIVE else token
+        return RouterAct(kind, name, held, amount, recipient, recipient == ROUTER, whole, may_fail)
+
+    return decode
+
+
+def _permit(_data: bytes, may_fail: bool) -> RouterAct:
+    return RouterAct(Act.PERMIT, "PERMIT2_PERMIT", may_fail=may_fail)
+
+
+def _pulls(data: bytes, budget: Budget, may_fail: bool) -> list[RouterAct]:
+    """Read (address from, address to, uint160 amount, address token)[]; nobody is named by a number here."""
+    start, count = reader.array(data, 0, 0, _TRANSFER_WORDS * WORD_BYTES, MAX_COMMANDS)
+    acts = []
+    for base in range(start, start + _TRANSFER_WORDS * WORD_BYTES * count, _TRANSFER_WORDS * WORD_BYTES):
+        budget.spend()
+        reader.address(data, base, 0)
+        token, amount, to = (
+            reader.address(data, base, 3),
+            reader.uint(data, base, 2, 160),
+            reader.address(data, base, 1),
+        )
+        acts.append(RouterAct(Act.PULL, "PERMIT2_TRANSFER_FROM_BATCH", token, amount, to, may_fail=may_fail))
+    return acts
+
+
+def _actions(data: bytes, budget: Budget, deadline: int | None, may_fail: bool) -> list[Step]:
     """Read (bytes actions, bytes[] params) of V4."""
     codes = reader.text(data, 0, 0, MAX_COMMANDS)
     params = reader.text_array(data, 0, 1, MAX_COMMANDS, MAX_BYTES)
     if len(codes) != len(params):
         raise AbiError(f"{len(codes)} actions have {len(params)} parameters")
-    swaps: list[RouterSwap] = []
+    steps: list[Step] = []
     for code, given in zip(codes, params, strict=True):
         budget.spend()
         decode = _V4.get(code)
-        if decode is not None:
-            swaps.append(decode(given, deadline))
-    return swaps, len(codes) - len(swaps)
+        steps.append(
+            decode(given, deadline) if decode else RouterAct(Act.OTHER, f"V4 action 0x{code:02x}", may_fail=may_fail)
+        )
+    return steps
 
 
 def _single(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
-    """Read ((currency0, currency1, fee, spacing, hooks), bool zeroForOne, uint128 amount, uint128 limit, bytes hookData)."""
+    """Read ((currency0, currency1, fee, spacing, hooks), bool zeroForOne, uint128 amount, uint128 limit, bytes hookData).
+
+    Since universal-router 2.1.1 a least price stands before hookData: where that begins tells the two apart.
+    """
 
     def decode(data: bytes, deadline: int | None) -> RouterSwap:
         base = reader.offset(data, 0, 0)
@@ -123,14 +239,22 @@ def _single(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
         )
         amount = reader.uint(data, base, _POOL_KEY_WORDS + 1, 128)
         limit = reader.uint(data, base, _POOL_KEY_WORDS + 2, 128)
-        reader.text(data, base, _POOL_KEY_WORDS + 3, MAX_BYTES)
-        return RouterSwap((hop,), amount, limit, exact_out, None, deadline)
+        place = _POOL_KEY_WORDS + 3
+        priced = (
+            reader.uint(data, base, place) != _HOOK_DATA and reader.uint(data, base, place + 1) == _HOOK_DATA_PRICED
+        )
+        reader.text(data, base, place + priced, MAX_BYTES)
+        bound = priced and bool(reader.uint(data, base, place))
+        return RouterSwap((hop,), amount, limit, exact_out, None, deadline, hop_limits=bound)
 
     return decode
 
 
 def _path(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
-    """Read (currency, (currency, fee, spacing, hooks, hookData)[] path, uint128 amount, uint128 limit), written towards the end of it."""
+    """Read (currency, (currency, fee, spacing, hooks, hookData)[] path, uint128 amount, uint128 limit), written towards the end of it.
+
+    Since universal-router 2.1.1 least prices, uint256[], stand before the amounts: five words before the path tell that.
+    """
 
     def decode(data: bytes, deadline: int | None) -> RouterSwap:
         base = reader.offset(data, 0, 0)
@@ -149,8 +273,10 @@ def _path(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
             currency = other
         if exact_out:
             hops.reverse()
-        amount, limit = reader.uint(data, base, 2, 128), reader.uint(data, base, 3, 128)
-        return RouterSwap(tuple(hops), amount, limit, exact_out, None, deadline)
+        priced = reader.uint(data, base, 1) == _FIVE_WORDS
+        bound = priced and bool(reader.array(data, base, 2, WORD_BYTES, MAX_HOPS)[1])
+        amount, limit = reader.uint(data, base, 2 + priced, 128), reader.uint(data, base, 3 + priced, 128)
+        return RouterSwap(tuple(hops), amount, limit, exact_out, None, deadline, hop_limits=bound)
 
     return decode
 
@@ -164,4 +290,15 @@ _V4 = {
     _EXACT_IN: _path(exact_out=False),
     _EXACT_OUT_SINGLE: _single(exact_out=True),
     _EXACT_OUT: _path(exact_out=True),
+}
+
+_ACTS: dict[int, Callable[[bytes, bool], RouterAct]] = {
+    0x02: _act(Act.PULL, "PERMIT2_TRANSFER_FROM"),
+    0x03: _permit,
+    0x04: _act(Act.SWEEP, "SWEEP"),
+    0x05: _act(Act.PAY, "TRANSFER"),
+    0x06: _act(Act.PORTION, "PAY_PORTION"),
+    0x0A: _permit,
+    0x0B: _act(Act.WRAP, "WRAP_ETH"),
+    0x0C: _act(Act.UNWRAP, "UNWRAP_WETH"),
 }

@@ -169,8 +169,8 @@ def test_universal_router() -> None:
     backwards = RouterHop(Venue.V4, B, C, fee=500, tick_spacing=10, hooks=C)
     assert isinstance(decoded, RouterCall)
     assert decoded.swaps[:3] == (
-        RouterSwap(HOPS, 7, 5, False, ME, 9),
-        RouterSwap(BACK, 7, 5, True, ME, 9),
+        RouterSwap(HOPS, 7, 5, False, ME, 9, may_fail=True),
+        RouterSwap(BACK, 7, 5, True, ME, 9, from_router=True),
         RouterSwap(v2(A, B), 7, 5, True, ME, 9),
     )
     assert decoded.swaps[3:7] == (

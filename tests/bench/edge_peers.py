@@ -1,11 +1,12 @@
 """Runs on the edge's host: the edge beside haproxy and caddy, all before the same two nodes with the same certificate, and the node itself.
 
     edge_peers.py EDGE install                 # the peers and the load generator, from Debian
-    edge_peers.py EDGE rate CALLS SECONDS      # milliseconds of each call at a constant rate, by target
+    edge_peers.py EDGE rate CALLS SECONDS WAY... # milliseconds of each call to the nodes at a constant rate, by way: direct, edge, haproxy, caddy
+    edge_peers.py EDGE added CALLS SECONDS     # the same of all ways, with two programs that answer at once in the nodes' place
     edge_peers.py EDGE most SECONDS            # calls a second that each target answers; CPU microseconds and bytes of growth a call
     edge_peers.py EDGE kept COUNT              # milliseconds of calls that the edge answers from memory, one at a time
 
-EDGE is JSON: {name, port, pair, nodes}, nodes as address:port. Prints one JSON object. The peers run for as long as the program does.
+EDGE is JSON: {chain, name, port, pair, nodes}, nodes as address:port. Prints one JSON object. The peers run for as long as the program does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 EDGE = json.loads(sys.argv[1])
@@ -30,7 +32,25 @@ CALLERS, APART_SECONDS = 10, 0.0137
 HEAD = '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}'
 CHAIN_ID = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
 
-HAPROXY = f"""
+# What answers at once in the nodes' place: each call with its own id, and always the same head.
+ANSWERERS = ["127.0.66.101:8545", "127.0.66.102:8545"]
+ANSWERS = f"""
+global
+  nbthread 1
+defaults
+  mode http
+  timeout client 60s
+  timeout http-keep-alive 60s
+frontend nodes
+  bind {",".join(ANSWERERS)}
+  option http-buffer-request
+  http-request return status 200 content-type application/json lf-string '{{"jsonrpc":"2.0","id":%[req.body,json_query("$.id")],"result":"0x10"}}'
+"""
+
+
+def configurations(nodes: list[str]) -> dict[str, tuple[str, str]]:
+    """Each peer's configuration before these nodes, and its command with the configuration's file left out."""
+    haproxy = f"""
 defaults
   mode http
   timeout connect 1s
@@ -45,8 +65,8 @@ backend nodes
   option httpchk
   http-check send meth POST uri / hdr content-type application/json body '{HEAD}'
   default-server inter 500ms fall 2 rise 2 check
-""" + "".join(f"  server node{at} {node}\n" for at, node in enumerate(NODES))
-CADDY = f"""
+""" + "".join(f"  server node{at} {node}\n" for at, node in enumerate(nodes))
+    caddy = f"""
 {{
   admin off
   auto_https off
@@ -54,20 +74,23 @@ CADDY = f"""
 https://{NAME}:{CADDY_PORT} {{
   bind 127.0.0.1
   tls {PAIR} {PAIR}
-  reverse_proxy {" ".join(NODES)} {{
+  reverse_proxy {" ".join(nodes)} {{
     lb_policy round_robin
     header_up Host localhost
   }}
 }}
 """
-PEERS = {"haproxy": (HAPROXY, "haproxy -db -f {}"), "caddy": (CADDY, "caddy run --adapter caddyfile --config {}")}
+    return {"haproxy": (haproxy, "haproxy -db -f {}"), "caddy": (caddy, "caddy run --adapter caddyfile --config {}")}
+
+
 UNITS = {"edge": "nginx", "haproxy": "bench-haproxy", "caddy": "bench-caddy"}
 TARGETS = {
-    **{node: (f"http://{node}/", node) for node in NODES},
+    **{node: (f"http://{node}/", node) for node in (*NODES, *ANSWERERS)},
     "edge": (f"https://{NAME}:{EDGE_PORT}/", f"127.0.0.1:{EDGE_PORT}"),
     "haproxy": (f"https://{NAME}:{HAPROXY_PORT}/", f"127.0.0.1:{HAPROXY_PORT}"),
     "caddy": (f"https://{NAME}:{CADDY_PORT}/", f"127.0.0.1:{CADDY_PORT}"),
 }
+EDGE_POOLS = Path("/etc/nginx/pools.json")
 
 
 def run(*words: str) -> str:
@@ -84,23 +107,57 @@ def install() -> dict[str, str]:
 
 
 @contextmanager
-def peers() -> Iterator[Path]:
-    """Both peers run, in units of their own, for as long as the context lasts; gives a directory for what is sent and noted."""
-    with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
+def units(place: Path, wanted: dict[str, tuple[str, str]]) -> Iterator[None]:
+    """Programs run with their configurations, in units of their own, for as long as the context lasts."""
+    try:
+        for name, (text, command) in wanted.items():
+            file = place / name
+            file.write_text(text)
+            words = command.format(file).split()
+            run("systemd-run", "--quiet", "--collect", f"--setenv=HOME={place}", f"--unit=bench-{name}", *words)
+        time.sleep(2)
+        yield
+    finally:
+        for name in wanted:
+            subprocess.run(["systemctl", "stop", f"bench-{name}"], check=False, capture_output=True)
+
+
+@contextmanager
+def peers(place: Path, nodes: list[str]) -> Iterator[None]:
+    """Both peers run before these nodes, for as long as the context lasts."""
+    with units(place, configurations(nodes)):
+        yield
+
+
+def reload_edge(pools: str) -> None:
+    """Have the edge read other pools; SystemExit where it has not all nodes of the chain in its pool within 30 s."""
+    EDGE_POOLS.write_text(pools)
+    run("systemctl", "reload", "nginx")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        loaded = subprocess.run(["edge-pools", "loaded"], check=False, capture_output=True).returncode == 0
+        if loaded and json.loads(run("edge-pools", "show", "--json"))["pools"][EDGE["chain"]]["members"] == len(NODES):
+            return
+        time.sleep(0.2)
+    raise SystemExit("the edge did not take up its pools within 30 s")
+
+
+@contextmanager
+def answerers(place: Path) -> Iterator[None]:
+    """Programs that answer at once stand in the nodes' place, behind the edge and the peers alike, for as long as the context lasts.
+
+    Who is in the edge's pool goes by the health of the real nodes, which is asked for as ever.
+    """
+    before = EDGE_POOLS.read_text()
+    known = json.loads(before)
+    for node, address in zip(known["pools"][EDGE["chain"]]["nodes"], ANSWERERS, strict=True):
+        node["rpc"] = f"http://{address}"
+    with units(place, {"answers": (ANSWERS, "haproxy -db -f {}")}), peers(place, ANSWERERS):
         try:
-            for name, (text, command) in PEERS.items():
-                file = place / name
-                file.write_text(text)
-                words = command.format(file).split()
-                run(
-                    "systemd-run", "--quiet", "--collect", f"--setenv=HOME={directory}", f"--unit={UNITS[name]}", *words
-                )
-            time.sleep(2)
-            yield place
+            reload_edge(json.dumps(known))
+            yield
         finally:
-            for name in PEERS:
-                subprocess.run(["systemctl", "stop", UNITS[name]], check=False, capture_output=True)
+            reload_edge(before)
 
 
 def load(place: Path, target: str, body: str, *options: str, name: str = "") -> list[float]:
@@ -135,20 +192,21 @@ def used(target: str) -> tuple[float, int]:
     return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def rate(place: Path, calls: str, seconds: str) -> dict[str, list[float]]:
-    """Milliseconds of each call at a constant rate of callers who know nothing of each other.
+def rate(place: Path, nodes: list[str], calls: str, seconds: str, *ways: str) -> dict[str, list[float]]:
+    """Milliseconds of each call at a constant rate of callers who know nothing of each other, by way.
 
     Clients of one load generator call all at the same moment: ten calls at a stroke, whose waits for each other are measured then.
     """
     found = {}
     options = ("--clients=1", f"--rps={int(calls) // CALLERS}", f"--duration={seconds}")
-    for way in ("direct", *UNITS):
+    for way in ways:
         # Proxies share their calls out among the nodes, and so do those who call them directly.
-        targets = NODES if way == "direct" else [way]
+        targets = nodes if way == "direct" else [way]
         with ThreadPoolExecutor(CALLERS) as pool:
             parts = []
             for at in range(CALLERS):
-                parts.append(pool.submit(load, place, targets[at % len(targets)], HEAD, *options, name=str(at)))
+                body = HEAD.replace('"id":1', f'"id":{at}')
+                parts.append(pool.submit(load, place, targets[at % len(targets)], body, *options, name=str(at)))
                 time.sleep(APART_SECONDS)
         found[way] = [each for part in parts for each in part.result()]
     return found
@@ -181,9 +239,19 @@ def main() -> None:
     if action == "install":
         print(json.dumps(install()))
         return
-    with peers() as place:
-        actions: dict[str, Callable[..., object]] = {"rate": rate, "most": most, "kept": kept}
-        print(json.dumps(actions[action](place, *arguments)))
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        if action == "added":
+            with answerers(place):
+                print(json.dumps(rate(place, ANSWERERS, *arguments, "direct", *UNITS)))
+            return
+        with peers(place, NODES):
+            actions: dict[str, Callable[..., object]] = {
+                "rate": partial(rate, place, NODES),
+                "most": partial(most, place),
+                "kept": partial(kept, place),
+            }
+            print(json.dumps(actions[action](*arguments)))
 
 
 if __name__ == "__main__":

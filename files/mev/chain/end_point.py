@@ -25,7 +25,7 @@ from mev.chain.errors import (
     RpcUnavailableError,
     WrongChainError,
 )
-from mev.chain.health import Breaker, Heads, Latency, NodeHealth
+from mev.chain.health import FIRST_REASON, Breaker, Heads, Latency, NodeHealth
 from mev.chain.messages import Call, Json, Message, decode, read, reason_of
 from mev.chain.subscription import MAX_NOTIFICATION_BYTES, Gap, Subscription
 from mev.chain.transports import HTTP, Wire, name_of, open_wire, transport_of
@@ -102,6 +102,11 @@ class EndPoint:
     def connecting(self) -> bool:
         """Whether an attempt is being made at this moment."""
         return self._link is not None and not self._link.done()
+
+    @property
+    def unheard(self) -> bool:
+        """Whether its very first connection is still being made: nobody knows yet what it has to say."""
+        return self.connecting and self.breaker.reason == FIRST_REASON
 
     @property
     def tells(self) -> bool:

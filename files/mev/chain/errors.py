@@ -12,6 +12,7 @@ class Offence(StrEnum):
     WRONG_ID = "wrong_id"
     WRONG_CHAIN = "wrong_chain"
     HEAD_JUMP = "head_jump"
+    CONTRADICTED = "contradicted"
 
 
 class RpcError(Exception):
@@ -48,6 +49,10 @@ class HostileAnswerError(MalformedAnswerError):
     def __init__(self, message: str, offence: Offence = Offence.NOT_JSON_RPC) -> None:
         super().__init__(message)
         self.offence = offence
+
+
+class DisputedError(RpcUnavailableError):
+    """Nodes of one chain do not say the same, and no word is that of more than half of them."""
 
 
 class WrongChainError(RpcNotSentError):

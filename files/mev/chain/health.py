@@ -21,6 +21,9 @@ WRONG_CHAIN_SECONDS = 10.0
 JUDGED_CALLS = 20
 FAILURES_AT_LEAST = 5
 
+# What an end point's reason is before its first connection was made or failed.
+FIRST_REASON = "not connected yet"
+
 LATENCIES = 256
 # Below so many, quantiles say nothing.
 LATENCIES_AT_LEAST = 20
@@ -63,7 +66,7 @@ class Breaker:
         self._until = 0.0
         self._closed_at = 0.0
         self.state = BreakerState.HALF_OPEN
-        self.reason = "not connected yet"
+        self.reason = FIRST_REASON
         self.offences: Counter[Offence] = Counter()
 
     def attempt(self) -> None:

@@ -15,14 +15,16 @@ With one node there is no choice, and nothing of this: calls fail at once and sa
 import asyncio
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
 import structlog
 
+from mev.chain.agreement import decoded, most_say
 from mev.chain.end_point import Answer, Asked, Bounds, EndPoint
 from mev.chain.errors import (
+    DisputedError,
     HostileAnswerError,
     MalformedAnswerError,
     Offence,
@@ -41,6 +43,7 @@ from mev.chain.wire import Head
 __all__ = [
     "MAX_NOTIFICATION_BYTES",
     "SAFE_METHODS",
+    "DisputedError",
     "Gap",
     "HostileAnswerError",
     "Json",
@@ -127,6 +130,11 @@ class Rpc:
         return ", ".join(end_point.node for end_point in self._end_points)
 
     @property
+    def several(self) -> bool:
+        """Whether more than one node is configured."""
+        return len(self._end_points) > 1
+
+    @property
     def connected(self) -> bool:
         """Whether there is a verified connection at this moment."""
         return any(end_point.ready for end_point in self._end_points)
@@ -168,6 +176,24 @@ class Rpc:
             if isinstance(answer, RpcError):
                 raise answer
         return answers
+
+    async def agreed(
+        self,
+        calls: Sequence[Asked],
+        read: Callable[[Sequence[Json]], T],
+        contradicts: Callable[[T, T], bool] = lambda one, other: one != other,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> T:
+        """Return what more than half of the connected nodes answer, as `read` makes it of their answers (mev.chain.agreement).
+
+        Raises DisputedError where they do not say the same, RpcUnavailableError where there is no answer.
+        """
+        bound = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        if not self.several:
+            answers, _ = await self._ask(calls, bound)
+            return read(decoded(calls, answers))
+        return await most_say(self._end_points, calls, read, contradicts, bound)
 
     async def latest(self) -> Head:
         """Return the chain's head.

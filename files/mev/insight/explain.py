@@ -35,6 +35,7 @@ WHY: dict[str, str] = {
     Reason.SIMULATION_BELOW_EXPECTED: "the simulation returned less than the mathematics: the model is wrong about one of its pools",
     Reason.SIMULATION_ASSETS_DIFFER: "in the simulation other assets moved than the profit that the executor returned: one of its tokens lies",
     Reason.SIMULATION_STALE: "its block was no longer the chain's head when it could have been sent: it is looked for again on the next one",
+    Reason.SIMULATION_UNCONFIRMED: "no more than half of the chain's nodes said the same of it: the log says which says what, and it is looked for again on the next block",
     Reason.INTERRUPTED: "the engine was stopped, or its node failed, before it was decided",
     Reason.KILL_SWITCH: "the kill switch is thrown (mev resume takes it back)",
     Reason.DENIED_TOKEN: "it passes through a token of risk.deny_tokens",

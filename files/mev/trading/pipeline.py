@@ -25,6 +25,7 @@ from mev.trading.simulation import (
     SimulationRevertedError,
     Simulator,
     StaleSimulationError,
+    UnconfirmedSimulationError,
 )
 from mev.trading.spans import Spans
 from mev.trading.strategies.plugin import Strategy
@@ -51,6 +52,7 @@ PASSING = frozenset(
         Reason.STALE_BLOCK,
         Reason.CLOCK_BEHIND,
         Reason.SIMULATION_STALE,
+        Reason.SIMULATION_UNCONFIRMED,
     }
 )
 
@@ -58,6 +60,7 @@ REFUSALS: dict[type[Exception], Reason] = {
     ExecutorAbsentError: Reason.EXECUTOR_MISSING,
     SimulationRevertedError: Reason.SIMULATION_REVERTED,
     StaleSimulationError: Reason.SIMULATION_STALE,
+    UnconfirmedSimulationError: Reason.SIMULATION_UNCONFIRMED,
 }
 
 log = structlog.get_logger(__name__)
@@ -234,10 +237,12 @@ class Pipeline:
             self._drop(opportunity, refused)
             return
         try:
-            # What was simulated holds on its own block alone, and between then and now there may have been another one.
-            await self._simulator.require_head(simulated.block)
-        except StaleSimulationError as stale:
-            self._refuse(opportunity, stale)
+            # What was simulated holds on its own block alone, between then and now there may have been another one, and one node's word is nobody else's.
+            await self._simulator.confirm(
+                execution.accounts.signer, execution.accounts.executor, self._calldata(opportunity, 0, 0), simulated
+            )
+        except (StaleSimulationError, UnconfirmedSimulationError) as refusal:
+            self._refuse(opportunity, refusal)
             return
         self._ledger.move(opportunity.id, State.APPROVED)
         if settings.mode != "live":
@@ -271,7 +276,11 @@ class Pipeline:
             return None
         return simulated
 
-    def _refuse(self, opportunity: Opportunity, refusal: SimulationRevertedError | StaleSimulationError) -> None:
+    def _refuse(
+        self,
+        opportunity: Opportunity,
+        refusal: SimulationRevertedError | StaleSimulationError | UnconfirmedSimulationError,
+    ) -> None:
         log.info("simulation", chain=self._settings.chain, opportunity=opportunity.id, why=str(refusal))
         self._drop(opportunity, REFUSALS[type(refusal)])
 

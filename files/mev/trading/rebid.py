@@ -11,7 +11,12 @@ from mev.domain.market import Address
 from mev.trading.execution import contract, fees
 from mev.trading.execution.execution import Call, Decision, Raise, Withdraw
 from mev.trading.ledger import Submission
-from mev.trading.simulation import SimulationRevertedError, Simulator, StaleSimulationError
+from mev.trading.simulation import (
+    SimulationRevertedError,
+    Simulator,
+    StaleSimulationError,
+    UnconfirmedSimulationError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -48,13 +53,21 @@ class Rebidder:
             log.info("not raised", **_named(original), why="it is a call of another executor contract")
             return None
         bare = contract.with_min_profit(sent.data, 0)
+        asked = original.sender, self._executor, bare
         try:
-            simulated = await self._simulator.simulate(original.sender, self._executor, bare, head)
+            try:
+                simulated = await self._simulator.simulate(*asked, head)
+            except SimulationRevertedError as reverted:
+                if not await self._simulator.reverts(*asked, head):
+                    return None
+                log.info("withdrawn", **_named(original), why=str(reverted))
+                return Withdraw()
+            await self._simulator.confirm(*asked, simulated)
         except StaleSimulationError:
             return None
-        except SimulationRevertedError as reverted:
-            log.info("withdrawn", **_named(original), why=str(reverted))
-            return Withdraw()
+        except UnconfirmedSimulationError as unconfirmed:
+            log.info("neither raised nor withdrawn", **_named(original), why=str(unconfirmed))
+            return None
         worth_wei = (simulated.profit - self._min_profit_wei) // simulated.gas
         if worth_wei < fees.next_price(head.base_fee_wei, newest.max_priority_fee_wei, newest.max_fee_wei):
             log.info(

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     SIMULATION_BELOW_EXPECTED = "simulation_below_expected"
     SIMULATION_ASSETS_DIFFER = "simulation_assets_differ"
     SIMULATION_STALE = "simulation_stale"
+    SIMULATION_UNCONFIRMED = "simulation_unconfirmed"
     INTERRUPTED = "interrupted"
     # Risk.
     KILL_SWITCH = "kill_switch"

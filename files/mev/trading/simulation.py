@@ -5,7 +5,7 @@ say can be held against each other to the wei. A node without it is asked by `et
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -14,8 +14,8 @@ import structlog
 from mev.chain import wire
 from mev.chain.abi import WORD_BYTES
 from mev.chain.errors import MalformedAnswerError
-from mev.chain.rpc import Rpc, RpcError
-from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES
+from mev.chain.rpc import DisputedError, Json, Rpc, RpcError
+from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, Head
 from mev.domain.market import Address, Block
 from mev.trading import revert
 from mev.trading.execution.receipt import NATIVE, TOPICS_OF_TRANSFER, TRANSFER, Log
@@ -24,6 +24,10 @@ from mev.trading.execution.receipt import NATIVE, TOPICS_OF_TRANSFER, TRANSFER, 
 NO_METHOD_CODES = frozenset({-32601, -32004})
 # A node that was upgraded, or another one of several, may have it by then.
 ASK_AGAIN_SECONDS = 300.0
+# How long other nodes may take to say the same: the next block is near.
+CONFIRM_SECONDS = 2.0
+# Another client's estimate may be a little more; a transaction's limit has that much room over the simulation's.
+GAS_ROOM = (5, 4)
 # As which token eth_simulateV1 tells of native coin that moves (traceTransfers).
 TRACED_NATIVE: Address = bytes.fromhex("ee" * ADDRESS_BYTES)
 
@@ -69,6 +73,34 @@ class ExecutorAbsentError(SimulationRevertedError):
 
 class StaleSimulationError(Exception):
     """The block that was simulated on is not the chain's head: another one followed, or took its place."""
+
+
+class UnconfirmedSimulationError(Exception):
+    """Of several nodes, no more than half say that the call does what one node's simulation said."""
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What a node says of a call: its head, the profit (None where the call is refused, for the reason beside it), and its gas."""
+
+    head: Block
+    profit: int | None
+    refusal: str
+    gas: int
+
+    def __eq__(self, other: object) -> bool:
+        # Estimates of gas differ between clients, and so do the words of a refusal.
+        return isinstance(other, _Said) and (self.head, self.profit) == (other.head, other.profit)
+
+    def __hash__(self) -> int:
+        return hash((self.head.hash, self.profit))
+
+    def __str__(self) -> str:
+        what = f"refused ({self.refusal})" if self.profit is None else f"profit {self.profit}"
+        return f"{what} at head {self.head.number} {wire.encode(self.head.hash)}"
+
+    def contradicts(self, other: "_Said") -> bool:
+        """Whether both cannot be true: what a call returns follows from the hash of the block that it is made on."""
+        return None not in (self.profit, other.profit) and self.profit != other.profit
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -128,6 +160,53 @@ class Simulator:
             what = "was reorganised away" if head.number <= block.number else f"is followed by block {head.number}"
             raise StaleSimulationError(f"block {block.number} {what}")
 
+    async def confirm(self, owner: Address, executor: Address, data: bytes, simulated: Simulated) -> None:
+        """Have more than half of the connected nodes say that the block is the head and that the call returns this profit on it, for no more gas.
+
+        Raises StaleSimulationError, or UnconfirmedSimulationError where they say otherwise or do not agree. With one node
+        configured only the head is asked for.
+        """
+        block = simulated.block
+        if not self._rpc.several:
+            await self.require_head(block)
+            return
+        said = await self._agreed(owner, executor, data, block)
+        if said.head != block:
+            raise StaleSimulationError(f"block {block.number} is not the head of most nodes: {said.head.number} is")
+        if said.profit != simulated.profit:
+            raise UnconfirmedSimulationError(f"one node says profit {simulated.profit}, most of them {said}")
+        if said.gas * GAS_ROOM[1] > simulated.gas * GAS_ROOM[0]:
+            raise UnconfirmedSimulationError(f"one node says {simulated.gas} of gas, others {said.gas}")
+
+    async def reverts(self, owner: Address, executor: Address, data: bytes, block: Block) -> bool:
+        """Whether more than half of the connected nodes refuse the call on a block; raises UnconfirmedSimulationError where they do not agree."""
+        return (await self._agreed(owner, executor, data, block)).profit is None
+
+    async def _agreed(self, owner: Address, executor: Address, data: bytes, block: Block) -> _Said:
+        call = {"from": wire.encode(owner), "to": wire.encode(executor), "data": wire.encode(data)}
+        asked = [
+            ("eth_getBlockByNumber", ("latest", False)),
+            (Method.CALL, (call, {"blockHash": wire.encode(block.hash)})),
+            ("eth_estimateGas", (call, hex(block.number))),
+        ]
+        seen: list[_Said] = []
+
+        def read(answers: Sequence[Json]) -> _Said:
+            latest, returned, gas = answers
+            head = _head(latest)
+            refusal = next((each for each in (returned, gas) if isinstance(each, RpcError)), None)
+            if refusal is not None:
+                return _Said(head, None, _refusal(refusal), 0)
+            said = _Said(head, int.from_bytes(wire.data(returned), "big"), "", wire.quantity(gas))
+            seen.append(said)
+            return said
+
+        try:
+            said = await self._rpc.agreed(asked, read, _Said.contradicts, timeout_seconds=CONFIRM_SECONDS)
+        except DisputedError as disputed:
+            raise UnconfirmedSimulationError(str(disputed)) from None
+        return msgspec.structs.replace(said, gas=max((each.gas for each in seen if each == said), default=0))
+
     async def _ask(self, method: Method, asked: object, call: object, block: Block) -> list[object]:
         pinned = {"blockHash": wire.encode(block.hash)}
         # What a transaction needs at once is more than what it has used in the end.
@@ -174,6 +253,13 @@ def moved(logs: Iterable[Log], own: set[Address]) -> Changes:
         token = NATIVE if token == TRACED_NATIVE else token
         changes[token] = changes.get(token, 0) + direction * wire.quantity(each.data)
     return {token: change for token, change in changes.items() if change}
+
+
+def _head(answer: Json) -> Block:
+    try:
+        return msgspec.convert(answer, Head).block()
+    except msgspec.ValidationError as error:
+        raise MalformedAnswerError(f"eth_getBlockByNumber answered with something else: {error}") from None
 
 
 def _only(answer: object) -> _Call:

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mev.domain import Pool
+from mev.insight import report
+from mev.insight.pnl import first_fill
+from mev.runtime.config import Config, load
+from mev.runtime.storage import Database
 from mev.trading import erc20
 from mev.trading.execution import contract
 from mev.trading.execution.transaction import Signer, Transaction
@@ -255,6 +259,11 @@ v3_factories = [{self._v3_factories()}]
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def reports(self) -> tuple[Config, Database]:
+        """What `mev status`, `mev pnl` and `mev opportunities` read: to be asked often, without a process each time."""
+        config = load(self.config)
+        return config, Database(config.storage.ledger)
+
     @contextmanager
     def agent(self, name: str, *, ready: bool = True) -> Iterator[Agent]:
         """Run an agent until the context ends; with `ready`, it has said READY=1 when the context begins."""
@@ -319,21 +328,32 @@ REST_SECONDS = 0.5
 
 def filled(installation: Installation) -> Any:
     """Wait for the first fill. A receipt may show after the block's head does: the chain has to go on, as real ones do."""
-    return wait_for("a fill", lambda: installation.mev("pnl")["first_included"], meanwhile=installation.evm.mine)
+    _, ledger = installation.reports()
+    wait_for("a fill", lambda: first_fill(ledger), meanwhile=installation.evm.mine)
+    return installation.mev("pnl")["first_included"]
 
 
 def at_rest(installation: Installation) -> None:
     """Wait until the engine has heard of the newest block, nothing is in flight, and nothing came of it for a moment."""
 
-    def rests() -> bool:
-        seen = installation.mev("status")["chains"]["ethereum"]
+    config, ledger = installation.reports()
+
+    def rested() -> bool:
+        seen = report.status(ledger, config)["chains"]["ethereum"]
         return bool(seen["in_flight"] == 0 and seen["head"] == int(installation.evm.rpc.call("eth_blockNumber"), 16))
+
+    def rests() -> bool:
+        # A block mined the next moment would only keep it from coming to rest.
+        until = time.monotonic() + REST_SECONDS
+        while not (found := rested()) and time.monotonic() < until:
+            time.sleep(0.05)
+        return found
 
     def stays() -> bool:
         if not rests():
             return False
         time.sleep(REST_SECONDS)
-        return rests()
+        return rested()
 
     wait_for("nothing in flight", stays, meanwhile=installation.evm.mine)
 

@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from mev.chain import wire
-from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
+from mev.chain.rpc import DisputedError, Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block, State
 from mev.domain.market import Address
 from mev.trading.execution import receipt as receipts
@@ -167,11 +167,13 @@ class Execution:
         for candidate in (submission, *replacements):
             answer = await self._rpc.call("eth_getTransactionReceipt", [wire.encode(candidate.hash)])
             if answer is not None:
-                return _by_receipt(submission, candidate, receipts.parse(answer))
+                receipt = await self._receipt(candidate)
+                return None if receipt is None else _by_receipt(submission, candidate, receipt)
         late = head.number > submission.deadline_block + GRACE_BLOCKS
         if used > submission.nonce:
             # Ours may have it, and its receipt be slow to show.
-            return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None) if late else None
+            lost = late and await self._lost(submission, replacements)
+            return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None) if lost else None
         newest = replacements[-1] if replacements else submission
         known = await self._rpc.call("eth_getTransactionByHash", [wire.encode(newest.hash)]) is not None
         trades = newest is submission or is_rebid(newest)
@@ -187,6 +189,38 @@ class Execution:
         if decide is not None and due and not taken and trades and not is_operators(submission.opportunity):
             await self._decide(submission, replacements, head, cap_wei, decide)
         return None
+
+    async def _receipt(self, submission: Submission) -> Receipt | None:
+        """Return the receipt that more than half of the connected nodes show; None where that is none."""
+
+        def read(answers: Sequence[object]) -> Receipt | None:
+            (answer,) = answers
+            return None if answer is None or isinstance(answer, RpcError) else receipts.parse(answer)
+
+        asked = [("eth_getTransactionReceipt", (wire.encode(submission.hash),))]
+        try:
+            return await self._rpc.agreed(asked, read, receipts.contradict)
+        except DisputedError as disputed:
+            log.warning("not settled yet", **_named(submission), why=str(disputed))
+            return None
+
+    async def _lost(self, submission: Submission, replacements: Sequence[Submission]) -> bool:
+        """Whether more than half of the connected nodes say that its nonce is used, and by none of ours."""
+        asked: list[tuple[str, tuple[object, ...]]] = [
+            ("eth_getTransactionCount", (wire.encode(submission.sender), "latest"))
+        ]
+        asked += [("eth_getTransactionReceipt", (wire.encode(each.hash),)) for each in (submission, *replacements)]
+
+        def read(answers: Sequence[object]) -> bool:
+            count, *shown = answers
+            return wire.quantity(count) > submission.nonce and all(answer is None for answer in shown)
+
+        # Who is a block behind may say otherwise and be honest.
+        try:
+            return await self._rpc.agreed(asked, read, lambda _one, _other: False)
+        except DisputedError as disputed:
+            log.warning("not settled yet", **_named(submission), why=str(disputed))
+            return False
 
     async def _decide(
         self, submission: Submission, replacements: Sequence[Submission], head: Block, cap_wei: int, decide: Decide

@@ -102,6 +102,11 @@ def parse(answer: object) -> Receipt:
         raise MalformedAnswerError(f"eth_getTransactionReceipt answered with something else: {error}") from None
 
 
+def contradict(one: Receipt | None, other: Receipt | None) -> bool:
+    """Whether two nodes' receipts of one transaction cannot both be true: a block's hash decides all that is in it."""
+    return one is not None and other is not None and one.block_hash == other.block_hash and one != other
+
+
 def entries(receipt: Receipt, accounts: Accounts, opportunity: str, at_ns: int, *, operators: bool) -> list[Entry]:
     """Book a receipt: fees always; then an opportunity's profit, or what an operator's act put in or took out."""
     paid = (

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mev.chain.abi import SYNC
 from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
 from mev.chain.health import BreakerState
-from mev.chain.rpc import Offence, Rpc, RpcError, RpcNotSentError, RpcUnavailableError, WrongChainError
+from mev.chain.rpc import DisputedError, Offence, Rpc, RpcError, RpcNotSentError, RpcUnavailableError, WrongChainError
 from mev.domain import Block
 
 from tests.unit.mev.chain.node import CHAIN_ID, HttpNode, Node, RefusalError, running
@@ -348,5 +348,54 @@ def test_any_history_over_two_nodes_is_followed_to_its_end(history: list[tuple[i
                 await nodes[which].notify(header(chain.head))
             await follower.until(chain.head)
         assert follower.believed == chain.blocks[-len(follower.believed) :]
+
+    asyncio.run(story())
+
+
+def number_of(answers: Sequence[Any]) -> str:
+    return str(answers[0])
+
+
+def test_what_most_nodes_say_holds_and_who_contradicts_them_is_left_alone() -> None:
+    async def story() -> None:
+        nodes = [Node(), Node(), Node()]
+        for node, balance in zip(nodes, ("0x1", "0x2", "0x1"), strict=True):
+            at_head(node, 1)
+            node.answers["eth_getBalance"] = balance
+        async with pool(*nodes, quarantine_seconds=5) as rpc:
+            await until(lambda: all(each.state is BreakerState.CLOSED for each in rpc.health()))
+            # Two that agree are enough, whether the third was heard or not.
+            for _ in range(20):
+                assert await rpc.agreed([("eth_getBalance", ("0x", "latest"))], number_of) == "0x1"
+            await until(lambda: rpc.health()[1].offences == {"contradicted": 1})
+            assert [each.state for each in rpc.health()].count(BreakerState.CLOSED) == 2
+
+    asyncio.run(story())
+
+
+def test_nodes_of_which_none_is_the_majority_are_named_and_counted() -> None:
+    async def story() -> None:
+        first, second = Node(), Node()
+        for node, balance in ((first, "0x1"), (second, "0x2")):
+            at_head(node, 1)
+            node.answers["eth_getBalance"] = balance
+        asked = [("eth_getBalance", ("0x", "latest"))]
+        # Also right after the start, when the second one's connection is still being made.
+        async with pool(first, second) as rpc:
+            with pytest.raises(DisputedError, match=r"2 nodes say the same: .* says 0x[12]; .* says 0x[12]"):
+                await rpc.agreed(asked, number_of)
+            assert [each.offences for each in rpc.health()] == [{"contradicted": 1}] * 2
+            # An answer that is none is no agreement either.
+            second.answers["eth_getBalance"] = ...
+            with pytest.raises(DisputedError, match=r"says 0x1; .* has no answer"):
+                await rpc.agreed(asked, number_of, timeout_seconds=0.2)
+            # Who is known to be away is not asked.
+            await second.stop()
+            await until(lambda: rpc.health()[1].state is not BreakerState.CLOSED)
+            assert await rpc.agreed(asked, number_of) == "0x1"
+            await first.stop()
+            await until(lambda: not rpc.connected)
+            with pytest.raises(RpcNotSentError):
+                await rpc.agreed(asked, number_of)
 
     asyncio.run(story())

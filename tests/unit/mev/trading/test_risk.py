@@ -115,6 +115,7 @@ def test_the_codes_never_change() -> None:
         "simulation_below_expected",
         "simulation_assets_differ",
         "simulation_stale",
+        "simulation_unconfirmed",
         "interrupted",
         "kill_switch",
         "denied_token",

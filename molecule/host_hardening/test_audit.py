@@ -42,6 +42,8 @@ def audited(host: Host, packages: set[str], tmp_path_factory: pytest.TempPathFac
             "host_audit_lynis_floor": FLOOR,
             "host_audit_waivers": [WAIVER],
             "host_audit_nice": 0,
+            # Whichever the suite has today: a new one is no fault of this host's.
+            "host_audit_cis_content": "",
             "host_audit_scan_ports": "1-1024,8000-10000,30303",
             "node_chains": [],
         }
@@ -82,6 +84,7 @@ def test_openscap_has_judged_by_the_benchmark_for_this_debian(report: dict[str, 
     found = report["cis"]
     print(f"CIS: {found['passed']} of {found['judged']}, {found['percent']} % ({found['content']})")
     assert found["profile"] == "cis_level1_server"
+    assert found["content"].startswith("0.1.")
     # Where most rules do not apply, a bare host passes nine in ten.
     assert found["judged"] > 250
     assert found["percent"] > CIS_PERCENT

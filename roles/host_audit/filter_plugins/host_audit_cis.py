@@ -62,13 +62,19 @@ def explained(found: Mapping[str, Any] | None, reasons: Iterable[Mapping[str, An
     return {**found, "failed": rows}
 
 
-def cis_findings(found: Mapping[str, Any] | None, missing: str, floor: float) -> list[dict[str, str]]:
-    """What is held against a host: a share of passed rules below the floor, or that nobody judged."""
+def cis_findings(found: Mapping[str, Any] | None, missing: str, floor: float, content: str) -> list[dict[str, str]]:
+    """What is held against a host: a share of passed rules below the floor, that it was judged by other rules than `content`'s (if any), or by nobody."""
     if missing:
         return [{"judge": "cis", "name": "judge", "text": f"OpenSCAP did not judge: {missing.strip()}"}]
+    said = {}
+    if found and content and found["content"] != content:
+        said["content"] = (
+            f"its rules are those of ssg-debian {found['content']}, and host_audit_cis_floor was measured with {content}; look at what has changed, then name the"
+            " new one in host_audit_cis_content"
+        )
     if found and found["percent"] < floor:
-        return [{"judge": "cis", "name": "percent", "text": f"{found['percent']} % of its rules pass, below {floor}"}]
-    return []
+        said["percent"] = f"{found['percent']} % of its rules pass, below {floor}"
+    return [{"judge": "cis", "name": name, "text": text} for name, text in said.items()]
 
 
 class FilterModule:

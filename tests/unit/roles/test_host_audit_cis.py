@@ -57,13 +57,19 @@ def test_a_failed_rule_has_the_first_reason_that_names_it_and_stays_failed() -> 
 
 
 def test_too_few_rules_and_a_judge_that_broke_off_are_held_against_the_host() -> None:
-    found = cis(OUTPUT)
-    assert cis_findings(found, "", 33.3) == []
-    assert cis_findings(found, "", 34)[0]["text"] == "33.3 % of its rules pass, below 34"
-    assert cis_findings(None, "no way out\n", 0) == [
+    found = {**cis(OUTPUT), "content": "0.1.82-1"}
+    assert cis_findings(found, "", 33.3, "") == []
+    assert cis_findings(found, "", 34, "0.1.82-1")[0]["text"] == "33.3 % of its rules pass, below 34"
+    assert cis_findings(None, "no way out\n", 0, "") == [
         {"judge": "cis", "name": "judge", "text": "OpenSCAP did not judge: no way out"}
     ]
-    assert cis_findings(None, "", 63) == []
+    assert cis_findings(None, "", 63, "0.1.82-1") == []
+
+
+def test_rules_of_another_version_are_a_finding_of_their_own() -> None:
+    (finding,) = cis_findings({**cis(OUTPUT), "content": "0.1.83-1"}, "", 0, "0.1.82-1")
+    assert (finding["judge"], finding["name"]) == ("cis", "content")
+    assert "ssg-debian 0.1.83-1, and host_audit_cis_floor was measured with 0.1.82-1" in finding["text"]
 
 
 @given(st.text(max_size=400))

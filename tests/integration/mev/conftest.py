@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mev import cli
 from mev.domain import Pool
 from mev.insight import report
 from mev.insight.pnl import first_fill
@@ -244,7 +246,7 @@ v3_factories = [{self._v3_factories()}]
         return ", ".join([*([own] if self.v3_fees else []), *self.more_v3])
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the mev command."""
+        """Run the mev command as a process of its own."""
         return subprocess.run(
             [sys.executable, "-m", "mev.cli", *arguments, "--config", str(self.config)],
             check=False,
@@ -254,10 +256,11 @@ v3_factories = [{self._v3_factories()}]
         )
 
     def mev(self, *arguments: str) -> Any:
-        """Run the mev command and return its JSON document."""
-        done = self.run(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        """Run the mev command in this process, where its modules are loaded already, and return its JSON document."""
+        with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+            code = cli.main([*arguments, "--json", "--config", str(self.config)])
+        assert code == 0, errors.getvalue()
+        return json.loads(output.getvalue())
 
     def reports(self) -> tuple[Config, Database]:
         """What `mev status`, `mev pnl` and `mev opportunities` read: to be asked often, without a process each time."""
@@ -313,11 +316,18 @@ class Agent:
 def wait_for(
     what: str, condition: Callable[[], object], seconds: float = 30, *, meanwhile: Callable[[], object] = lambda: None
 ) -> Any:
-    """Return what `condition` returns as soon as that is true; between looks at it, `meanwhile` happens."""
-    deadline = time.monotonic() + seconds
+    """Return what `condition` returns as soon as that is true; until then `meanwhile` happens once a second.
+
+    Not at each look: what a block gives is sent before the next one comes, or never.
+    """
+    begun = time.monotonic()
+    turns = 0
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        meanwhile()
+        passed = time.monotonic() - begun
+        assert passed < seconds, f"{what}: not within {seconds} s"
+        if passed > turns + 1:
+            turns += 1
+            meanwhile()
         time.sleep(0.1)
     return found
 

@@ -5,6 +5,7 @@ The disk is a tmpfs of its own, so that it is the kernel that says ENOSPC, to SQ
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -38,6 +39,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
+        # `mev` leaves a database open that its process is about to end with; here its process is this one.
+        gc.collect()
         subprocess.run([*AS_ROOT, "umount", str(path)], check=True)
 
 

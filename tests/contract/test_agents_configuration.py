@@ -32,6 +32,7 @@ MARKET = {
     "compound_v3": [{"name": "usdc", "pool": "0xc3d688B66703497DAA19211EEdff47f25384cdc3"}],
     "discovery": {"first_block": 17},
     "routers": [{"address": "0x" + "55" * 20, "factories": ["other_v3", "uniswap_v2"]}],
+    "algebra_factories": [{"name": "algebra", "address": "0x" + "53" * 20}],
     "solidly_factories": [{"name": "aerodrome", "address": "0x" + "54" * 20}],
     "v3_factories": [
         {"name": "uniswap_v3", "address": "0x1F98431c8aD98523631AE4a59f267346ea31F984", "fees": [500, 3000]},
@@ -65,6 +66,8 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert (router.address, router.factories) == (b"\x55" * 20, ("other_v3", "uniswap_v2"))
     (solidly,) = config.chains["base"].solidly_factories
     assert (solidly.name, solidly.address) == ("aerodrome", b"\x54" * 20)
+    (algebra,) = config.chains["base"].algebra_factories
+    assert (algebra.name, algebra.address) == ("algebra", b"\x53" * 20)
     (comet,) = config.chains["base"].compound_v3
     assert (comet.name, comet.pool[:2].hex(), comet.first_block) == ("usdc", "c3d6", 0)
     assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]

@@ -4,7 +4,7 @@ Imports nothing of ours.
 """
 
 from mev.domain.ledger import EARNINGS, FEES, Account, Entry, EntryKind, gained
-from mev.domain.market import Block, Hop, Pool, Token, V2State
+from mev.domain.market import Algebra, Block, Hop, Pool, Token, V2State
 from mev.domain.opportunity import LEGAL_NEXT, Cycle, Flash, Opportunity, Seizure, State, Transition
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "FEES",
     "LEGAL_NEXT",
     "Account",
+    "Algebra",
     "Block",
     "Cycle",
     "Entry",

@@ -146,6 +146,20 @@ class FeesChanged(msgspec.Struct, frozen=True):
     fee_one_for_zero: int
 
 
+class PluginConfigured(msgspec.Struct, frozen=True):
+    """Which of its plugin's hooks an Algebra Integral pool calls from now on, as bits."""
+
+    config: int
+
+
+class AlgebraPoolCreated(msgspec.Struct, frozen=True):
+    """An Algebra factory made a pool, the only one of two tokens."""
+
+    token0: Address
+    token1: Address
+    pool: Address
+
+
 class PoolCreated(msgspec.Struct, frozen=True):
     """A Uniswap V3 factory made a pool; fee in millionths."""
 
@@ -272,6 +286,8 @@ PoolEvent = (
     | PoolBurn
     | FeeChanged
     | FeesChanged
+    | PluginConfigured
+    | AlgebraPoolCreated
     | PoolCreated
     | V4Initialized
     | V4LiquidityModified

@@ -1,5 +1,7 @@
 """Tokens, pools and blocks."""
 
+from enum import Enum
+
 import msgspec
 
 Address = bytes
@@ -24,11 +26,21 @@ class Block(msgspec.Struct, frozen=True):
     base_fee_wei: int
 
 
+class Algebra(Enum):
+    """Who says an Algebra Integral pool's fee."""
+
+    # The pool, by its events: no plugin of its has to do with fees.
+    OWN = 1
+    # Its plugin, which is asked for it after each block.
+    PLUGIN = 2
+
+
 class Pool(msgspec.Struct, frozen=True):
-    """A pool as its factory made it: constant product (Uniswap V2 and its forks), with a tick spacing concentrated liquidity (Uniswap V3), or Solidly's.
+    """A pool as its factory made it: constant product (Uniswap V2 and its forks), with a tick spacing concentrated liquidity (Uniswap V3, Algebra), or Solidly's.
 
     The fee stays in the pool: of amount_in, fee_numerator / fee_denominator takes part in the swap (997/1000; of 3000 millionths
-    997000/1000000). A Solidly pool's fee is its factory's and may change: it is part of the pool's state, and stands here as 0/1.
+    997000/1000000). A Solidly pool's fee is its factory's and may change: it is part of the pool's state, and stands here as 0/1;
+    so is an Algebra pool's.
     """
 
     address: Address
@@ -41,6 +53,8 @@ class Pool(msgspec.Struct, frozen=True):
     tick_spacing: int = 0
     # Of a Solidly pool: whether its curve is the stable one; None where it is none.
     stable: bool | None = None
+    # Of an Algebra Integral pool: who says its fee; None where it is none.
+    algebra: Algebra | None = None
 
     @property
     def solidly(self) -> bool:
@@ -49,7 +63,7 @@ class Pool(msgspec.Struct, frozen=True):
 
     @property
     def concentrated(self) -> bool:
-        """Whether it is a V3 pool."""
+        """Whether it is a V3 pool or Algebra's."""
         return self.tick_spacing > 0
 
 

@@ -80,7 +80,10 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
             "tick": now.tick,
             "liquidity": str(now.liquidity),
             "price": _price(_WORKING.multiply(root, root), shift),
+            "fee_ppm": now.fees[0],
         }
+    elif pool.algebra is not None:
+        document["fee_ppm"] = None
     if not {pool.token0, pool.token1} <= {token.address for token in chain.tokens}:
         # A token that discovery found: nobody has said its decimals.
         document["price"] = None
@@ -90,6 +93,8 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
 def _kind(pool: Pool) -> str:
     if pool.solidly:
         return "solidly_stable" if pool.stable else "solidly_volatile"
+    if pool.algebra is not None:
+        return "algebra"
     return "v3" if pool.concentrated else "v2"
 
 

@@ -16,6 +16,7 @@ from mev.chain.traces import RecordedBlock, read_recorded
 from mev.chain.wire import Head, Log, WireLog, encode
 from mev.domain import Block, Opportunity, Pool, V2State
 from mev.domain.market import Address
+from mev.market.algebra_state import ask_fees
 from mev.market.load import load_market, market_topics
 from mev.market.newcomers import newcomers_of
 from mev.market.recorded import RecordedMarket, read_market
@@ -84,6 +85,11 @@ class Replay:
         touched = self.state.apply_block(block, logs)
         return self._detect(block, touched), len(touched)
 
+    async def step_on_chain(self, rpc: Rpc, block: Block, logs: Sequence[Log]) -> tuple[list[Opportunity], int]:
+        """Do as `step`, and have the pools of which no event says the fee say it, as the engine does."""
+        touched = self.state.apply_block(block, logs) | await ask_fees(rpc, self.state, block)
+        return self._detect(block, touched), len(touched)
+
     def detected(self, block: Block, touched: int, found: Sequence[Opportunity], *, steps: int = 1) -> Detected:
         """Return what was found in a block."""
         return Detected(block=block, steps=steps, touched=touched, pools=self.state.pools(), opportunities=tuple(found))
@@ -121,7 +127,7 @@ async def replay_range(
             if logs is None:
                 raise RpcUnavailableError(f"{rpc.node}: has no logs of block {block.number}")
             ordered = sorted((log.log(block) for log in logs), key=lambda log: log.index)
-            found, touched = replay.step(block, ordered)
+            found, touched = await replay.step_on_chain(rpc, block, ordered)
             yield replay.detected(block, touched, found), covered
 
 

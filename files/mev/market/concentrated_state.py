@@ -1,14 +1,26 @@
-"""A V3 pool, or PancakeSwap V3's, followed by its events: Initialize, Swap, Mint and Burn, in their order, exactly as the contract writes its state."""
+"""A V3 pool, PancakeSwap V3's or Algebra's, followed by its events: Initialize, Swap, Mint and Burn, in their order, exactly as the contract writes its state.
+
+An Algebra pool's fee is part of its state: Fee says it. What its plugin would take in the next block, no event says (see mev.market.algebra_state).
+"""
 
 import msgspec
 
 from mev.chain.abi import AbiError, event_topic
 from mev.chain.abi.logs import decode_log
 from mev.chain.wire import Log
-from mev.domain import Pool
-from mev.domain.events import MalformedLog, PancakePoolSwap, PoolBurn, PoolInitialized, PoolMint, PoolSwap
+from mev.domain import Algebra, Pool
+from mev.domain.events import (
+    FeeChanged,
+    MalformedLog,
+    PancakePoolSwap,
+    PluginConfigured,
+    PoolBurn,
+    PoolInitialized,
+    PoolMint,
+    PoolSwap,
+)
 from mev.market.amm import AmmError
-from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.concentrated import INT256_MAX, UINT128_MAX, ConcentratedPool
 from mev.market.amm.ticks import Ticks
 
 # What a V3 pool tells of its price and its liquidity; Flash and Collect change neither.
@@ -23,7 +35,11 @@ CONCENTRATED_TOPICS = frozenset(
         "Burn(address,int24,int24,uint128,uint256,uint256)",
     )
 )
+# What only an Algebra pool tells.
+ALGEBRA_TOPICS = frozenset(event_topic(signature) for signature in ("Fee(uint16)", "PluginConfig(uint8)"))
 FEE_DENOMINATOR = 10**6
+# Of an Algebra Integral pool's hooks those that may change what a swap costs: one before it, and a fee that the plugin says.
+FEE_HOOKS = 1 | 128
 
 
 class Unusable(msgspec.Struct, frozen=True):
@@ -33,14 +49,28 @@ class Unusable(msgspec.Struct, frozen=True):
 
 
 NO_PRICE = Unusable("it is not initialised")
+NO_FEE_YET = Unusable("it was initialised after it was read: its fee and its plugin are not known")
+NEW_PLUGIN = Unusable("its plugin may say its fee from now on: it has to be read anew")
 Concentrated = ConcentratedPool | Unusable
 
 
-def made(pool: Pool, net: dict[int, int], sqrt_price_x96: int, tick: int, liquidity: int) -> ConcentratedPool:
-    """Return a pool with its liquidity net by tick; raises AmmError where no pool can be like that."""
+def made(
+    pool: Pool,
+    net: dict[int, int],
+    sqrt_price_x96: int,
+    tick: int,
+    liquidity: int,
+    fees: tuple[int, int] | None = None,
+) -> ConcentratedPool:
+    """Return a pool with its liquidity net by tick, of Algebra's with the fees given; raises AmmError where no pool can be like that."""
     fee = FEE_DENOMINATOR - pool.fee_numerator
     return ConcentratedPool(
-        Ticks(net, pool.tick_spacing), sqrt_price_x96=sqrt_price_x96, tick=tick, liquidity=liquidity, fees=(fee, fee)
+        Ticks(net, pool.tick_spacing, words=pool.algebra is None),
+        sqrt_price_x96=sqrt_price_x96,
+        tick=tick,
+        liquidity=liquidity,
+        fees=(fee, fee) if fees is None else fees,
+        largest_amount=INT256_MAX if pool.algebra is None else UINT128_MAX,
     )
 
 
@@ -55,12 +85,18 @@ def follow(pool: Pool, state: Concentrated, log: Log) -> Concentrated:
     try:
         match state, event:
             case Unusable(), PoolInitialized() if state == NO_PRICE:
+                if pool.algebra is not None:
+                    return NO_FEE_YET
                 return made(pool, {}, event.sqrt_price_x96, event.tick, 0)
             case ConcentratedPool(), PoolSwap() | PancakePoolSwap():
                 return state.at(event.sqrt_price_x96, event.tick, event.liquidity)
             case ConcentratedPool(), PoolMint() | PoolBurn() if event.liquidity:
                 delta = event.liquidity if isinstance(event, PoolMint) else -event.liquidity
                 return state.with_liquidity(event.tick_lower, event.tick_upper, delta)
+            case ConcentratedPool(), FeeChanged() if pool.algebra is not None:
+                return state.at(state.sqrt_price_x96, state.tick, state.liquidity, (event.fee, event.fee))
+            case ConcentratedPool(), PluginConfigured() if pool.algebra is Algebra.OWN:
+                return NEW_PLUGIN if event.config & FEE_HOOKS else state
             case ConcentratedPool(), PoolInitialized():
                 return Unusable("it was initialised twice")
     except AmmError as contradiction:
@@ -72,6 +108,7 @@ def same(one: Concentrated, other: Concentrated) -> bool:
     """Whether two states give the same for everything that can be put in."""
     if isinstance(one, Unusable) or isinstance(other, Unusable):
         return one is other or one == other
-    if (one.sqrt_price_x96, one.tick, one.liquidity) != (other.sqrt_price_x96, other.tick, other.liquidity):
+    of_one, of_other = ((each.sqrt_price_x96, each.tick, each.liquidity, each.fees) for each in (one, other))
+    if of_one != of_other:
         return False
     return one.ticks is other.ticks or one.ticks.net == other.ticks.net

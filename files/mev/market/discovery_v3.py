@@ -98,7 +98,7 @@ async def read_prices(rpc: Rpc, pools: Sequence[Address], block: Block) -> list[
 async def read_net(rpc: Rpc, ticks: Sequence[tuple[Address, int]], block: Block) -> list[int]:
     """Return liquidity net of ticks after `block`; raises as `read_prices`."""
     answers = await call_at(rpc, block, [(pool, encode_call(TICKS, tick % UINT256)) for pool, tick in ticks])
-    return [_signed(returned(answer), 1, TICK_WORDS, LIQUIDITY_BITS) for answer in answers]
+    return [signed_word(returned(answer), 1, TICK_WORDS, LIQUIDITY_BITS) for answer in answers]
 
 
 async def _read(rpc: Rpc, block: Block, named: Named) -> tuple[Pool, Concentrated]:
@@ -135,7 +135,7 @@ async def _net(rpc: Rpc, block: Block, pool: Pool) -> dict[int, int]:
 def _price(slot0: bytes, liquidity: bytes) -> tuple[int, int, int]:
     return (
         decode_uint(slot0, 0, words=SLOT0_WORDS, bits=PRICE_BITS),
-        _signed(slot0, 1, SLOT0_WORDS, TICK_BITS),
+        signed_word(slot0, 1, SLOT0_WORDS, TICK_BITS),
         decode_uint(liquidity, bits=LIQUIDITY_BITS),
     )
 
@@ -149,7 +149,7 @@ def _pool_of(factory: V3FactoryConfig, answer: object) -> Address:
         ) from None
 
 
-def _signed(content: bytes, position: int, words: int, bits: int) -> int:
+def signed_word(content: bytes, position: int, words: int, bits: int) -> int:
     """Read a signed number of `bits` bits in word `position`."""
     if len(content) != words * WORD_BYTES:
         raise AbiError(f"{words * WORD_BYTES} bytes are expected, not {len(content)}")

@@ -16,15 +16,15 @@ from typing import Self
 import msgspec
 import structlog
 
-from mev.chain.abi import PAIR_CREATED, POOL_CREATED, SOLIDLY_POOL_CREATED, AbiError
+from mev.chain.abi import ALGEBRA_POOL_CREATED, PAIR_CREATED, POOL_CREATED, SOLIDLY_POOL_CREATED, AbiError
 from mev.chain.abi.logs import decode_log
 from mev.chain.errors import MalformedAnswerError, RpcError
 from mev.chain.rpc import Rpc
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, data, encode, fixed, quantity
-from mev.domain import Pool
-from mev.domain.events import MalformedLog, PairCreated, PoolCreated, SolidlyPoolCreated
+from mev.domain import Algebra, Pool
+from mev.domain.events import AlgebraPoolCreated, MalformedLog, PairCreated, PoolCreated, SolidlyPoolCreated
 from mev.domain.market import Address, Hash
-from mev.runtime.config import FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
+from mev.runtime.config import AlgebraFactoryConfig, FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
 
 FIRST_SPAN = 2_000
 LONGEST_SPAN = 100_000
@@ -35,8 +35,8 @@ FEE_DENOMINATOR = 10**6
 # Of a pool in the file: its addresses, and how many numbers follow them.
 TEXTS = 3
 
-AnyFactory = FactoryConfig | V3FactoryConfig | SolidlyFactoryConfig
-Made = PairCreated | PoolCreated | SolidlyPoolCreated
+AnyFactory = FactoryConfig | V3FactoryConfig | SolidlyFactoryConfig | AlgebraFactoryConfig
+Made = PairCreated | PoolCreated | SolidlyPoolCreated | AlgebraPoolCreated
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +92,8 @@ async def created(rpc: Rpc, factory: AnyFactory, first_block: int, last_block: i
 def _topic(factory: AnyFactory) -> Hash:
     if isinstance(factory, SolidlyFactoryConfig):
         return SOLIDLY_POOL_CREATED
+    if isinstance(factory, AlgebraFactoryConfig):
+        return ALGEBRA_POOL_CREATED
     return PAIR_CREATED if isinstance(factory, FactoryConfig) else POOL_CREATED
 
 
@@ -132,6 +134,9 @@ def _made(factory: AnyFactory, address: Address, token0: Address, token1: Addres
         return Pool(address, factory.name, token0, token1, factory.fee_numerator, factory.fee_denominator)
     if isinstance(factory, SolidlyFactoryConfig):
         return Pool(address, factory.name, token0, token1, 0, 1, stable=bool(own[0]))
+    if isinstance(factory, AlgebraFactoryConfig):
+        # Its spacing, and who says its fee, is known once it is read.
+        return Pool(address, factory.name, token0, token1, 0, 1, algebra=Algebra.OWN)
     fee, spacing = own
     return Pool(address, factory.name, token0, token1, FEE_DENOMINATOR - fee, FEE_DENOMINATOR, spacing)
 
@@ -218,7 +223,7 @@ def _line(pool: Pool) -> tuple[str | int, ...]:
 def _numbers(factory: AnyFactory) -> int:
     if isinstance(factory, SolidlyFactoryConfig):
         return 1
-    return 0 if isinstance(factory, FactoryConfig) else 2
+    return 0 if isinstance(factory, FactoryConfig | AlgebraFactoryConfig) else 2
 
 
 def _stored(factory: AnyFactory, each: tuple[str | int, ...]) -> Pool:

@@ -7,7 +7,8 @@ from mev.chain.abi import SYNC
 from mev.chain.rpc import Rpc
 from mev.domain import Block
 from mev.domain.market import Address, Hash
-from mev.market.concentrated_state import CONCENTRATED_TOPICS
+from mev.market.algebra_state import ask_fees
+from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS
 from mev.market.resume import market_at
 from mev.market.solidly_state import SOLIDLY_TOPICS
 from mev.market.state import MarketState
@@ -20,14 +21,28 @@ async def load_market(
     """Return every pool between configured tokens and newcomers as it is after `block`, from a snapshot where one holds; raises DiscoveryError and what the transport raises."""
     tokens = [*(token.address for token in chain.tokens), *newcomers]
     solidly = chain.solidly_factories
-    states = await market_at(rpc, chain.id, block, tokens, chain.v2_factories, chain.v3_factories, snapshot, solidly)
-    return MarketState(block, states, {factory.address: factory.name for factory in solidly})
+    states = await market_at(
+        rpc,
+        chain.id,
+        block,
+        tokens,
+        chain.v2_factories,
+        chain.v3_factories,
+        snapshot,
+        solidly,
+        chain.algebra_factories,
+    )
+    market = MarketState(block, states, {factory.address: factory.name for factory in solidly})
+    # What was kept in a snapshot has the fee of then.
+    await ask_fees(rpc, market, block)
+    return market
 
 
 def market_topics(chain: ChainConfig) -> list[Hash]:
     """Return the events that change what such a market holds."""
     return [
         SYNC,
-        *(sorted(CONCENTRATED_TOPICS) if chain.v3_factories else ()),
+        *(sorted(CONCENTRATED_TOPICS) if chain.v3_factories or chain.algebra_factories else ()),
+        *(sorted(ALGEBRA_TOPICS) if chain.algebra_factories else ()),
         *(sorted(SOLIDLY_TOPICS) if chain.solidly_factories else ()),
     ]

@@ -48,6 +48,7 @@ class Newcomers:
             *self._chain.v2_factories,
             *self._chain.v3_factories,
             *self._chain.solidly_factories,
+            *self._chain.algebra_factories,
         ]
         pools = [pool for factory in makers for pool in await self._created(rpc, factory, block)]
         known: set[Address] = {self._chain.wrapped_native, *(token.address for token in self._chain.tokens)}

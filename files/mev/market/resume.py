@@ -15,17 +15,18 @@ from mev.chain.abi import SYNC, AbiError
 from mev.chain.errors import MalformedAnswerError, RpcError
 from mev.chain.rpc import Rpc
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, Head, Log, WireLog, encode, fixed, quantity
-from mev.domain import Block, Pool, V2State
+from mev.domain import Algebra, Block, Pool, V2State
 from mev.domain.market import Address
+from mev.market.algebra_state import find_algebra, read_algebra, read_deltas, read_now
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
-from mev.market.concentrated_state import CONCENTRATED_TOPICS
+from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS
 from mev.market.discovery import find_pairs, read_pairs
 from mev.market.discovery_v3 import find_concentrated, read_concentrated, read_net, read_prices
 from mev.market.snapshot import SnapshotError, load
 from mev.market.solidly_state import SOLIDLY_TOPICS, find_solidly, read_solidly
 from mev.market.state import MarketState, PoolState
-from mev.runtime.config import FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
+from mev.runtime.config import AlgebraFactoryConfig, FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
 
 # What is further back is quicker read anew than followed.
 MOST_BLOCKS = 20_000
@@ -50,6 +51,7 @@ async def market_at(
     v3: Sequence[V3FactoryConfig],
     snapshot: Path | None = None,
     solidly: Sequence[SolidlyFactoryConfig] = (),
+    algebra: Sequence[AlgebraFactoryConfig] = (),
 ) -> dict[Pool, PoolState]:
     """Return every pool of the factories between two of the tokens, as it is after `block`; raises as `discover`."""
     tokens = list(tokens)
@@ -57,15 +59,21 @@ async def market_at(
     pairs = await find_pairs(rpc, v2, tokens, block)
     named = await find_concentrated(rpc, v3, tokens, block)
     curves = await find_solidly(rpc, solidly, tokens, block)
+    integral = await find_algebra(rpc, algebra, tokens, block)
     states: dict[Pool, PoolState] = {pool: known[pool] for pool in (*pairs, *curves) if pool in known}
     by_address = {pool.address: pool for pool in known if pool.concentrated}
     for each in named:
         pool = by_address.get(each.address)
         if pool is not None and (pool.factory, pool.fee_denominator - pool.fee_numerator) == (each.factory, each.fee):
             states[pool] = known[pool]
+    for one in integral:
+        pool = by_address.get(one.address)
+        if pool is not None and pool.algebra is not None and pool.factory == one.factory:
+            states[pool] = known[pool]
     kept = {pool.address for pool in states}
     states.update(await read_pairs(rpc, [pool for pool in pairs if pool.address not in kept], block))
     states.update(await read_concentrated(rpc, [each for each in named if each.address not in kept], block))
+    states.update(await read_algebra(rpc, [one for one in integral if one.address not in kept], block))
     states.update(await read_solidly(rpc, solidly, [pool for pool in curves if pool.address not in kept], block))
     return states
 
@@ -131,7 +139,7 @@ async def resume(
 async def _logs(rpc: Rpc, first: int, last: int, pools: Sequence[Address]) -> list[Log]:
     """Return the pools' logs in order; a range that the node refuses is halved. Raises RpcError where one block is refused too."""
     wanted: dict[str, object] = {
-        "topics": [[encode(topic) for topic in (SYNC, *sorted(CONCENTRATED_TOPICS | SOLIDLY_TOPICS))]]
+        "topics": [[encode(topic) for topic in (SYNC, *sorted(CONCENTRATED_TOPICS | ALGEBRA_TOPICS | SOLIDLY_TOPICS))]]
     }
     if len(pools) <= MOST_ADDRESSES:
         wanted["address"] = [encode(pool) for pool in pools]
@@ -180,10 +188,32 @@ async def _differing(
         if (found.reserve0, found.reserve1) != (ours.reserve0, ours.reserve1):
             return pool
     held = {pool: state for pool in pools if isinstance(state := states[pool], ConcentratedPool)}
-    prices = await read_prices(rpc, [pool.address for pool in held], block)
-    for (pool, state), price in zip(held.items(), prices, strict=True):
-        if price != (state.sqrt_price_x96, state.tick, state.liquidity):
+    return await _other_prices(rpc, block, held) or await _other_ticks(rpc, block, held)
+
+
+async def _other_prices(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPool]) -> Pool | None:
+    """Return a pool with concentrated liquidity that has another price or liquidity now, of Algebra's another fee, too."""
+    uniswap = [pool for pool in held if pool.algebra is None]
+    for pool, price in zip(uniswap, await read_prices(rpc, [pool.address for pool in uniswap], block), strict=True):
+        if price != (held[pool].sqrt_price_x96, held[pool].tick, held[pool].liquidity):
             return pool
-    ticks = [(pool, tick, net) for pool, state in held.items() for tick, net in state.ticks.net.items()]
-    nets = await read_net(rpc, [(pool.address, tick) for pool, tick, _ in ticks], block)
-    return next((pool for (pool, _, net), read_net_of in zip(ticks, nets, strict=True) if net != read_net_of), None)
+    integral = [pool for pool in held if pool.algebra is not None]
+    for pool, now in zip(integral, await read_now(rpc, [pool.address for pool in integral], block), strict=True):
+        ours = held[pool]
+        # What a plugin says is asked for with each block.
+        fee = now.fee if pool.algebra is Algebra.PLUGIN else ours.fees[0]
+        if now != (ours.sqrt_price_x96, ours.tick, ours.liquidity, fee, pool.algebra):
+            return pool
+    return None
+
+
+async def _other_ticks(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPool]) -> Pool | None:
+    """Return a pool of which a tick that is known has another liquidity now."""
+    for of_algebra, read in ((False, read_net), (True, read_deltas)):
+        pools = [(pool, state) for pool, state in held.items() if (pool.algebra is not None) is of_algebra]
+        ticks = [(pool, tick, net) for pool, state in pools for tick, net in state.ticks.net.items()]
+        nets = await read(rpc, [(pool.address, tick) for pool, tick, _ in ticks], block)
+        for (pool, _, net), found in zip(ticks, nets, strict=True):
+            if net != found:
+                return pool
+    return None

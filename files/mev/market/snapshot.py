@@ -19,14 +19,14 @@ from pathlib import Path
 
 import msgspec
 
-from mev.domain import Block, Pool, V2State
+from mev.domain import Algebra, Block, Pool, V2State
 from mev.market.amm import AmmError
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import Concentrated, made
 from mev.market.state import PoolState
 
-VERSION = 3
+VERSION = 4
 MAGIC = b"mevstate"
 MAX_FILE_BYTES = 2 * 2**30
 DIGEST_BYTES = 32
@@ -41,8 +41,9 @@ _PREFIX = struct.Struct(">8sII")
 _RECORD = struct.Struct(">20sIIH14s14sQ")
 # The same with reserves of 256 bits, without the block; fee (ten-thousandths), whether it is stable, both tokens' decimals.
 _SOLIDLY_RECORD = struct.Struct(">20sIIH32s32sH?BB")
-# Address, token0 and token1 and factory by their place, spacing, price, tick, liquidity, how many ticks follow.
-_V3_RECORD = struct.Struct(">20sIIHH20si16sI")
+# Address, token0 and token1 and factory by their place, spacing, price, tick, liquidity, its two fees in millionths, who says them where that
+# is not its factory (Algebra; 0 for Uniswap's), how many ticks follow.
+_V3_RECORD = struct.Struct(">20sIIHH20si16sIIBI")
 _TICK = struct.Struct(">i16s")
 
 
@@ -187,6 +188,8 @@ def _v3_record(places: tuple[bytes, int, int, int], pool: Pool, state: Concentra
         state.sqrt_price_x96.to_bytes(PRICE_BYTES, "big"),
         state.tick,
         state.liquidity.to_bytes(LIQUIDITY_BYTES, "big"),
+        *state.fees,
+        0 if pool.algebra is None else pool.algebra.value,
         len(state.ticks.net),
     )
     ticks = (
@@ -241,17 +244,19 @@ def _states(header: _Header, body: memoryview) -> dict[Pool, PoolState]:
 def _v3_states(header: _Header, tokens: list[bytes], body: memoryview) -> Iterator[tuple[Pool, ConcentratedPool]]:
     number, place = int.from_bytes, 0
     while place < len(body):
-        address, token0, token1, made_by, spacing, price, tick, liquidity, count = _V3_RECORD.unpack_from(body, place)
+        address, token0, token1, made_by, spacing, *now, fee0, fee1, said, count = _V3_RECORD.unpack_from(body, place)
+        price, tick, liquidity = now
         place += _V3_RECORD.size
         end = place + count * _TICK.size
         if end > len(body) or not spacing:
             raise ValueError("a V3 pool's ticks are cut off, or it has no spacing")
         factory = header.factories[made_by]
         fee = factory.fee_numerator, factory.fee_denominator
-        pool = Pool(address, factory.name, tokens[token0], tokens[token1], *fee, spacing)
+        algebra = Algebra(said) if said else None
+        pool = Pool(address, factory.name, tokens[token0], tokens[token1], *fee, spacing, algebra=algebra)
         net = {at: number(change, "big", signed=True) for at, change in _TICK.iter_unpack(body[place:end])}
         place = end
-        yield pool, made(pool, net, number(price, "big"), tick, number(liquidity, "big"))
+        yield pool, made(pool, net, number(price, "big"), tick, number(liquidity, "big"), (fee0, fee1))
 
 
 def _block(stored: _Block) -> Block:

@@ -7,18 +7,19 @@ from typing import NamedTuple
 
 from mev.chain.abi import SYNC, decode_sync
 from mev.chain.wire import Log
-from mev.domain import Block, Pool, V2State
+from mev.domain import Algebra, Block, Pool, V2State
 from mev.domain.market import Address
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
-from mev.market.concentrated_state import CONCENTRATED_TOPICS, Concentrated, Unusable, follow, same
+from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, Concentrated, Unusable, follow, same
 from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
 
 PoolState = V2State | SolidlyPool | Concentrated
 
 # How many blocks can be undone; a deeper reorganisation means reading the chain anew.
 UNDO_BLOCKS = 64
-_FOLLOWED = CONCENTRATED_TOPICS | {SOLIDLY_SYNC}
+_OF_CONCENTRATED = CONCENTRATED_TOPICS | ALGEBRA_TOPICS
+_FOLLOWED = _OF_CONCENTRATED | {SOLIDLY_SYNC}
 
 
 class StateError(Exception):
@@ -47,6 +48,8 @@ class MarketState:
         self._pools = {pool.address: pool for pool in states}
         self._states = {pool.address: state for pool, state in states.items()}
         self._journal: deque[_Applied] = deque(maxlen=UNDO_BLOCKS)
+        # Those of which no event says the fee in the next block.
+        self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra is Algebra.PLUGIN)
 
     @property
     def block(self) -> Block:
@@ -123,7 +126,7 @@ class MarketState:
     def _follow(self, pool: Pool, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in one of a pool's own logs, where it is one of its kind's."""
         state = after.get(pool.address) or self._states[pool.address]
-        if pool.concentrated and log.topics[0] in CONCENTRATED_TOPICS:
+        if pool.concentrated and log.topics[0] in _OF_CONCENTRATED:
             if isinstance(state, ConcentratedPool | Unusable):
                 after[pool.address] = follow(pool, state, log)
         elif pool.solidly and log.topics[0] == SOLIDLY_SYNC and isinstance(state, SolidlyPool | Unusable):
@@ -138,6 +141,13 @@ class MarketState:
         state = after.get(address) or self._states[address]
         if isinstance(state, SolidlyPool | Unusable):
             after[address] = with_fee(state, fee)
+
+    def amend(self, pool: Address, state: PoolState) -> None:
+        """Take in what a pool was found to hold after the last block beside its logs; it is undone with that block. Raises KeyError where it is not known."""
+        held = self._states[pool]
+        if self._journal:
+            self._journal[-1].states.setdefault(pool, held)
+        self._states[pool] = state
 
     def undo_to(self, ancestor: Block) -> frozenset[Address]:
         """Go back to what was after `ancestor`, and return the pools whose state that changed.

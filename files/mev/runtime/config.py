@@ -81,6 +81,9 @@
     solidly_factories = [                    # optional: Velodrome V2 and Aerodrome; their pools, volatile and stable, have the fees that they say
       { name = "aerodrome", address = "0x420DD381b31aEf6683db6B902084cB0FFECe40Da" },
     ]
+    algebra_factories = [                    # optional: Algebra Integral; their pools have the fees that they or their plugins say
+      { name = "algebra", address = "0x10253594A832f967994b44f33411940533302ACb" },
+    ]
     routers = [                              # optional: routers whose pools the strategy sandwich could not ask for, with the factories whose pools they swap through
       { address = "0x66a9893cC07D91D95644AEDD05D03f95e1dBA8Af", factories = ["uniswap_v2", "uniswap_v3"] },
     ]
@@ -130,6 +133,7 @@ from mev.runtime.structure import StructureError, build
 from mev.runtime.toml_lines import complaint, lines, nearest
 
 __all__ = [
+    "AlgebraFactoryConfig",
     "AllowanceConfig",
     "BusConfig",
     "ChainConfig",
@@ -315,6 +319,13 @@ class SolidlyFactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     address: _Address
 
 
+class AlgebraFactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """An Algebra factory; its pools' fees are theirs and their plugins' to say."""
+
+    name: _Name
+    address: _Address
+
+
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A router that does not say itself whose pools it swaps through: a V2 factory's, a V3 factory's or both, by their names."""
 
@@ -354,6 +365,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     v2_factories: tuple[FactoryConfig, ...]
     v3_factories: tuple[V3FactoryConfig, ...] = ()
     solidly_factories: tuple[SolidlyFactoryConfig, ...] = ()
+    algebra_factories: tuple[AlgebraFactoryConfig, ...] = ()
     routers: tuple[RouterConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
     compound_v3: tuple[LendingConfig, ...] = ()

@@ -64,6 +64,10 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
             (f"{where}.solidly_factories[{number}]", made.name, made.address)
             for number, made in enumerate(chain.solidly_factories)
         ),
+        *(
+            (f"{where}.algebra_factories[{number}]", made.name, made.address)
+            for number, made in enumerate(chain.algebra_factories)
+        ),
     ]
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mev.domain import Pool
+from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import FEE_DENOMINATOR, SolidlyPool
+from mev.market.amm.ticks import FEE_DENOMINATOR as MILLION
 from mev.market.state import MarketState, PoolState
 
 Floats = NDArray[np.float64]
@@ -43,6 +45,9 @@ class RateTable:
             part, whole = pool.fee_numerator, pool.fee_denominator
             if isinstance(held, SolidlyPool):
                 part, whole = FEE_DENOMINATOR - held.fee, FEE_DENOMINATOR
+            elif pool.algebra is not None and isinstance(held, ConcentratedPool):
+                # The same in both directions.
+                part, whole = MILLION - held.fees[0], MILLION
             for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
                 slope = part / (whole * one) if one and other else 0.0
                 rows[:, step] = (slope * other, slope) if slope else (0.0, 1.0)

@@ -11,6 +11,7 @@ from mev.chain.collectors import BlockCollector, Event, NewBlock, Reorg, Reset
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block
 from mev.domain.market import Address
+from mev.market.algebra_state import ask_fees
 from mev.market.keeper import Keeper
 from mev.market.lending.aave_events import TOPICS as LENDING_TOPICS
 from mev.market.lending.aave_market import AaveMarket
@@ -147,6 +148,8 @@ class Desk:
             case NewBlock(block, logs, behind) if self._market is not None:
                 with self._spans.part(self._name, "apply"):
                     changed = self._market.apply_block(block, logs)
+                    if not behind:
+                        changed |= await ask_fees(self._rpc, self._market, block)
                     self._tell_unusable(changed)
                     for lending in self._lending:
                         await lending.follow(block, logs)

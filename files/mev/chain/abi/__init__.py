@@ -1,6 +1,7 @@
 """The ABI's layouts that the engine reads and writes: single words here by name, events in `logs`, routers' calldata in `routers`."""
 
 from mev.chain.abi.words import (
+    ALGEBRA_POOL_CREATED,
     PAIR_CREATED,
     POOL_CREATED,
     SOLIDLY_POOL_CREATED,
@@ -22,6 +23,7 @@ from mev.chain.abi.words import (
 )
 
 __all__ = [
+    "ALGEBRA_POOL_CREATED",
     "PAIR_CREATED",
     "POOL_CREATED",
     "SOLIDLY_POOL_CREATED",

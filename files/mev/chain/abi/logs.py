@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mev.chain.abi.reader import int_array, word_array
 from mev.chain.abi.words import WORD_BYTES, AbiError, event_topic
 from mev.domain.events import (
+    AlgebraPoolCreated,
     BalancerBalanceChanged,
     BalancerSwap,
     CurveExchange,
@@ -25,6 +26,7 @@ from mev.domain.events import (
     PairMint,
     PairSwap,
     PancakePoolSwap,
+    PluginConfigured,
     PoolBurn,
     PoolCreated,
     PoolEvent,
@@ -304,6 +306,8 @@ _FIXED: dict[Hash, _Layout] = dict(
         _layout("Burn(address,int24,int24,uint128,uint256,uint256)", PoolBurn, [0, 1, 2]),
         _layout("Fee(uint16)", FeeChanged, []),
         _layout("Fee(uint16,uint16)", FeesChanged, []),
+        _layout("PluginConfig(uint8)", PluginConfigured, []),
+        _layout("Pool(address,address,address)", AlgebraPoolCreated, [0, 1]),
         _layout("PoolCreated(address,address,uint24,int24,address)", PoolCreated, [0, 1, 2]),
         _layout("Initialize(bytes32,address,address,uint24,int24,address,uint160,int24)", V4Initialized, [0, 1, 2]),
         _layout("ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)", V4LiquidityModified, [0, 1]),

@@ -11,6 +11,7 @@ from mev.domain.market import Address
 from mev.runtime.address import ADDRESS_BYTES, AddressError, checksum, keccak256, parse_address
 
 __all__ = [
+    "ALGEBRA_POOL_CREATED",
     "PAIR_CREATED",
     "POOL_CREATED",
     "SOLIDLY_POOL_CREATED",
@@ -61,6 +62,7 @@ def event_topic(signature: str) -> bytes:
 SYNC = event_topic("Sync(uint112,uint112)")
 PAIR_CREATED = event_topic("PairCreated(address,address,address,uint256)")
 POOL_CREATED = event_topic("PoolCreated(address,address,uint24,int24,address)")
+ALGEBRA_POOL_CREATED = event_topic("Pool(address,address,address)")
 SOLIDLY_POOL_CREATED = event_topic("PoolCreated(address,address,bool,address,uint256)")
 
 

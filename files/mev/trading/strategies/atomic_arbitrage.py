@@ -1,4 +1,4 @@
-"""Atomic arbitrage: cycles of V2 pairs, V3 and Solidly pools that a block left out of line with each other, split over parallel pools where that pays."""
+"""Atomic arbitrage: cycles of V2 pairs, V3, Algebra and Solidly pools that a block left out of line with each other, split over parallel pools where that pays."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -25,6 +25,7 @@ LONG = 4
 FURTHER_PAIR_GAS = 60_000
 FURTHER_V3_GAS = 130_000
 FURTHER_SOLIDLY_GAS = 200_000
+FURTHER_ALGEBRA_GAS = 180_000
 
 
 class AtomicArbitrage:
@@ -129,6 +130,8 @@ def further_gas(pool: Pool) -> int:
     """Return what a swap through one more pool, beside another one, takes at most, units."""
     if pool.solidly:
         return FURTHER_SOLIDLY_GAS
+    if pool.algebra is not None:
+        return FURTHER_ALGEBRA_GAS
     return FURTHER_V3_GAS if pool.concentrated else FURTHER_PAIR_GAS
 
 

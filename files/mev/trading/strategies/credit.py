@@ -44,8 +44,8 @@ class Credit(NamedTuple):
 
 
 def gives_first(pool: Pool) -> bool:
-    """Whether the executor can pay a pool last: a Solidly pair calls back by a name that it does not have."""
-    return not pool.solidly and pool.fee_numerator > 0
+    """Whether the executor can pay a pool last: a Solidly pair, and an Algebra pool that lends, call back by a name that it does not have."""
+    return not pool.solidly and pool.algebra is None and pool.fee_numerator > 0
 
 
 class Lenders:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mev.domain import Algebra as AlgebraPool
 from mev.domain import Pool
 
 from tests.integration.mev.amm.conftest import Bench
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 AERODROME = "sphere-mezo-solidity-files/domains/aerodrome/contracts"
 PANCAKE = "@pancakeswap/v3-core/artifacts/contracts"
+PLUGIN = "@cryptoalgebra/integral-base-plugin/artifacts/contracts"
 PRICE_ONE = 2**96
 # Copies into memory what follows it, and returns that; ten bytes with its own length.
 _RETURNS = "61{:04x}80600a3d393df3"
@@ -93,21 +95,28 @@ class Pancake:
 
 
 class Algebra(Integral):
-    """Algebra Integral's factory and a pool between two given tokens."""
+    """Algebra Integral's factory and a pool between two given tokens; with `plugin`, its pools have the published plugin that says their fees."""
 
-    def __init__(self, evm: DevNode, modules: Modules, published: Modules) -> None:
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules, *, plugin: bool = False) -> None:
         self.evm = evm
+        self.plugin = plugin
         super().__init__(on(evm, modules), published)
+        if plugin:
+            code = published.artefact(f"{PLUGIN}/BasePluginV1Factory.sol/BasePluginV1Factory.json")["bytecode"]
+            made = self.bench.deploy(code, ["address"], [self.factory])
+            self.bench.send(self.factory, "setDefaultPluginFactory(address)", made)
 
     def pool(self, one: bytes, other: bytes, fee: int, sqrt_price_x96: int, liquidity: int, far: int) -> Pool:
-        """Make a pool with liquidity up to `far` ticks from zero on both sides."""
+        """Make a pool with liquidity up to `far` ticks from zero on both sides; a plugin has a fee of its own."""
         token0, token1 = sorted((one, other))
         pair = (text(token0), text(token1))
         self.bench.send(self.factory, "createPool(address,address,bytes)", *pair, b"")
         [made] = self.bench.ask(["address"], self.factory, "poolByPair(address,address)", *pair)
         self.bench.send(made, "initialize(uint160)", sqrt_price_x96)
-        self.bench.send(made, "setFee(uint16)", fee)
+        if not self.plugin:
+            self.bench.send(made, "setFee(uint16)", fee)
         for token in (token0, token1):
             give(self.bench, self.evm, token, self.driver, 10**22)
         self.bench.send(self.driver, "mint_algebra(address,int24,int24,uint128)", made, -far, far, liquidity)
-        return Pool(raw(made), "algebra", token0, token1, 10**6 - fee, 10**6, 60)
+        said = AlgebraPool.PLUGIN if self.plugin else AlgebraPool.OWN
+        return Pool(raw(made), "algebra", token0, token1, 0, 1, 60, algebra=said)

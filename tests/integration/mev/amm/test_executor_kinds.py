@@ -206,11 +206,23 @@ def test_a_split_pays_more_than_either_pool_alone_and_leaves_nothing(
 
 
 def test_a_further_pool_takes_no_more_gas_than_the_engine_counts_for_it(
-    evm: DevNode, owner: Account, executor: bytes, wrapped: bytes, shop: Shop, split: Split
+    evm: DevNode,
+    modules: Modules,
+    published: Modules,
+    owner: Account,
+    executor: bytes,
+    wrapped: bytes,
+    shop: Shop,
+    split: Split,
 ) -> None:
     amount = 10 * NATIVE_WEI
+    plugged = Algebra(evm, modules, published, plugin=True)
     half = amount_out(owner, shop.cheap, amount, zero_for_one=shop.cheap.token0 == wrapped) // 2
-    others = (*split.path[1:], shop.pair("sushi_v2", DEPTH, DEPTH))
+    others = (
+        *split.path[1:],
+        shop.pair("sushi_v2", DEPTH, DEPTH),
+        plugged.pool(wrapped, shop.token, 0, PRICE_ONE, DEPTH, FAR_TICK),
+    )
 
     def gas(*sold: Pool) -> int:
         way = shop.cheap.token0 == wrapped

@@ -24,6 +24,7 @@ interface Algebra:
     def mint(
         sender: address, recipient: address, lower: int24, upper: int24, amount: uint128, data: Bytes[32]
     ) -> (uint256, uint256, uint128): nonpayable
+    def burn(lower: int24, upper: int24, amount: uint128, data: Bytes[32]) -> (uint256, uint256): nonpayable
 
 struct Key:
     currency0: address
@@ -66,6 +67,11 @@ def burn_v3(pool: address, lower: int24, upper: int24, amount: uint128):
 @external
 def mint_algebra(pool: address, lower: int24, upper: int24, amount: uint128):
     extcall Algebra(pool).mint(self, self, lower, upper, amount, b"")
+
+
+@external
+def burn_algebra(pool: address, lower: int24, upper: int24, amount: uint128):
+    extcall Algebra(pool).burn(lower, upper, amount, b"")
 
 
 @external

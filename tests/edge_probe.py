@@ -172,11 +172,13 @@ def rpc(method: str = "eth_chainId", *params: object, identity: object = 1) -> d
     return {"jsonrpc": "2.0", "id": identity, "method": method, "params": list(params)}
 
 
-def send(host: Host, *bodies: object, source: str = FREE, at_once: str = "1", **headers: str) -> list[dict[str, Any]]:
+def send(
+    host: Host, *bodies: object, source: str = FREE, at_once: str = "1", path: str = "/", **headers: str
+) -> list[dict[str, Any]]:
     """POST bodies, each its own request."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     requests = [
-        {"source": source, "body": body if isinstance(body, str) else json.dumps(body), "headers": named}
+        {"source": source, "body": body if isinstance(body, str) else json.dumps(body), "headers": named, "path": path}
         for body in bodies
     ]
     answers: list[dict[str, Any]] = json.loads(run(host, PROBE, requests, at_once))

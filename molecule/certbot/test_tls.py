@@ -111,6 +111,7 @@ def test_nmap_from_outside_grades_every_cipher_a() -> None:
         ("-H 'Content-Length: 99999999' -d x", 413),
         (f"--http1.1 -H 'X-Long: {'a' * 40000}'", 400),
         ("--http1.1 -X 'BAD@METHOD'", 400),
+        ("-H 'Host: other.rpc.lyftium.com'", 421),
     ],
 )
 def test_every_answer_has_the_headers_and_no_version(host: Host, options: str, status: int | None) -> None:

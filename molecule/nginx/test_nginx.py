@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests import chain_checks as checks
+from tests.edge_probe import refusal, rpc, send, until
 from tests.plays import play
 
 if TYPE_CHECKING:
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 NAME = "ethereum.rpc.lyftium.com"
+POOLS, SEEN = "/etc/nginx/pools.json", "/run/seen-by-a-node"
+# In the nodes' place: writes down what reaches it, a line of JSON a call.
+WITNESS = """
+import http.server, json, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with open(sys.argv[1], "a") as file:
+            print(json.dumps({"path": self.path, "headers": [[name.lower(), value] for name, value in self.headers.items()]}), file=file)
+        answer = json.dumps({"jsonrpc": "2.0", "id": body["id"], "result": "0x7"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+http.server.ThreadingHTTPServer(("127.0.66.9", 8545), Handler).serve_forever()
+"""
 BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []})
 # The second number of each kind is the neighbour's, which would be on a host of its own.
 PUBLIC_PORTS = {22, 8443, 30303, 42069, 4001, 30403, 42169, 4101}
@@ -33,6 +50,74 @@ def test_edge_runs_without_root(host: Host) -> None:
 
 def test_edge_answers_with_the_chain_s_id(host: Host) -> None:
     assert json.loads(call(host).stdout)["result"] == "0x1"
+
+
+def test_who_names_another_host_in_his_request_gets_no_file_and_no_chain(host: Host) -> None:
+    """After a handshake for one of the edge's names, as the one for another name is refused."""
+    day = host.check_output("ls /var/log/edge | grep ^access- | tail -1")
+    text = json.dumps(
+        {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no chain has this name"}},
+        separators=(",", ":"),
+    )
+    for path in ("", day, "metrics", "pools", "refused", "x/../" + day):
+        for options in (
+            "--http1.1 -H 'Host: other.example'",
+            "--http2 -H 'Host: base.rpc.lyftium.com'",
+            "--http1.0 -H 'Host:'",
+            f"-H 'Host: _' -d '{BODY}'",
+        ):
+            said = host.check_output(
+                f"curl -s --path-as-is --max-time 10 --resolve {NAME}:8443:127.0.0.1 --interface 127.66.0.9 -w ' %{{http_code}}' {options} 'https://{NAME}:8443/{path}'"
+            )
+            assert said.replace("\n", "") == f"{text} 421", (path, options)
+    # What the configuration alone may go to is nothing for callers.
+    (refused,) = send(host, rpc(), path="/refused")
+    assert refusal(refused) == (404, -32600, None)
+
+
+def test_a_node_is_told_the_call_and_nothing_else_of_its_caller(host: Host) -> None:
+    host.run("edge-keys revoke witness")
+    key = host.check_output("edge-keys create witness --tier partner")
+    host.check_output(f"cp -a {POOLS} /run/pools.before; rm -f {SEEN}")
+    pools = json.loads(host.file(POOLS).content_string)
+    for node in pools["pools"]["ethereum"]["nodes"]:
+        node["rpc"] = "http://127.0.66.9:8545"
+    host.check_output(f"systemd-run --quiet --collect --unit=witness python3 -c %s {SEEN}", WITNESS)
+    try:
+        host.check_output(f"printf %%s %s > {POOLS} && systemctl reload nginx", json.dumps(pools))
+        until("pools with the witness", lambda: host.run("edge-pools loaded").rc == 0)
+        said = [
+            "X-Forwarded-For: 192.0.2.1",
+            "Forwarded: for=192.0.2.1",
+            "X-Real-IP: 192.0.2.1",
+            "Cookie: a=b",
+            f"X-API-Key: {key}",
+            "X-HTTP-Method-Override: GET",
+            "Content-Encoding: gzip",
+            "X-ERIGON-HEALTHCHECK: synced",
+            "Accept-Encoding: gzip",
+        ]
+        words = " ".join(f"-H '{header}'" for header in said)
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []})
+        answer = host.check_output(
+            f"curl -s --max-time 10 --resolve {NAME}:8443:127.0.0.1 {words} -d '{body}' 'https://{NAME}:8443/?more'"
+        )
+        assert json.loads(answer)["result"] == "0x7"
+    finally:
+        host.check_output(
+            f"cp -a /run/pools.before {POOLS} && touch {POOLS} && systemctl reload nginx && systemctl stop witness"
+        )
+        until("pools without it", lambda: host.run("edge-pools loaded").rc == 0)
+        host.check_output("edge-keys revoke witness")
+    (seen,) = [json.loads(line) for line in host.file(SEEN).content_string.splitlines()]
+    told = {
+        "host": "localhost",
+        "content-type": "application/json",
+        "accept-encoding": "gzip",
+        "content-length": str(len(body)),
+    }
+    assert (seen["path"], dict(seen["headers"])) == ("/", told)
+    assert len(seen["headers"]) == len(told)
 
 
 def test_edge_needs_no_more_than_its_sandbox_gives(host: Host) -> None:

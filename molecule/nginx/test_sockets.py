@@ -50,6 +50,27 @@ os._exit(0)
 """
 )
 
+# One caller sends a thousand pings at a stroke, and another one asks something. Prints how many were answered by then, and what the other one got.
+PINGS = (
+    EDGE
+    + SOCKET
+    + """
+flood, other = Socket("127.12.2.1"), Socket("127.12.2.2")
+for _ in range(1000):
+    flood.send(PING, b"")
+other.send(1, json.dumps(given["last"]).encode())
+other.follow(lambda: other.messages)
+flood.link.settimeout(0.3)
+answered = b""
+try:
+    while part := flood.link.recv(65536):
+        answered += part
+except TimeoutError:
+    pass
+print(json.dumps({"pongs": answered.count(bytes([128 | PONG, 0])), "other": [message["id"] for message in other.messages]}))
+"""
+)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _a_pool(host: Host) -> None:
@@ -82,4 +103,10 @@ def test_who_is_silent_idle_or_without_a_key_is_cut_off_and_others_go_on(host: H
             metrics(host).get(ended % why, 0) >= 1 for why in ("silent", "idle", "the API key is not valid any more")
         ),
     )
+    until("no WebSocket", lambda: metrics(host)["edge_websockets"] == 0)
+
+
+def test_pings_beyond_what_anybody_needs_are_not_read_at_once_and_others_go_on(host: Host) -> None:
+    seen = json.loads(run(host, PINGS, {"last": rpc(identity="last")}))
+    assert (0 < seen["pongs"] < 1000, seen["other"]) == (True, ["last"])
     until("no WebSocket", lambda: metrics(host)["edge_websockets"] == 0)

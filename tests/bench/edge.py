@@ -37,7 +37,7 @@ def measure() -> Iterator[Figure]:
     molecule("destroy", SCENARIO)
     try:
         molecule("converge", SCENARIO)
-        done(play(SCENARIO, "converge.yml", OPEN))
+        done(play(SCENARIO, "edge.yml", OPEN))
         _peers("install")
         yield from _latency()
         yield from _throughput()

@@ -46,6 +46,7 @@ class Edge:
             "method_sets": sets,
         }
         self._rights, _ = self._rules.rights(self._lua.table_from(facts, recursive=True))
+        self.final: int | None = None
 
     def methods(self, tier: str, chain: str = "ethereum") -> set[str]:
         return set(self._rights[chain][tier].methods)
@@ -60,7 +61,7 @@ class Edge:
         request, trouble = read if isinstance(read, tuple) else (read, None)
         if request is None:
             return trouble.status, self._read(self._calls.refusal(None, trouble))
-        fault, is_whole = self._rules.judge(request, self._rights.ethereum[tier], lambda: HEAD)
+        fault, is_whole = self._rules.judge(request, self._rights.ethereum[tier], lambda: HEAD, lambda: self.final)
         if fault is None:
             return 200, None
         refused = self._calls.refusal(None, fault) if is_whole else self._calls.refusal(request, None)
@@ -225,6 +226,16 @@ def test_a_notice_is_judged_too(edge: Edge) -> None:
 def test_logs_are_of_so_many_blocks(edge: Edge, filter_: dict[str, Any], code: int | None) -> None:
     for method in ("eth_getLogs", "eth_newFilter"):
         _, refusal = edge.answer(json.dumps(call(method, [filter_])))
+        assert (refusal and refusal["error"]["code"]) == code
+
+
+@pytest.mark.parametrize(("final", "code"), [(HEAD - 99, None), (HEAD - 100, -32005), (None, -32005)])
+def test_logs_from_the_final_block_on_are_counted_from_there(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, final: int | None, code: int | None
+) -> None:
+    monkeypatch.setattr(edge, "final", final)
+    for tag in ("finalized", "safe"):
+        _, refusal = edge.answer(json.dumps(call("eth_getLogs", [{"fromBlock": tag}])))
         assert (refusal and refusal["error"]["code"]) == code
 
 

@@ -33,7 +33,7 @@ local M = {}
 local facts, rights
 local labels -- method -> what it counts as, a list of one
 local chains = {}
-local heads = {} -- chain -> what gives its pool's best head
+local heads, finals = {}, {} -- chain -> what gives its pool's best head, and its newest final block
 
 -- init_by_lua: read what is configured.
 function M.start(path)
@@ -57,6 +57,9 @@ function M.start(path)
         chains[#chains + 1] = chain
         heads[chain] = function()
             return pools.head(chain) or 0
+        end
+        finals[chain] = function()
+            return finality.of(chain)
         end
     end
     record.start(ngx.shared.figures)
@@ -169,7 +172,7 @@ local function judged(context, body)
     if over or not request then
         return request, over or trouble
     end
-    local fault, is_whole = rules.judge(request, context.rights, heads[context.chain])
+    local fault, is_whole = rules.judge(request, context.rights, heads[context.chain], finals[context.chain])
     if is_whole then
         return nil, fault
     end

@@ -32,13 +32,14 @@ M.OFFENCES = {
 }
 
 local WORDS = {
+    [404] = "calls are POSTed to /",
     [408] = "the request did not come in time",
     [413] = "the body is too large",
     [414] = "the request's first line is too long",
     [429] = "too many requests or connections at once",
     [494] = "the headers are too large",
 }
-local REASONS = { [408] = "slow", [413] = "size", [429] = "connections" }
+local REASONS = { [404] = "path", [408] = "slow", [413] = "size", [429] = "connections" }
 
 -- The word for what nginx itself refuses with a status.
 function M.reason(status)

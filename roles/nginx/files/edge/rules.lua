@@ -45,6 +45,9 @@ end
 
 local TAGS = { latest = true, pending = true, safe = true, finalized = true }
 
+-- What the chain has come to long ago, perhaps, where finality has stopped.
+local SETTLED = { safe = true, finalized = true }
+
 -- A block's number as a node would take it: hex, or a tag. Nil for what is neither.
 local function block_of(value, head)
     if value == nil or value == calls.null or TAGS[value] then
@@ -58,7 +61,7 @@ end
 
 local FILTER = { fromBlock = true, toBlock = true, address = true, topics = true, blockHash = true }
 
-local function fault_of_filter(filter, most, head)
+local function fault_of_filter(filter, most, head, final)
     if type(filter) ~= "table" or filter == calls.null or filter[1] ~= nil then
         return problem(calls.PARAMS, 400, "params", "a filter is an object")
     end
@@ -70,7 +73,8 @@ local function fault_of_filter(filter, most, head)
     if filter.blockHash ~= nil and filter.blockHash ~= calls.null then
         return nil
     end
-    local from, to = block_of(filter.fromBlock, head), block_of(filter.toBlock, head)
+    local from = SETTLED[filter.fromBlock] and (final or 0) or block_of(filter.fromBlock, head)
+    local to = block_of(filter.toBlock, head)
     if not from or not to then
         return problem(calls.PARAMS, 400, "params", "fromBlock and toBlock are 0x and hex digits, or latest, earliest, pending, safe or finalized")
     end
@@ -84,7 +88,7 @@ end
 local FILTERED = { eth_getLogs = 1, eth_newFilter = 1, erigon_getLogs = 1, erigon_getLatestLogs = 1, bor_getLogs = 1, trace_filter = 1 }
 local TRACE_FILTER = { fromBlock = true, toBlock = true, fromAddress = true, toAddress = true, after = true, count = true, mode = true }
 
-local function fault_of_traces(filter, most, head)
+local function fault_of_traces(filter, most, head, final)
     if type(filter) ~= "table" or filter == calls.null then
         return problem(calls.PARAMS, 400, "params", "a filter is an object")
     end
@@ -95,10 +99,10 @@ local function fault_of_traces(filter, most, head)
     end
     -- What is not said is the first block here, and the newest.
     local from = filter.fromBlock == nil and "earliest" or filter.fromBlock
-    return fault_of_filter({ fromBlock = from, toBlock = filter.toBlock }, most, head)
+    return fault_of_filter({ fromBlock = from, toBlock = filter.toBlock }, most, head, final)
 end
 
-local function fault_of_call(call, rights, head)
+local function fault_of_call(call, rights, head, final)
     if call.problem then
         return call.problem
     end
@@ -116,18 +120,19 @@ local function fault_of_call(call, rights, head)
     if at then
         local filter = call.params and call.params[at]
         local judge = call.method == "trace_filter" and fault_of_traces or fault_of_filter
-        return judge(filter, rights.log_blocks, head())
+        return judge(filter, rights.log_blocks, head(), final())
     end
 end
 
--- The first problem of a request, or nil where all of it may pass. Each call's own is noted in it. `head` gives the pool's best.
-function M.judge(request, rights, head)
+-- The first problem of a request, or nil where all of it may pass. Each call's own is noted in it. `head` gives the pool's best, `final`
+-- the newest final block, nil where nobody knows.
+function M.judge(request, rights, head, final)
     if #request.calls > rights.batch_calls then
         return problem(calls.LIMIT, 413, "batch", string.format("a batch holds at most %d calls", rights.batch_calls)), true
     end
     local first
     for _, call in ipairs(request.calls) do
-        call.problem = fault_of_call(call, rights, head)
+        call.problem = fault_of_call(call, rights, head, final)
         first = first or call.problem
     end
     return first, false

@@ -17,6 +17,8 @@ local LOOK_SECONDS, LAST_WORDS_SECONDS = 0.5, 0.2
 -- and without a message for so long, either way, the WebSocket ends.
 local send_ms, silence_ms, idle_seconds
 local PIECE = 32768
+-- Pings and pongs of a caller in a second, beyond which it is not read for one.
+local MOST_CONTROLS = 20
 local PROTOCOL, WENT_AWAY, POLICY, TOO_BIG = 1002, 1001, 1008, 1009
 local MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -199,6 +201,19 @@ function M.run(node_socket, about)
             return say(frames.PING, "") and true or false, "gone"
         end
         local parts, size, kind = {}, 0, nil
+        local second, controls = 0, 0
+        -- They are no calls and charged to nobody.
+        local function pace()
+            local at = math.floor(now())
+            if at ~= second then
+                second, controls = at, 0
+            end
+            controls = controls + 1
+            if controls > MOST_CONTROLS then
+                controls = 0
+                ngx.sleep(1)
+            end
+        end
         while true do
             local frame, problem, fault = head_of(client, wait)
             if not frame then
@@ -221,9 +236,12 @@ function M.run(node_socket, about)
                 tell(frame.bytes .. key .. payload)
                 say(frames.CLOSE, #plain >= 2 and plain:sub(1, 2) or "")
                 return "closed"
-            elseif frame.opcode == frames.PING then
-                say(frames.PONG, plain)
-            elseif frame.opcode ~= frames.PONG then
+            elseif frame.opcode == frames.PING or frame.opcode == frames.PONG then
+                if frame.opcode == frames.PING then
+                    say(frames.PONG, plain)
+                end
+                pace()
+            else
                 if (frame.opcode == frames.CONTINUATION) ~= (kind ~= nil) then
                     return leave(PROTOCOL, "a continuation of nothing")
                 end

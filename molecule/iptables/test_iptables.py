@@ -19,6 +19,7 @@ from testinfra.host import Host
 
 from lab import hosts, ssh
 from lab.checkout import Checkout
+from tests.packets import ACK, FIN, PSH, RST, SYN, URG, count, send
 from tests.plays import Play, play
 
 CONNECTIONS = 40
@@ -34,6 +35,8 @@ PUBLIC_UDP = {30303, 42069, 4000, 4001}
 # What is looked for on servers by UDP, the VPN's port, and the public ones.
 SCANNED_UDP = [53, 111, 123, 161, 500, 1900, 5353, 9999, 11211, 51820, *sorted(PUBLIC_UDP)]
 ADMINS_ONLY = 22
+# One of the public ones, and the rule that lets it in.
+PUBLIC, P2P = 30303, "erigon.p2p"
 UNKNOWN_PORT, OPERATORS_PORT = 9999, 9997
 
 CALL = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
@@ -82,16 +85,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         time.sleep(0.0001)
 """
 
-# Sends one SYN to a public port from an address that is not the host's.
-SPOOF = """
-import socket, struct, sys
-source, target = map(socket.inet_aton, sys.argv[1:3])
-header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 1, 0, 64, 6, 0, source, target)
-segment = struct.pack("!HHIIBBHHH", 40000, 30303, 1, 0, 0x50, 2, 1024, 0, 0)
-with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-    raw.sendto(header + segment, (sys.argv[2], 0))
-"""
-
 
 def reached(name: str) -> Host:
     return testinfra.get_host(f"ssh://{name}", ssh_config=str(ssh.config(Checkout.here())), sudo=True)
@@ -129,16 +122,6 @@ def rules(host: Host) -> str:
     """All rules of both families, without counters and dates."""
     text = host.check_output("iptables-save && ip6tables-save")
     return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in text.splitlines() if not line.startswith("#"))
-
-
-def count(host: Host, rule: str, family: str = "ipv4") -> int:
-    """Packets that rules of a name have seen."""
-    text = host.check_output("fleet-firewall metrics")
-    found = re.findall(
-        rf'^fleet_firewall_packets_total{{family="{family}",.*rule="{re.escape(rule)}"}} (\d+)', text, re.MULTILINE
-    )
-    assert found, rule
-    return sum(map(int, found))
 
 
 def opens(host: Host, address: str, port: int) -> bool:
@@ -283,21 +266,43 @@ def test_a_flood_of_connections_is_held_and_others_come_through(
     assert flood(edge, stranger, addresses["iptables-b"]) == CONNECTIONS
 
 
-def test_bogus_and_spoofed_packets_are_dropped_and_counted(
-    node: Host, stranger: Host, addresses: dict[str, str]
+# No connection has these, by the rules' list: SYN with FIN and RST, all flags, none, and so on.
+IMPOSSIBLE = (0, FIN | SYN | RST | PSH | ACK | URG, FIN | SYN, SYN | RST, FIN | RST, FIN, URG, PSH)
+# These are no connection's first, and there is no connection that they could belong to.
+STRAY = (RST, FIN | ACK)
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_false_sources_and_flags_are_dropped_and_counted(
+    node: Host, stranger: Host, addresses: dict[str, str], family: str
 ) -> None:
-    target = addresses["iptables"]
-    flags, sources = count(node, "bogus.flags"), count(node, "bogus.source")
-    for scan in ("-sX", "-sN", "-sF"):
-        assert answering(stranger, f"nmap -n -Pn {scan} --max-retries 0 -p 30303 -oG - {target}") == set()
-    assert count(node, "bogus.flags") >= flags + 3
-    for source in (target, "127.0.0.1", "240.0.0.9"):
-        stranger.check_output("python3 -c %s %s %s", SPOOF, source, target)
-    assert until(lambda: count(node, "bogus.source") >= sources + 3)
+    target, own = (addresses["iptables"], addresses["iptables-c"])
+    spoofed = [target, "127.0.0.1", "127.5.5.5", "0.0.0.5", "224.0.0.5", "240.0.0.9", "255.255.255.255"]
+    if family == "ipv6":
+        target, own = own_ipv6(node), own_ipv6(stranger)
+        spoofed = [target]
+    names = ("bogus.source", "bogus.flags", "invalid")
+    before = [count(node, name, family) for name in names]
+    let_in = count(node, P2P, family)
+    send(stranger, target, PUBLIC, [(source, SYN) for source in spoofed])
+    send(stranger, target, PUBLIC, [(own, flags) for flags in (*IMPOSSIBLE, *STRAY)])
+    after = [count(node, name, family) for name in names]
+    seen = [now - then for now, then in zip(after, before, strict=True)]
+    sent = [len(spoofed), len(IMPOSSIBLE), len(STRAY)]
+    assert all(dropped >= each for dropped, each in zip(seen, sent, strict=True)), seen
+    assert count(node, P2P, family) == let_in
+    # An honest one comes in by the same way.
+    send(stranger, target, PUBLIC, [(own, SYN)])
+    assert count(node, P2P, family) == let_in + 1
 
 
-def answering(stranger: Host, command: str) -> set[str]:
-    return set(re.findall(r"\b\d+/(?:open|closed|unfiltered)/tcp", stranger.check_output(command)))
+def test_ipv6_s_own_bogus_sources_end_before_any_rule(node: Host, stranger: Host) -> None:
+    def refused() -> int:
+        return int(node.check_output("cat /proc/net/snmp6").split("Ip6InHdrErrors")[1].split()[0])
+
+    before = refused() + count(node, "bogus.source", "ipv6")
+    send(stranger, own_ipv6(node), PUBLIC, [("::1", SYN), ("ff02::1", SYN)])
+    assert refused() + count(node, "bogus.source", "ipv6") == before + 2
 
 
 def test_a_ban_ends_what_is_open_and_expires(edge: Host, stranger: Host, addresses: dict[str, str]) -> None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 import pytest
 from testinfra.host import Host
 
+from tests.packets import SYN, count, send
 from tests.plays import play
 from tests.vpn import ADDRESS, NETWORK, administrators, answers, connect, machine_of_alice, peers, reached, until, vpn
+
+# What a false source would have come to, had it been believed.
+SSH_RULE = "ssh.refused"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,15 @@ def test_an_administrator_comes_in_while_the_others_tunnel_stays(
     assert seen["state"] == "up"
     assert seen["received_bytes"] > 0
     assert 'fleet_vpn_peer_up{peer="alice",kind="admin"} 1' in host.check_output("vpn-status --metrics").splitlines()
+
+
+def test_who_speaks_in_the_vpn_s_name_outside_of_it_is_not_heard(host: Host, alice: Host) -> None:
+    outside = host.check_output("hostname -I").split()[0]
+    sources = [*ADDRESS.values(), "10.66.0.99"]
+    before = count(host, "bogus.source"), count(host, SSH_RULE)
+    send(alice, outside, 22, [(source, SYN) for source in sources])
+    assert count(host, "bogus.source") >= before[0] + len(sources)
+    assert count(host, SSH_RULE) == before[1]
 
 
 def test_a_tunnel_that_ends_comes_back(host: Host) -> None:

@@ -111,7 +111,7 @@ def rules(policy: Facts) -> dict[str, str]:
     """A host's rules as iptables-restore reads them, `v4` and `v6`, and its `sets` as `ipset restore` does.
 
     `policy` holds the role's options without their prefix, and `listeners` (as `listeners_here` gives them), `neighbours` (addresses),
-    `private_address`, `sets` ({v4, v6}: the sets of banned addresses), of the VPN `vpn_interface`, `vpn_admins` (addresses) and
+    `private_address`, `sets` ({v4, v6}: the sets of banned addresses), of the VPN `vpn_interface`, `vpn_network`, `vpn_admins` (addresses) and
     `glass_set` (the set that has SSH's port while the VPN is lost), and `fleet_ports` ([[protocol, port]]: what neighbours offer).
     """
     return {
@@ -264,8 +264,13 @@ def _never_banned(policy: Facts) -> list[str]:
 
 def _checks(family: str, policy: Facts) -> Iterator[str]:
     yield "-i lo -j RETURN"
-    spoofed = [*BOGUS[family], *_of(family, filter(None, [policy["private_address"]]))]
-    yield from (_named(f"-s {each}", "bogus.source", "-j FLEET-DROP") for each in spoofed)
+    spoofed = [f"-s {each}" for each in BOGUS[family]]
+    # What the host sends itself takes loopback; IPv6 has no rp_filter that would see a host's own address come from a wire.
+    spoofed.append("-m addrtype --src-type LOCAL --dst-type LOCAL")
+    if policy["has_vpn"]:
+        # Else who is on the same wire could speak for a neighbour, whose address lets him in.
+        spoofed += [f"-s {each} ! -i {policy['vpn_interface']}" for each in _of(family, [policy["vpn_network"]])]
+    yield from (_named(each, "bogus.source", "-j FLEET-DROP") for each in spoofed)
     yield from (_named(f"-p tcp -m tcp --tcp-flags {flags}", "bogus.flags", "-j FLEET-DROP") for flags in FLAGS)
     # Here and not in INPUT: behind SYNPROXY no rule sees a SYN. By SYN and not by state, for the same reason.
     mask = 32 if family == "v4" else 64

@@ -45,6 +45,7 @@ def policy(
         "sets": SERVICES_FILE["catalogue_firewall"]["ban_sets"],
         "vpn_interface": SERVICES_FILE["catalogue_vpn"]["interface"],
         "vpn_admins": [],
+        "vpn_network": "10.66.0.0/24",
         "glass_set": SERVICES_FILE["catalogue_vpn"]["break_glass_set"],
         "has_vpn": False,
         "fleet_ports": rendering.fleet_ports({**SERVICES, **HOST_SERVICES}),
@@ -111,10 +112,11 @@ MATCHES: dict[str, Callable[[str, Packet], bool]] = {
             "--match-set",
             "--connlimit-above",
             "--hashlimit-above",
-            "--dst-type",
         ),
         lambda _value, _packet: False,
     ),
+    "--src-type": lambda value, packet: value == "LOCAL" and packet.source in {PRIVATE, V6[PRIVATE]},
+    "--dst-type": lambda value, packet: value == "LOCAL" and packet.destination in {PRIVATE, V6[PRIVATE]},
     # These say how, and match nothing by themselves.
     **dict.fromkeys(("-m", "--comment", "--limit", "--limit-burst", "--reject-with"), lambda _value, _packet: True),
 }
@@ -122,12 +124,15 @@ MATCHES: dict[str, Callable[[str, Packet], bool]] = {
 
 def _target(rule: str, packet: Packet) -> str | None:
     """`-j X` or `-g X` of a rule that matches the packet; a match that the table above lacks fails the test."""
-    words = shlex.split(rule)
-    end = next(i for i, word in enumerate(words) if word in {"-j", "-g"})
-    for word, value in zip(words[:end:2], words[1:end:2], strict=True):
-        if not MATCHES[word](value, packet):
+    words = iter(shlex.split(rule))
+    for word in words:
+        is_negated = word == "!"
+        option, value = next(words) if is_negated else word, next(words)
+        if option in {"-j", "-g"}:
+            return f"{option} {value}"
+        if MATCHES[option](value, packet) is is_negated:
             return None
-    return f"{words[end]} {words[end + 1]}"
+    raise AssertionError(rule)
 
 
 def every_listener() -> list[dict[str, Any]]:
@@ -231,6 +236,32 @@ def test_administrators_come_in_by_the_vpn_before_it_is_the_only_way() -> None:
     assert verdict(rules, Packet("tcp", 22, "10.66.0.200", PRIVATE, "wg0")) == "on"
     assert verdict(rules, Packet("tcp", 22, "10.66.0.200", PRIVATE, "eth0")) == "dropped"
     assert verdict(rules, Packet("tcp", 22, ADMIN)) == "on"
+
+
+def test_addresses_of_the_host_and_of_the_vpn_are_believed_by_their_own_interface_alone() -> None:
+    rules = rendering.rules(policy(has_vpn=True))
+    # What the rules of limits and of odd flags ask of a packet is none of this test's.
+    rules = {
+        family: "\n".join(line for line in text.splitlines() if "--tcp-flags" not in line and "--syn" not in line)
+        for family, text in rules.items()
+    }
+
+    def checked(packet: Packet) -> str:
+        return verdict(rules, packet, "mangle", "FLEET-CHECKS")
+
+    for source in (PRIVATE, NEIGHBOUR, "127.0.0.1", "240.0.0.9", "0.0.0.0"):  # noqa: S104 - a false source
+        assert checked(Packet("tcp", 8443, source)) == "dropped", source
+    for source in (V6[PRIVATE], "::1", "ff02::1"):
+        assert checked(Packet("tcp", 8443, source, V6[PRIVATE])) == "dropped", source
+    assert checked(Packet("tcp", 8443, NEIGHBOUR, interface="wg0")) == "on"
+    assert checked(Packet("tcp", 8443, PRIVATE, interface="lo")) == "on"
+    for source in (STRANGER, ADMIN):
+        assert checked(Packet("tcp", 8443, source)) == "on"
+        assert checked(Packet("tcp", 8443, V6[source], V6[PRIVATE])) == "on"
+    # A host's own words to many come back to it from its wire.
+    assert checked(Packet("udp", 5353, V6[PRIVATE], "ff02::fb")) == "on"
+    # The network of a fleet without a VPN is an ordinary one.
+    assert "10.66.0.0/24" not in rendering.rules(policy())["v4"]
 
 
 def test_while_the_vpn_is_lost_ssh_is_open_for_admin_networks_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:

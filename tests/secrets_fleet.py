@@ -21,6 +21,7 @@ JWT = f"{SECURITY}/jwt_secrets/ethereum.hex"
 DATABASE = f"{SECURITY}/signing_keys/postgres_password"
 SOURCE = ROOT / ".lab/secrets/bus-password"
 DATABASE_SOURCE = ROOT / ".lab/secrets/database-password"
+CONTROL_SOURCE = ROOT / ".lab/secrets/control-token"
 # As converge.yml has them.
 VARIABLES: dict[str, Any] = {
     "node_chains": ["ethereum"],
@@ -32,6 +33,7 @@ VARIABLES: dict[str, Any] = {
     "mev_agents_database_password_source": str(DATABASE_SOURCE),
     "mev_agents_bus_url": "redis://127.0.0.1:6379/0",
     "mev_agents_bus_password_source": str(SOURCE),
+    "mev_agents_control_token_source": str(CONTROL_SOURCE),
 }
 REDIS = """
 import socket

@@ -33,6 +33,7 @@ from mev.trading.ledger import Ledger, Stepped
 from mev.trading.meter import Meter
 from mev.trading.spans import Spans, spans_to
 from mev.trading.strategies.plugin import load_plugin
+from mev.trading.switch_listener import SwitchListener
 
 AGENT = "strategy_engine"
 RETRY_SECONDS = 2.0
@@ -50,13 +51,21 @@ class Engine:
     """All chains of one configuration, each in a task of its own."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, signer: Signer | None, bus: Bus, meter: Meter, spans: Spans | None = None
+        self,
+        config: Config,
+        ledger: Ledger,
+        signer: Signer | None,
+        bus: Bus,
+        meter: Meter,
+        spans: Spans | None = None,
+        listener: SwitchListener | None = None,
     ) -> None:
         self._config = config
         self._ledger = ledger
         self._signer = signer
         self._meter = meter
         self._spans = spans or Spans()
+        self._listener = listener
         self._bus = bus
         self._rpcs: dict[str, Rpc] = {}
         self._settlements = Outbox(bus, SETTLEMENTS)
@@ -66,6 +75,10 @@ class Engine:
 
     async def run(self, service: Service) -> None:
         """Trade until the service is told to stop; each chain finishes the block at hand."""
+        async with self._listener.serving() if self._listener else contextlib.nullcontext():
+            await self._run(service)
+
+    async def _run(self, service: Service) -> None:
         stopping = asyncio.create_task(service.stopping.wait())
         tasks = [stopping, asyncio.create_task(self._tell(service)), asyncio.create_task(self._settlements.run())]
         tasks += [asyncio.create_task(self._keep(name), name=name) for name in self._config.chains]
@@ -174,7 +187,8 @@ def main() -> int:
             meter.stepped(step)
             spans.stepped(step)
 
-        engine = Engine(config, Ledger(database, stepped=stepped), signer, bus, meter, spans)
+        listener = SwitchListener(config, config.control, meter.registry) if config.control else None
+        engine = Engine(config, Ledger(database, stepped=stepped), signer, bus, meter, spans, listener)
         metrics.serve(meter.registry, AGENT, config.metrics.strategy_engine)
     except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
         sys.stderr.write(f"{AGENT}: {error}\n")

@@ -59,5 +59,23 @@ def test_prometheus_reads_each_agent_on_loopback(host: Host) -> None:
     assert not host.socket("tcp://0.0.0.0:9111").is_listening
 
 
+def test_the_kill_switch_is_thrown_over_http_by_its_token_alone(host: Host) -> None:
+    url = "http://127.0.0.1:9114/kill-switch"
+    switch = "/data/blockchain/nodes/logs/mev_stop"
+    ask = f"curl -sS --max-time 10 -o /dev/null -w '%{{http_code}}' -H 'Content-Type: application/json' -d '{{}}' {url}"
+    kept = "/data/blockchain/nodes/security/signing_keys/control_token"
+    try:
+        assert host.check_output(ask) == "401"
+        assert not host.file(switch).exists
+        # The token stands in no command line: curl reads the header from its input.
+        assert host.check_output(f'sed "s/^/Authorization: Bearer /" {kept} | {ask} -H @-') == "200"
+        assert json.loads(host.check_output("mev status --json"))["chains"]["ethereum"]["killed"]
+        assert host.file(switch).user == "mev"
+        assert not host.socket("tcp://0.0.0.0:9114").is_listening
+    finally:
+        host.check_output("mev resume")
+    assert not host.file(switch).exists
+
+
 def test_nothing_was_sent(host: Host) -> None:
     assert json.loads(host.check_output("mev pnl --json"))["first_included"] is None

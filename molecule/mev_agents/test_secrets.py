@@ -38,7 +38,7 @@ def test_every_secret_of_the_table_is_as_it_has_to_be(host: Host) -> None:
     code, said, problems = looked_at(host)
     assert (code, problems) == (0, [])
     assert {finding["name"] for finding in said["findings"]} == {
-        "directory", "jwt", "bus_password", "database_password", "edge_certificate", "edge_given_key", "api_keys",
+        "directory", "jwt", "bus_password", "database_password", "control_token", "edge_certificate", "edge_given_key", "api_keys",
     }  # fmt: skip
 
 

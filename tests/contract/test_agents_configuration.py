@@ -151,6 +151,19 @@ def test_traces_are_off_until_a_collector_is_named() -> None:
     assert (file["source"], file["group"], file["mode"]) == ("/controller/collector", "root", "0600")
 
 
+def test_the_kill_switch_listens_where_a_token_is_named() -> None:
+    assert configuration().control is None
+    named = {"mev_agents_control_token_source": "/controller/control"}
+    control = configuration(**named).control
+    assert control is not None
+    assert (control.listen, control.token) == ("127.0.0.1:9114", "credential:control_token")
+    assert rendered("_mev_agents_component", options(**named)) == "mev"
+    (handed,) = rendered("_mev_agents_password_credentials", options(**named))
+    (file,) = rendered("_mev_agents_password_files", options(**named))
+    assert (handed["id"], handed["path"]) == ("control_token", file["path"])
+    assert (file["source"], file["group"], file["mode"]) == ("/controller/control", "root", "0600")
+
+
 def test_a_limit_of_what_there_is_not_is_refused_by_its_name() -> None:
     with pytest.raises(StructureError, match=r"risk\.tokens\.DOGE is not known"):
         configuration(mev_agents_limits={"tokens": {"DOGE": {"max_daily_trades": 1}}})

@@ -24,6 +24,10 @@
     sample_ratio = 1.0                       # default: of all blocks
     # authorization = "credential:traces_authorization"   # optional: that header's value
 
+    [control]                                # optional: the kill switch over HTTP, POST /kill-switch
+    listen = "127.0.0.1:9114"                # loopback alone
+    token = "credential:control_token"       # 32 ASCII characters or more
+
     [logging]
     directory = "/data/blockchain/nodes/logs"
     level = "info"                           # debug | info | warning | error
@@ -122,6 +126,7 @@ from mev.runtime.config_checks import problems
 from mev.runtime.config_shared import (
     SHARED_PARSERS,
     BusConfig,
+    ControlConfig,
     Listen,
     MetricsConfig,
     SecretReference,
@@ -389,6 +394,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     bus: BusConfig = BusConfig()
     metrics: MetricsConfig = MetricsConfig()
     traces: TracesConfig | None = None
+    control: ControlConfig | None = None
     logging: LoggingConfig
     # What holds on a chain is that chain's `risk`, where these are merged in.
     common_risk: RiskConfig = msgspec.field(name="risk")

@@ -26,7 +26,7 @@ def problems(config: "Config", strategies: set[str]) -> Iterable[Problem]:
             "signer",
             'is missing and mode is live; allowed: [signer] with key = "credential:NAME", or mode observe or paper',
         )
-    yield from shared_problems(config.storage, config.bus)
+    yield from shared_problems(config.storage, config.bus, config.control)
     yield from _repeated((f"chains.{name}.id", str(chain.id), name) for name, chain in config.chains.items())
     symbols = {token.symbol for chain in config.chains.values() for token in chain.tokens}
     for where, risk in (

@@ -139,6 +139,13 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True):
     analytics_engine: _Listen | None = None
 
 
+class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the strategy engine's kill switch is thrown over HTTP, and the token that this takes."""
+
+    listen: _Listen
+    token: _Reference
+
+
 class TracesConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The collector that is sent spans, over OTLP with protobuf, and of how many blocks; `authorization` is that header's whole value."""
 
@@ -154,8 +161,10 @@ class TracesConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.endpoint.rstrip('/')}/v1/traces"
 
 
-def shared_problems(storage: StorageConfig, bus: BusConfig) -> Iterable[Problem]:
-    """Yield what no single value of the two shows."""
+def shared_problems(storage: StorageConfig, bus: BusConfig, control: ControlConfig | None) -> Iterable[Problem]:
+    """Yield what no single value of them shows."""
+    if control is not None and not ip_address(control.listen.address).is_loopback:
+        yield "control.listen", f"is {control.listen}; allowed: a loopback address, such as 127.0.0.1:9114"
     places = (storage.opportunities, storage.performance)
     if storage.opportunities == storage.performance and isinstance(storage.ledger, Path):
         yield "storage.performance", "is the file of storage.opportunities too; allowed: a file of its own"

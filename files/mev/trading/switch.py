@@ -41,6 +41,11 @@ def resume(config: Config, chain: str | None) -> dict[str, Any]:
     return _document(config, chain, changed=changed)
 
 
+def state(config: Config) -> dict[str, Any]:
+    """Say which chains are halted, and nothing is changed by it. Raises as `halt`."""
+    return _document(config, None, changed=False)
+
+
 def _switches(config: Config, chain: str | None) -> dict[Path, list[str]]:
     """Return each file with the chains that it stops; a chain asked for alone must not stop others."""
     files: dict[Path, list[str]] = {}

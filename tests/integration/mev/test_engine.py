@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 import pytest
+from mev.insight.report import recent
 
+from lab.evm.devnode import free_port
 from tests.integration.mev.conftest import (
     CAPITAL_WEI,
     NATIVE_WEI,
@@ -125,6 +129,35 @@ def test_what_is_not_allowed_is_not_sent_and_says_why(
     assert int(dropped["expected_profit_wei"]) > 0
     assert evm.rpc.call("eth_getTransactionCount", text(owner.address), "pending") == nonce
     assert first_fill(installation) is None
+
+
+def test_the_kill_switch_over_http_holds_up_a_running_engine(evm: DevNode, installation: Installation) -> None:
+    token = installation.directory / "control"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    listen = f"127.0.0.1:{free_port()}"
+    installation.more = f'[control]\nlisten = "{listen}"\ntoken = "file:{token}"\n'
+    installation.write()
+    headers = {"Authorization": f"Bearer {token.read_text()}", "Content-Type": "application/json"}
+    with installation.agent("strategy_engine"):
+        filled(installation)
+        asked = Request(f"http://{listen}/kill-switch", b'{"reason": "a test"}', headers)
+        with urlopen(asked) as answer:  # noqa: S310
+            assert json.load(answer)["halted"] == ["ethereum"]
+        at_rest(installation)
+        sent = evm.rpc.call("eth_getTransactionCount", text(installation.signer.address), "pending")
+        _, ledger = installation.reports()
+
+        def refused() -> bool:
+            return any(each["reason"] == "kill_switch" for each in recent(ledger, count=500))
+
+        assert not refused()
+        wait_for("a refusal", refused, meanwhile=evm.trade)
+        assert evm.rpc.call("eth_getTransactionCount", text(installation.signer.address), "pending") == sent
+    assert "a test" in (installation.directory / "kill").read_text()
+    log = (installation.directory / "strategy_engine.log").read_text()
+    assert '"event":"halted over HTTP"' in log.replace(": ", ":")
+    assert token.read_text() not in log
 
 
 def test_without_capital_nothing_is_sent(installation: Installation) -> None:

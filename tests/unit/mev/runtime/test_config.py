@@ -136,6 +136,8 @@ WRONG = [
     ),
     ('"127.0.0.1:9111"', '"localhost:9111"', "metrics.strategy_engine is 'localhost:9111' (", "allowed: IP:PORT"),
     ('"127.0.0.1:9111"', '"::1:9111"', "metrics.strategy_engine is '::1:9111' (it is not written so", "[IPv6]:PORT"),
+    ('"127.0.0.1:9114"', '"10.0.0.1:9114"', "control.listen is 10.0.0.1:9114", "allowed: a loopback address"),
+    ("credential:control_token", "hunter2", "control.token is wrong (it is no reference)", "never the secret itself"),
     ("strategy_plugins = []", 'strategy_plugins = ["a b"]', "strategy_plugins is ['a b']", "each MODULE:FUNCTION"),
     ("directory = ", "folder = ", "logging.folder is not a known key", "allowed: directory, level"),
     ('level = "info"', 'level = "loud"', "logging.level is 'loud'", "allowed: debug, info, warning, error"),

@@ -91,6 +91,7 @@ def test_limits_reach_the_agents_to_the_wei() -> None:
         mev_agents_limits={
             "max_in_flight": 2,
             "max_flash_wei": "5" + 20 * "0",
+            "max_arbitrage_flash_wei": "6" + 20 * "0",
             "max_daily_gas_wei": "123456789012345678901234567890",
             "breaker_failures": 5,
             "breaker_seconds": 30,
@@ -104,6 +105,7 @@ def test_limits_reach_the_agents_to_the_wei() -> None:
     assert (ethereum.max_in_flight, base.max_in_flight) == (2, 1)
     assert ethereum.max_daily_gas_wei == 123456789012345678901234567890
     assert (ethereum.max_flash_wei, base.max_flash_wei) == (5 * 10**20, 5 * 10**20)
+    assert (ethereum.max_arbitrage_flash_wei, base.max_arbitrage_flash_wei) == (6 * 10**20, 6 * 10**20)
     assert (ethereum.breaker_failures, ethereum.breaker_seconds) == (5, 30.0)
     assert [bytes(token).hex() for token in ethereum.deny_tokens] == [WETH[2:].lower()]
     assert (ethereum.tokens["USD.e"].max_amount_in_wei, ethereum.tokens["USD.e"].max_daily_trades) == (10**30, 7)

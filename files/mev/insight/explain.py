@@ -41,7 +41,7 @@ WHY: dict[str, str] = {
     Reason.DENIED_TOKEN: "it passes through a token of risk.deny_tokens",
     Reason.STALE_BLOCK: "its block was older than allowed_lag_seconds, or this host's clock went forward by as much",
     Reason.CLOCK_BEHIND: "its block was from later than now by more than allowed_lag_seconds: this host's clock or the chain's is wrong",
-    Reason.AMOUNT_IN_OVER_LIMIT: "it puts in more than risk.max_amount_in_wei, or on credit more than risk.max_flash_wei",
+    Reason.AMOUNT_IN_OVER_LIMIT: "it puts in more than risk.max_amount_in_wei, or on credit more than risk.max_flash_wei (a liquidation) or risk.max_arbitrage_flash_wei (an arbitrage)",
     Reason.GAS_PRICE_OVER_CAP: "gas could cost more than risk.max_gas_price_wei",
     Reason.GAS_OVER_CAP: "it takes more gas than risk.max_gas",
     Reason.PROFIT_UNDER_MINIMUM: "after gas it leaves less than risk.min_profit_wei",

@@ -47,7 +47,8 @@
     max_in_flight = 1
     deny_tokens = []
     kill_switch = "/data/blockchain/nodes/mev_stop"   # while this file exists, nothing is sent: `mev halt`, `mev resume`; optional
-    max_flash_wei = 0                        # default: what a pool may be owed within a transaction that puts no capital in; 0 is never
+    max_flash_wei = 0                        # default: what a pool may be owed within a liquidation that puts no capital in; 0 is never
+    max_arbitrage_flash_wei = 0              # default: the same within an arbitrage
     max_gas = 1_500_000                      # optional, as all below: units of one transaction
     max_daily_gas_wei = 50_000_000_000_000_000   # a day is the last 24 hours
     max_daily_reverts = 20
@@ -279,6 +280,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_gas_price_wei: _Wei
     max_in_flight: Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")] = 1
     max_flash_wei: _Wei = 0
+    max_arbitrage_flash_wei: _Wei = 0
     max_gas: _Count | None = None
     max_daily_gas_wei: _Wei | None = None
     max_daily_reverts: _Count | None = None

@@ -81,7 +81,7 @@ class Desk:
         if StrategyName.LIQUIDATION in config.strategies:
             self._lending += [AaveMarket(name, rpc, market) for market in self._chain.aave_v3]
             self._lending += [CometMarket(name, rpc, market) for market in self._chain.compound_v3]
-        self._inventory = Inventory(self._chain.risk.max_flash_wei)
+        self._inventory = Inventory(self._chain.risk.max_flash_wei, self._chain.risk.max_arbitrage_flash_wei)
         self._market: MarketState | None = None
         self._liquidations: Liquidations | None = None
         self._pipeline: Pipeline | None = None
@@ -168,7 +168,7 @@ class Desk:
         newcomers = await self._newcomers.safe(self._rpc, block) if self._newcomers else []
         self._market = await load_market(self._rpc, self._chain, block, snapshot, newcomers)
         watched = len(self._market.pools())
-        arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market, self._spans)
+        arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market, self._spans, self._inventory)
         self._cycles = len(arbitrage.index.cycles)
         for lending in self._lending:
             await lending.load(block)
@@ -288,6 +288,7 @@ class Desk:
                 max_daily_loss_wei=risk.max_daily_loss_wei,
                 max_in_flight=risk.max_in_flight,
                 max_flash_wei=risk.max_flash_wei,
+                max_arbitrage_flash_wei=risk.max_arbitrage_flash_wei,
                 max_block_age_seconds=self._chain.allowed_lag_seconds,
                 deny_tokens=frozenset(risk.deny_tokens),
                 max_gas=risk.max_gas,

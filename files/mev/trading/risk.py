@@ -84,8 +84,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_daily_loss_wei: int
     max_in_flight: int
     max_block_age_seconds: float
-    # What a pool may be owed within one transaction that puts nothing in; 0 is never.
+    # What a pool may be owed within one liquidation, or one arbitrage, that puts nothing in; 0 is never.
     max_flash_wei: int = 0
+    max_arbitrage_flash_wei: int = 0
     deny_tokens: frozenset[Address] = frozenset()
     max_gas: int | None = None
     max_daily_gas_wei: int | None = None
@@ -133,7 +134,9 @@ def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mappin
     by_token = (
         limits.tokens[token].allows(proposal, _used(token, today, pools)) for token in used & limits.tokens.keys()
     )
-    most = limits.max_amount_in_wei if opportunity.flash is None else limits.max_flash_wei
+    most = limits.max_amount_in_wei
+    if opportunity.flash is not None:
+        most = limits.max_arbitrage_flash_wei if opportunity.seizure is None else limits.max_flash_wei
     of_strategy = limits.strategies.get(opportunity.strategy, NO_LIMIT)
     checks = (
         (Reason.KILL_SWITCH, standing.killed),

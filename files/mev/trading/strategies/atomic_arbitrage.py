@@ -6,17 +6,20 @@ from typing import Self
 
 import msgspec
 
-from mev.domain import Block, Cycle, Hop, Opportunity, Pool
+from mev.domain import Block, Cycle, Flash, Hop, Opportunity, Pool
 from mev.domain.market import Address
+from mev.market.amm import AmmError
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
 from mev.search.graph import MAX_HOPS, CycleIndex
 from mev.search.legs import amounts, legs_of
-from mev.search.mixed import Sized
+from mev.search.mixed import Sized, size_path
 from mev.search.negative_cycle import RateGraph
 from mev.search.parallel import parallels, spread
 from mev.search.sizing import screen, size_exact
+from mev.trading.inventory import Inventory
 from mev.trading.spans import Spans
+from mev.trading.strategies.credit import Credit, Lenders, gives_first
 
 NAME = "atomic_arbitrage"
 # Longer ones are not looked for; there are too many such cycles to index them all.
@@ -38,34 +41,45 @@ class AtomicArbitrage:
         state: MarketState,
         graph: RateGraph | None = None,
         spans: Spans | None = None,
+        inventory: Inventory | None = None,
     ) -> None:
-        """Take the cycles of two and three swaps, and where the best one of four is looked for too, the graph of all swaps."""
+        """Take the cycles of two and three swaps, and where the best one of four is looked for too, the graph of all swaps; `inventory` says what credit there may be."""
+        self._inventory = inventory or Inventory()
         self._spans = spans or Spans()
         self._chain = chain
         self._graph = graph
         self.index = index
         self._state = state
         self._ways = parallels(state)
+        self._lenders = {start: Lenders(state.pools().values(), start) for start in index.starts}
 
     @classmethod
-    def watching(cls, chain: str, config: ChainConfig, state: MarketState, spans: Spans | None = None) -> Self:
+    def watching(
+        cls,
+        chain: str,
+        config: ChainConfig,
+        state: MarketState,
+        spans: Spans | None = None,
+        inventory: Inventory | None = None,
+    ) -> Self:
         """Make it for every cycle through a chain's wrapped native coin that its configuration allows."""
         pools = state.pools().values()
         index = CycleIndex(pools, [config.wrapped_native], min(config.max_hops, MAX_HOPS))
-        return cls(chain, index, state, RateGraph(pools) if config.max_hops > MAX_HOPS else None, spans)
+        return cls(chain, index, state, RateGraph(pools) if config.max_hops > MAX_HOPS else None, spans, inventory)
 
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return the opportunities that a block opened, best first.
 
         `touched` are the pools whose state changed; no amount_in exceeds `capital`, base units of the cycle's
-        token. An opportunity may turn out to have no profit in exact integers: screening is in floats.
+        token, or on credit the inventory's limit. An opportunity may turn out to have no profit in exact integers: screening is in floats.
         """
-        cycles = screen(self.index.touched(touched), self._state, max_amount_in=capital)
+        most = max(capital, self._inventory.arbitrage_flash_wei)
+        cycles = screen(self.index.touched(touched), self._state, max_amount_in=most)
         self._spans.turn(self._chain, "size", len(cycles))
-        found = [self._opportunity(block, cycle, capital) for cycle in (*cycles, *self._long(touched))]
+        found = [self._funded(block, cycle, capital) for cycle in (*cycles, *self._long(touched))]
         found.sort(key=_profit, reverse=True)
         # Of the best one alone: the next ones are mostly its parallel pools, each by itself.
-        wide = self._spread(block, found[0], capital) if found else None
+        wide = self._spread(block, found[0], capital) if found and found[0].flash is None else None
         return found if wide is None else [wide, *found]
 
     def _spread(self, block: Block, found: Opportunity, capital: int) -> Opportunity | None:
@@ -105,10 +119,56 @@ class AtomicArbitrage:
             if cycle is not None and any(hop.pool in touched for hop in cycle.hops):
                 yield cycle
 
-    def _opportunity(self, block: Block, cycle: Cycle, capital: int) -> Opportunity:
-        sized = size_exact(cycle, self._state, capital)
+    def _funded(self, block: Block, cycle: Cycle, capital: int) -> Opportunity:
+        """Return it with own capital, or on credit where that leaves more after the gas that credit takes; without any capital, on credit where that leaves something."""
+        limit, own = self._inventory.arbitrage_flash_wei, 0 if self._inventory.empty else capital
+        found = self._opportunity(block, cycle, size_exact(cycle, self._state, capital))
+        # Where less than all of it is best put in, credit has nothing to add.
+        if not limit or (own and found.amount_in < own):
+            return found
+        best, least = found, found.expected_profit if own else 0
+        for credit in self._credits(cycle):
+            lent = self._on_credit(block, cycle, credit, limit)
+            left = 0 if lent is None else lent.expected_profit - credit.more_gas * block.base_fee_wei
+            if lent is not None and left > least:
+                best, least = lent, left
+        return best
+
+    def _credits(self, cycle: Cycle) -> Iterator[Credit]:
+        """Yield who could give first: the first pool of the path, or where it cannot, the cheapest others."""
+        first = self._state.pools()[cycle.hops[0].pool]
+        if gives_first(first):
+            yield Credit(first, lends=False)
+        else:
+            yield from self._lenders[cycle.token].cheapest([hop.pool for hop in cycle.hops])
+
+    def _on_credit(self, block: Block, cycle: Cycle, credit: Credit, limit: int) -> Opportunity | None:
+        """Return it sized for a credit, None where that leaves nothing or the lender has too little."""
+        if not credit.lends:
+            sized = size_exact(cycle, self._state, limit)
+            return self._opportunity(block, cycle, sized, credit) if sized.amount_in else None
+        try:
+            legs = legs_of(cycle, self._state)
+        except AmmError:
+            return None
+        sized = size_path([credit.lent, *(leg.amount_out for leg in legs)], limit)
+        lent = credit.lent(sized.amount_in)
+        if not sized.amount_in or not self._lenders[cycle.token].has(self._state, credit.pool, lent):
+            return None
+        # What rounding leaves over of what is put in, it is not owed.
+        return self._opportunity(block, cycle, Sized(credit.owed(lent), sized.amount_out), credit)
+
+    def _opportunity(self, block: Block, cycle: Cycle, sized: Sized, credit: Credit | None = None) -> Opportunity:
+        flash = None
+        if credit is not None:
+            flash = credit.flash(credit.lent(sized.amount_in) if credit.lends else sized.amount_in)
+        begins = flash.lent if flash is not None and flash.lent else sized.amount_in
+        held = self._held(cycle, begins) if sized.amount_in else ()
+        if flash is not None and flash.lent:
+            # What is lent is a step of its own.
+            held = ((cycle.token, sized.amount_in), *held)
         return Opportunity(
-            id=identity(self._chain, block, cycle),
+            id=identity(self._chain, block, cycle, flash),
             chain=self._chain,
             strategy=NAME,
             cycle=cycle,
@@ -116,7 +176,8 @@ class AtomicArbitrage:
             block_hash=block.hash,
             amount_in=sized.amount_in,
             expected_out=sized.amount_out,
-            held=self._held(cycle, sized.amount_in) if sized.amount_in else (),
+            held=held,
+            flash=flash,
         )
 
     def _held(self, cycle: Cycle, amount_in: int) -> tuple[tuple[Address, int], ...]:
@@ -139,9 +200,10 @@ def _profit(found: Opportunity) -> int:
     return found.expected_profit
 
 
-def identity(chain: str, block: Block, cycle: Cycle) -> str:
+def identity(chain: str, block: Block, cycle: Cycle, flash: Flash | None = None) -> str:
     """Name an opportunity by what it is, so that seeing a block twice, after a restart, finds it known already."""
     digest = hashlib.sha256(f"{NAME}:{chain}:".encode() + block.hash + cycle.token)
     for hop in cycle.hops:
         digest.update(hop.pool + bytes([hop.zero_for_one]))
+    digest.update(b"" if flash is None else flash.pool)
     return digest.hexdigest()[:32]

@@ -33,6 +33,13 @@ class Credit(NamedTuple):
         # A V3 pool's fee is on what is lent, a V2 pair's on what is given back.
         return amount - (-amount * (whole - kept) // whole) if self.pool.concentrated else -(-amount * whole // kept)
 
+    def lent(self, owed: int) -> int:
+        """Return the most that a pool lends and is owed no more than `owed` for, base units."""
+        kept, whole = self.pool.fee_numerator, self.pool.fee_denominator
+        if not self.lends:
+            return owed
+        return owed * whole // (2 * whole - kept) if self.pool.concentrated else owed * kept // whole
+
     @property
     def more_gas(self) -> int:
         """What it takes beyond the same path with own capital, units."""

@@ -33,6 +33,8 @@ LANES = 2
 # By the seconds that each took beside others; a row by its first part. What is not named takes less than all of these.
 LONG_FIRST = (
     "upgrade",
+    # Before its turn: on a fresh machine the first part builds the hosts' image and the world, which all others but this one wait for.
+    "unit",
     "op_stack",
     "nginx",
     "make lab",
@@ -40,7 +42,6 @@ LONG_FIRST = (
     "mev_agents",
     "iptables",
     "wireguard",
-    "unit",
     "polygon",
     "host_hardening",
     "release",

@@ -183,6 +183,13 @@ class V4Initialized(msgspec.Struct, frozen=True):
     tick: int
 
 
+class V4ProtocolFeeSet(msgspec.Struct, frozen=True):
+    """What the protocol takes of swaps in a V4 pool, millionths: the lower 12 bits for zero_for_one, the next 12 for one_for_zero."""
+
+    pool: Hash
+    fees: int
+
+
 class V4LiquidityModified(msgspec.Struct, frozen=True):
     """Liquidity came into, or with a negative delta left, [tick_lower, tick_upper) of a V4 pool."""
 
@@ -290,6 +297,7 @@ PoolEvent = (
     | AlgebraPoolCreated
     | PoolCreated
     | V4Initialized
+    | V4ProtocolFeeSet
     | V4LiquidityModified
     | V4Swap
     | CurveExchange

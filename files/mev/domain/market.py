@@ -35,12 +35,21 @@ class Algebra(Enum):
     PLUGIN = 2
 
 
+class V4Key(msgspec.Struct, frozen=True):
+    """Where a Uniswap V4 pool is: in which PoolManager, and under which id. Its fee is fixed, and no contract of its own is called (no hooks)."""
+
+    manager: Address
+    id: Hash
+
+
 class Pool(msgspec.Struct, frozen=True):
     """A pool as its factory made it: constant product (Uniswap V2 and its forks), with a tick spacing concentrated liquidity (Uniswap V3, Algebra), or Solidly's.
 
     The fee stays in the pool: of amount_in, fee_numerator / fee_denominator takes part in the swap (997/1000; of 3000 millionths
     997000/1000000). A Solidly pool's fee is its factory's and may change: it is part of the pool's state, and stands here as 0/1;
     so is an Algebra pool's.
+    A Uniswap V4 pool has no address of its own: the first 20 bytes of its id stand here, and fee and spacing are its key's; what the protocol
+    takes beside the fee is part of its state.
     """
 
     address: Address
@@ -55,6 +64,8 @@ class Pool(msgspec.Struct, frozen=True):
     stable: bool | None = None
     # Of an Algebra Integral pool: who says its fee; None where it is none.
     algebra: Algebra | None = None
+    # Of a Uniswap V4 pool.
+    v4: V4Key | None = None
 
     @property
     def solidly(self) -> bool:
@@ -63,7 +74,7 @@ class Pool(msgspec.Struct, frozen=True):
 
     @property
     def concentrated(self) -> bool:
-        """Whether it is a V3 pool or Algebra's."""
+        """Whether it is a V3 pool, Algebra's or V4's."""
         return self.tick_spacing > 0
 
 

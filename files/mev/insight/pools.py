@@ -63,6 +63,8 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
         "price": None,
         "quarantined": state.unusable().get(pool.address),
     }
+    if pool.v4 is not None:
+        document["pool_id"] = "0x" + pool.v4.id.hex()
     shift = Decimal(10) ** (_decimals(chain, pool.token0) - _decimals(chain, pool.token1))
     if pool.solidly:
         document |= _solidly(state.solidly(pool.address), shift)
@@ -95,6 +97,8 @@ def _kind(pool: Pool) -> str:
         return "solidly_stable" if pool.stable else "solidly_volatile"
     if pool.algebra is not None:
         return "algebra"
+    if pool.v4 is not None:
+        return "v4"
     return "v3" if pool.concentrated else "v2"
 
 

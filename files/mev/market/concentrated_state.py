@@ -1,4 +1,4 @@
-"""A V3 pool, PancakeSwap V3's or Algebra's, followed by its events: Initialize, Swap, Mint and Burn, in their order, exactly as the contract writes its state.
+"""A V3 pool, PancakeSwap V3's, Algebra's or V4's, followed by its events: Initialize, Swap, Mint and Burn, in their order, exactly as the contract writes its state.
 
 An Algebra pool's fee is part of its state: Fee says it. What its plugin would take in the next block, no event says (see mev.market.algebra_state).
 """
@@ -18,9 +18,12 @@ from mev.domain.events import (
     PoolInitialized,
     PoolMint,
     PoolSwap,
+    V4LiquidityModified,
+    V4ProtocolFeeSet,
+    V4Swap,
 )
 from mev.market.amm import AmmError
-from mev.market.amm.concentrated import INT256_MAX, UINT128_MAX, ConcentratedPool
+from mev.market.amm.concentrated import INT128_MAX, INT256_MAX, UINT128_MAX, ConcentratedPool, v4_swap_fee
 from mev.market.amm.ticks import Ticks
 
 # What a V3 pool tells of its price and its liquidity; Flash and Collect change neither.
@@ -37,7 +40,17 @@ CONCENTRATED_TOPICS = frozenset(
 )
 # What only an Algebra pool tells.
 ALGEBRA_TOPICS = frozenset(event_topic(signature) for signature in ("Fee(uint16)", "PluginConfig(uint8)"))
+# What a V4 PoolManager tells of its pools, by their ids.
+V4_TOPICS = frozenset(
+    event_topic(signature)
+    for signature in (
+        "Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)",
+        "ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)",
+        "ProtocolFeeUpdated(bytes32,uint24)",
+    )
+)
 FEE_DENOMINATOR = 10**6
+V4_FEE_BITS = 12
 # Of an Algebra Integral pool's hooks those that may change what a swap costs: one before it, and a fee that the plugin says.
 FEE_HOOKS = 1 | 128
 
@@ -62,16 +75,24 @@ def made(
     liquidity: int,
     fees: tuple[int, int] | None = None,
 ) -> ConcentratedPool:
-    """Return a pool with its liquidity net by tick, of Algebra's with the fees given; raises AmmError where no pool can be like that."""
+    """Return a pool with its liquidity net by tick, of Algebra's and V4's with the fees given; raises AmmError where no pool can be like that."""
     fee = FEE_DENOMINATOR - pool.fee_numerator
+    largest = INT256_MAX if pool.v4 is None else INT128_MAX
     return ConcentratedPool(
         Ticks(net, pool.tick_spacing, words=pool.algebra is None),
         sqrt_price_x96=sqrt_price_x96,
         tick=tick,
         liquidity=liquidity,
         fees=(fee, fee) if fees is None else fees,
-        largest_amount=INT256_MAX if pool.algebra is None else UINT128_MAX,
+        largest_amount=largest if pool.algebra is None else UINT128_MAX,
     )
+
+
+def v4_fees(pool: Pool, protocol: int) -> tuple[int, int]:
+    """Return what swaps in a V4 pool cost in both directions, millionths; raises AmmError where the protocol's part is none."""
+    own = FEE_DENOMINATOR - pool.fee_numerator
+    parts = (protocol & (1 << V4_FEE_BITS) - 1, protocol >> V4_FEE_BITS)
+    return v4_swap_fee(parts[0], own), v4_swap_fee(parts[1], own)
 
 
 def follow(pool: Pool, state: Concentrated, log: Log) -> Concentrated:
@@ -93,14 +114,28 @@ def follow(pool: Pool, state: Concentrated, log: Log) -> Concentrated:
             case ConcentratedPool(), PoolMint() | PoolBurn() if event.liquidity:
                 delta = event.liquidity if isinstance(event, PoolMint) else -event.liquidity
                 return state.with_liquidity(event.tick_lower, event.tick_upper, delta)
-            case ConcentratedPool(), FeeChanged() if pool.algebra is not None:
-                return state.at(state.sqrt_price_x96, state.tick, state.liquidity, (event.fee, event.fee))
-            case ConcentratedPool(), PluginConfigured() if pool.algebra is Algebra.OWN:
-                return NEW_PLUGIN if event.config & FEE_HOOKS else state
             case ConcentratedPool(), PoolInitialized():
                 return Unusable("it was initialised twice")
+            case ConcentratedPool(), _:
+                return _of_its_own_kind(pool, state, event)
     except AmmError as contradiction:
         return Unusable(str(contradiction))
+    return state
+
+
+def _of_its_own_kind(pool: Pool, state: ConcentratedPool, event: object) -> Concentrated:
+    """Return a pool's state after an event that only Algebra's or V4's have; raises AmmError as `made`."""
+    match event:
+        case FeeChanged() if pool.algebra is not None:
+            return state.at(state.sqrt_price_x96, state.tick, state.liquidity, (event.fee, event.fee))
+        case PluginConfigured() if pool.algebra is Algebra.OWN and event.config & FEE_HOOKS:
+            return NEW_PLUGIN
+        case V4Swap():
+            return state.at(event.sqrt_price_x96, event.tick, event.liquidity)
+        case V4LiquidityModified() if event.liquidity_delta:
+            return state.with_liquidity(event.tick_lower, event.tick_upper, event.liquidity_delta)
+        case V4ProtocolFeeSet():
+            return state.at(state.sqrt_price_x96, state.tick, state.liquidity, v4_fees(pool, event.fees))
     return state
 
 

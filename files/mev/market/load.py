@@ -8,7 +8,7 @@ from mev.chain.rpc import Rpc
 from mev.domain import Block
 from mev.domain.market import Address, Hash
 from mev.market.algebra_state import ask_fees
-from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS
+from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
 from mev.market.resume import market_at
 from mev.market.solidly_state import SOLIDLY_TOPICS
 from mev.market.state import MarketState
@@ -31,6 +31,7 @@ async def load_market(
         snapshot,
         solidly,
         chain.algebra_factories,
+        chain.v4_managers,
     )
     market = MarketState(block, states, {factory.address: factory.name for factory in solidly})
     # What was kept in a snapshot has the fee of then.
@@ -44,5 +45,6 @@ def market_topics(chain: ChainConfig) -> list[Hash]:
         SYNC,
         *(sorted(CONCENTRATED_TOPICS) if chain.v3_factories or chain.algebra_factories else ()),
         *(sorted(ALGEBRA_TOPICS) if chain.algebra_factories else ()),
+        *(sorted(V4_TOPICS) if chain.v4_managers else ()),
         *(sorted(SOLIDLY_TOPICS) if chain.solidly_factories else ()),
     ]

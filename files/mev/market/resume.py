@@ -20,13 +20,22 @@ from mev.domain.market import Address
 from mev.market.algebra_state import find_algebra, read_algebra, read_deltas, read_now
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
-from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS
+from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
 from mev.market.discovery import find_pairs, read_pairs
 from mev.market.discovery_v3 import find_concentrated, read_concentrated, read_net, read_prices
 from mev.market.snapshot import SnapshotError, load
 from mev.market.solidly_state import SOLIDLY_TOPICS, find_solidly, read_solidly
 from mev.market.state import MarketState, PoolState
-from mev.runtime.config import AlgebraFactoryConfig, FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
+from mev.market.v4_state import find_v4, read_v4
+from mev.market.v4_state import read_net as read_v4_net
+from mev.market.v4_state import read_now as read_v4_now
+from mev.runtime.config import (
+    AlgebraFactoryConfig,
+    FactoryConfig,
+    SolidlyFactoryConfig,
+    V3FactoryConfig,
+    V4ManagerConfig,
+)
 
 # What is further back is quicker read anew than followed.
 MOST_BLOCKS = 20_000
@@ -52,6 +61,7 @@ async def market_at(
     snapshot: Path | None = None,
     solidly: Sequence[SolidlyFactoryConfig] = (),
     algebra: Sequence[AlgebraFactoryConfig] = (),
+    v4: Sequence[V4ManagerConfig] = (),
 ) -> dict[Pool, PoolState]:
     """Return every pool of the factories between two of the tokens, as it is after `block`; raises as `discover`."""
     tokens = list(tokens)
@@ -60,7 +70,8 @@ async def market_at(
     named = await find_concentrated(rpc, v3, tokens, block)
     curves = await find_solidly(rpc, solidly, tokens, block)
     integral = await find_algebra(rpc, algebra, tokens, block)
-    states: dict[Pool, PoolState] = {pool: known[pool] for pool in (*pairs, *curves) if pool in known}
+    managed = await find_v4(rpc, v4, tokens, block)
+    states: dict[Pool, PoolState] = {pool: known[pool] for pool in (*pairs, *curves, *managed) if pool in known}
     by_address = {pool.address: pool for pool in known if pool.concentrated}
     for each in named:
         pool = by_address.get(each.address)
@@ -74,6 +85,7 @@ async def market_at(
     states.update(await read_pairs(rpc, [pool for pool in pairs if pool.address not in kept], block))
     states.update(await read_concentrated(rpc, [each for each in named if each.address not in kept], block))
     states.update(await read_algebra(rpc, [one for one in integral if one.address not in kept], block))
+    states.update(await read_v4(rpc, [pool for pool in managed if pool.address not in kept], block))
     states.update(await read_solidly(rpc, solidly, [pool for pool in curves if pool.address not in kept], block))
     return states
 
@@ -119,7 +131,7 @@ async def resume(
     if behind:
         state = MarketState(then, states, setters)
         try:
-            logs = await _logs(rpc, then.number + 1, block.number, [*state.pools(), *setters])
+            logs = await _logs(rpc, then.number + 1, block.number, [*_speaking(states), *setters])
             # As one block: none of those between is gone back to.
             state.apply_block(Block(block.number, block.hash, then.hash, block.timestamp, block.base_fee_wei), logs)
         except (AbiError, RpcError, MalformedAnswerError) as error:
@@ -136,10 +148,20 @@ async def resume(
     return states
 
 
+def _speaking(pools: Iterable[Pool]) -> set[Address]:
+    """Return who tells of pools: they themselves, or V4's managers."""
+    return {pool.address if pool.v4 is None else pool.v4.manager for pool in pools}
+
+
 async def _logs(rpc: Rpc, first: int, last: int, pools: Sequence[Address]) -> list[Log]:
     """Return the pools' logs in order; a range that the node refuses is halved. Raises RpcError where one block is refused too."""
     wanted: dict[str, object] = {
-        "topics": [[encode(topic) for topic in (SYNC, *sorted(CONCENTRATED_TOPICS | ALGEBRA_TOPICS | SOLIDLY_TOPICS))]]
+        "topics": [
+            [
+                encode(topic)
+                for topic in (SYNC, *sorted(CONCENTRATED_TOPICS | ALGEBRA_TOPICS | V4_TOPICS | SOLIDLY_TOPICS))
+            ]
+        ]
     }
     if len(pools) <= MOST_ADDRESSES:
         wanted["address"] = [encode(pool) for pool in pools]
@@ -192,8 +214,8 @@ async def _differing(
 
 
 async def _other_prices(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPool]) -> Pool | None:
-    """Return a pool with concentrated liquidity that has another price or liquidity now, of Algebra's another fee, too."""
-    uniswap = [pool for pool in held if pool.algebra is None]
+    """Return a pool with concentrated liquidity that has another price or liquidity now, of Algebra's and V4's another fee, too."""
+    uniswap = [pool for pool in held if _is_v3(pool)]
     for pool, price in zip(uniswap, await read_prices(rpc, [pool.address for pool in uniswap], block), strict=True):
         if price != (held[pool].sqrt_price_x96, held[pool].tick, held[pool].liquidity):
             return pool
@@ -204,16 +226,28 @@ async def _other_prices(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPoo
         fee = now.fee if pool.algebra is Algebra.PLUGIN else ours.fees[0]
         if now != (ours.sqrt_price_x96, ours.tick, ours.liquidity, fee, pool.algebra):
             return pool
+    managed = [pool for pool in held if pool.v4 is not None]
+    for pool, there in zip(managed, await read_v4_now(rpc, managed, block), strict=True):
+        ours = held[pool]
+        if there != (ours.sqrt_price_x96, ours.tick, ours.liquidity, ours.fees):
+            return pool
     return None
 
 
 async def _other_ticks(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPool]) -> Pool | None:
     """Return a pool of which a tick that is known has another liquidity now."""
-    for of_algebra, read in ((False, read_net), (True, read_deltas)):
-        pools = [(pool, state) for pool, state in held.items() if (pool.algebra is not None) is of_algebra]
-        ticks = [(pool, tick, net) for pool, state in pools for tick, net in state.ticks.net.items()]
-        nets = await read(rpc, [(pool.address, tick) for pool, tick, _ in ticks], block)
-        for (pool, _, net), found in zip(ticks, nets, strict=True):
-            if net != found:
-                return pool
-    return None
+    ticks = [(pool, tick, net) for pool, state in held.items() for tick, net in state.ticks.net.items()]
+    ticks.sort(key=lambda each: (each[0].algebra is not None, each[0].v4 is not None))
+    uniswap = [(pool.address, tick) for pool, tick, _ in ticks if _is_v3(pool)]
+    managed = [(pool, tick) for pool, tick, _ in ticks if pool.v4 is not None]
+    integral = [(pool.address, tick) for pool, tick, _ in ticks if pool.algebra is not None]
+    nets = [
+        *await read_net(rpc, uniswap, block),
+        *await read_v4_net(rpc, managed, block),
+        *await read_deltas(rpc, integral, block),
+    ]
+    return next((pool for (pool, _, net), found in zip(ticks, nets, strict=True) if net != found), None)
+
+
+def _is_v3(pool: Pool) -> bool:
+    return pool.algebra is None and pool.v4 is None

@@ -25,8 +25,9 @@ from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import Concentrated, made
 from mev.market.state import PoolState
+from mev.market.v4_state import pool_of
 
-VERSION = 4
+VERSION = 5
 MAGIC = b"mevstate"
 MAX_FILE_BYTES = 2 * 2**30
 DIGEST_BYTES = 32
@@ -42,9 +43,10 @@ _RECORD = struct.Struct(">20sIIH14s14sQ")
 # The same with reserves of 256 bits, without the block; fee (ten-thousandths), whether it is stable, both tokens' decimals.
 _SOLIDLY_RECORD = struct.Struct(">20sIIH32s32sH?BB")
 # Address, token0 and token1 and factory by their place, spacing, price, tick, liquidity, its two fees in millionths, who says them where that
-# is not its factory (Algebra; 0 for Uniswap's), how many ticks follow.
+# is not its factory (Algebra; 0 for Uniswap's), how many ticks follow; of a V4 pool MANAGED, and its manager stands before them.
 _V3_RECORD = struct.Struct(">20sIIHH20si16sIIBI")
 _TICK = struct.Struct(">i16s")
+MANAGED = 255
 
 
 class SnapshotError(Exception):
@@ -189,13 +191,13 @@ def _v3_record(places: tuple[bytes, int, int, int], pool: Pool, state: Concentra
         state.tick,
         state.liquidity.to_bytes(LIQUIDITY_BYTES, "big"),
         *state.fees,
-        0 if pool.algebra is None else pool.algebra.value,
+        MANAGED if pool.v4 is not None else 0 if pool.algebra is None else pool.algebra.value,
         len(state.ticks.net),
     )
     ticks = (
         _TICK.pack(tick, net.to_bytes(LIQUIDITY_BYTES, "big", signed=True)) for tick, net in state.ticks.net.items()
     )
-    return head + b"".join(ticks)
+    return head + (b"" if pool.v4 is None else pool.v4.manager) + b"".join(ticks)
 
 
 def _solidly_record(places: tuple[bytes, int, int, int], state: SolidlyPool) -> bytes:
@@ -247,13 +249,18 @@ def _v3_states(header: _Header, tokens: list[bytes], body: memoryview) -> Iterat
         address, token0, token1, made_by, spacing, *now, fee0, fee1, said, count = _V3_RECORD.unpack_from(body, place)
         price, tick, liquidity = now
         place += _V3_RECORD.size
+        manager = bytes(body[place : place + ADDRESS_BYTES]) if said == MANAGED else b""
+        place += len(manager)
         end = place + count * _TICK.size
         if end > len(body) or not spacing:
             raise ValueError("a V3 pool's ticks are cut off, or it has no spacing")
         factory = header.factories[made_by]
         fee = factory.fee_numerator, factory.fee_denominator
-        algebra = Algebra(said) if said else None
-        pool = Pool(address, factory.name, tokens[token0], tokens[token1], *fee, spacing, algebra=algebra)
+        ends = tokens[token0], tokens[token1]
+        if manager:
+            pool = pool_of(factory.name, manager, ends, fee[1] - fee[0], spacing)
+        else:
+            pool = Pool(address, factory.name, *ends, *fee, spacing, algebra=Algebra(said) if said else None)
         net = {at: number(change, "big", signed=True) for at, change in _TICK.iter_unpack(body[place:end])}
         place = end
         yield pool, made(pool, net, number(price, "big"), tick, number(liquidity, "big"), (fee0, fee1))

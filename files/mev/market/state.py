@@ -8,10 +8,18 @@ from typing import NamedTuple
 from mev.chain.abi import SYNC, decode_sync
 from mev.chain.wire import Log
 from mev.domain import Algebra, Block, Pool, V2State
-from mev.domain.market import Address
+from mev.domain.market import Address, Hash
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
-from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, Concentrated, Unusable, follow, same
+from mev.market.concentrated_state import (
+    ALGEBRA_TOPICS,
+    CONCENTRATED_TOPICS,
+    V4_TOPICS,
+    Concentrated,
+    Unusable,
+    follow,
+    same,
+)
 from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
 
 PoolState = V2State | SolidlyPool | Concentrated
@@ -48,6 +56,11 @@ class MarketState:
         self._pools = {pool.address: pool for pool in states}
         self._states = {pool.address: state for pool, state in states.items()}
         self._journal: deque[_Applied] = deque(maxlen=UNDO_BLOCKS)
+        # What tells of pools that are its own, by their ids: V4's managers.
+        self._managed: dict[Address, dict[Hash, Pool]] = {}
+        for pool in states:
+            if pool.v4 is not None:
+                self._managed.setdefault(pool.v4.manager, {})[pool.v4.id] = pool
         # Those of which no event says the fee in the next block.
         self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra is Algebra.PLUGIN)
 
@@ -109,7 +122,9 @@ class MarketState:
         for log in logs:
             pool = self._pools.get(log.address)
             if pool is None or not log.topics:
-                if log.address in self._fee_setters and log.topics[:1] == (CUSTOM_FEE,):
+                if log.address in self._managed:
+                    self._follow_managed(log, after)
+                elif log.address in self._fee_setters and log.topics[:1] == (CUSTOM_FEE,):
                     self._set_fee(log, after)
             elif log.topics[0] == SYNC:
                 if not (pool.concentrated or pool.solidly):
@@ -126,11 +141,20 @@ class MarketState:
     def _follow(self, pool: Pool, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in one of a pool's own logs, where it is one of its kind's."""
         state = after.get(pool.address) or self._states[pool.address]
-        if pool.concentrated and log.topics[0] in _OF_CONCENTRATED:
+        if pool.concentrated and pool.v4 is None and log.topics[0] in _OF_CONCENTRATED:
             if isinstance(state, ConcentratedPool | Unusable):
                 after[pool.address] = follow(pool, state, log)
         elif pool.solidly and log.topics[0] == SOLIDLY_SYNC and isinstance(state, SolidlyPool | Unusable):
             after[pool.address] = followed(state, log)
+
+    def _follow_managed(self, log: Log, after: dict[Address, PoolState]) -> None:
+        """Take in what a manager says of a pool of its own."""
+        pool = self._managed[log.address].get(log.topics[1]) if len(log.topics) > 1 else None
+        if pool is None or log.topics[0] not in V4_TOPICS:
+            return
+        state = after.get(pool.address) or self._states[pool.address]
+        if isinstance(state, ConcentratedPool | Unusable):
+            after[pool.address] = follow(pool, state, log)
 
     def _set_fee(self, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in what a factory says of a pool of its own; of another one's it has nothing to say."""

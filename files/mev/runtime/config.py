@@ -89,6 +89,9 @@
     algebra_factories = [                    # optional: Algebra Integral; their pools have the fees that they or their plugins say
       { name = "algebra", address = "0x10253594A832f967994b44f33411940533302ACb" },
     ]
+    v4_managers = [                          # optional: Uniswap V4's PoolManager: pools of two tokens without hooks, of these fees and spacings; without any, of Uniswap's usual four
+      { name = "uniswap_v4", address = "0x000000000004444c5dc75cB358380D2e3dE08A90", pools = [{ fee = 500, tick_spacing = 10 }] },
+    ]
     routers = [                              # optional: routers whose pools the strategy sandwich could not ask for, with the factories whose pools they swap through
       { address = "0x66a9893cC07D91D95644AEDD05D03f95e1dBA8Af", factories = ["uniswap_v2", "uniswap_v3"] },
     ]
@@ -163,6 +166,8 @@ __all__ = [
     "TokenConfig",
     "TracesConfig",
     "V3FactoryConfig",
+    "V4ManagerConfig",
+    "V4PoolConfig",
     "load",
     "secret",
     "signing_key",
@@ -333,6 +338,23 @@ class AlgebraFactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     address: _Address
 
 
+class V4PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of Uniswap V4 pools: their fee in millionths, and their ticks' spacing."""
+
+    fee: Annotated[int, Meta(ge=0, lt=10**6, description="a fee in millionths, from 0 to 999999")]
+    tick_spacing: Annotated[int, Meta(ge=1, lt=2**15, description="a whole number from 1 to 32767")]
+
+
+class V4ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A Uniswap V4 PoolManager, and which of its pools are watched: those without hooks of these kinds."""
+
+    name: _Name
+    address: _Address
+    pools: Annotated[tuple[V4PoolConfig, ...], Meta(min_length=1, max_length=16, description="1 to 16 kinds")] = tuple(
+        V4PoolConfig(fee=fee, tick_spacing=spacing) for fee, spacing in ((100, 1), (500, 10), (3000, 60), (10000, 200))
+    )
+
+
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A router that does not say itself whose pools it swaps through: a V2 factory's, a V3 factory's or both, by their names."""
 
@@ -373,6 +395,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     v3_factories: tuple[V3FactoryConfig, ...] = ()
     solidly_factories: tuple[SolidlyFactoryConfig, ...] = ()
     algebra_factories: tuple[AlgebraFactoryConfig, ...] = ()
+    v4_managers: tuple[V4ManagerConfig, ...] = ()
     routers: tuple[RouterConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
     compound_v3: tuple[LendingConfig, ...] = ()

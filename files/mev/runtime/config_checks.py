@@ -68,6 +68,7 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
             (f"{where}.algebra_factories[{number}]", made.name, made.address)
             for number, made in enumerate(chain.algebra_factories)
         ),
+        *((f"{where}.v4_managers[{number}]", made.name, made.address) for number, made in enumerate(chain.v4_managers)),
     ]
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)
@@ -86,6 +87,10 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
                 yield f"{place}.fees[{number}]", f"is {fee}; allowed: from 1 to {MOST_FEE - 1} millionths"
             if fee in maker.fees[:number]:
                 yield f"{place}.fees[{number}]", f"is {fee}, which stands there twice; allowed: each once"
+    for number, manager in enumerate(chain.v4_managers):
+        for position, kind in enumerate(manager.pools):
+            if kind in manager.pools[:position]:
+                yield f"{where}.v4_managers[{number}].pools[{position}]", "stands there twice; allowed: each once"
     for number, made in enumerate(chain.v2_factories):
         if made.fee_numerator > made.fee_denominator:
             yield (

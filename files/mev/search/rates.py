@@ -42,15 +42,15 @@ class RateTable:
             if held is known[position]:
                 continue
             known[position] = held
-            part, whole = pool.fee_numerator, pool.fee_denominator
+            parts, whole = (pool.fee_numerator, pool.fee_numerator), pool.fee_denominator
             if isinstance(held, SolidlyPool):
-                part, whole = FEE_DENOMINATOR - held.fee, FEE_DENOMINATOR
-            elif pool.algebra is not None and isinstance(held, ConcentratedPool):
-                # The same in both directions.
-                part, whole = MILLION - held.fees[0], MILLION
-            for step, (one, other) in enumerate(_virtual(pool, state), start=2 * position):
-                slope = part / (whole * one) if one and other else 0.0
-                rows[:, step] = (slope * other, slope) if slope else (0.0, 1.0)
+                parts, whole = (FEE_DENOMINATOR - held.fee, FEE_DENOMINATOR - held.fee), FEE_DENOMINATOR
+            elif isinstance(held, ConcentratedPool):
+                # A V4 pool's may differ between the directions.
+                parts, whole = (MILLION - held.fees[0], MILLION - held.fees[1]), MILLION
+            for way, (one, other) in enumerate(_virtual(pool, state)):
+                slope = parts[way] / (whole * one) if one and other else 0.0
+                rows[:, 2 * position + way] = (slope * other, slope) if slope else (0.0, 1.0)
         return rows
 
 

@@ -163,7 +163,7 @@ def _hop(hop: RouterHop, factories: dict[Venue, str], pools: dict[_Key, Pool], m
         return None
     token0, token1 = sorted((hop.token_in, hop.token_out))
     pool = pools.get(_Key(factory, token0, token1, (hop.fee or 0) if hop.venue is Venue.V3 else 0))
-    if pool is None or pool.algebra is not None or pool.concentrated != (hop.venue is Venue.V3):
+    if pool is None or pool.algebra is not None or pool.v4 is not None or pool.concentrated != (hop.venue is Venue.V3):
         return None
     zero_for_one = hop.token_in == pool.token0
     if pool.concentrated:

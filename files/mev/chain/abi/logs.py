@@ -38,6 +38,7 @@ from mev.domain.events import (
     UnknownLog,
     V4Initialized,
     V4LiquidityModified,
+    V4ProtocolFeeSet,
     V4Swap,
 )
 from mev.domain.market import Hash
@@ -310,6 +311,7 @@ _FIXED: dict[Hash, _Layout] = dict(
         _layout("Pool(address,address,address)", AlgebraPoolCreated, [0, 1]),
         _layout("PoolCreated(address,address,uint24,int24,address)", PoolCreated, [0, 1, 2]),
         _layout("Initialize(bytes32,address,address,uint24,int24,address,uint160,int24)", V4Initialized, [0, 1, 2]),
+        _layout("ProtocolFeeUpdated(bytes32,uint24)", V4ProtocolFeeSet, [0]),
         _layout("ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)", V4LiquidityModified, [0, 1]),
         _layout("Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)", V4Swap, [0, 1]),
         _layout("TokenExchange(address,int128,uint256,int128,uint256)", CurveExchange, [0]),

@@ -22,6 +22,9 @@ WITHDRAW = selector("withdraw(address,uint256)")
 # Where in execute()'s arguments its one dynamic one begins: behind four words.
 WORD_BYTES = 32
 HOPS_OFFSET = 4 * WORD_BYTES
+# What stands in a fee_denominator's place marks a V4 pool; its fee, and above that its spacing, stand in the numerator's.
+V4_MARK = 1 << 128
+V4_SPACING_SHIFT = 24
 
 
 class ExecutorMissingError(Exception):
@@ -76,7 +79,7 @@ def encode_execute(
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
 
-    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair, of which 0/1 takes part, says itself what it gives. A liquidation is one of BORROWER/0.
+    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair, of which 0/1 takes part, says itself what it gives. A V4 pool's step names its manager and its key. A liquidation is one of BORROWER/0.
     With `flash` it is that of execute_flash(): the first step is paid last, and a loan of a V3 pool is one of LENT/0. `parts` has for each
     hop what it takes of what is held where the next one takes of it too, base units of its token; 0 is all that is left.
     """
@@ -84,8 +87,12 @@ def encode_execute(
     for hop, part in zip(cycle.hops, parts or (0,) * len(cycle.hops), strict=True):
         pool = pools[hop.pool]
         token_in = pool.token0 if hop.zero_for_one else pool.token1
+        venue = hop.pool
         fee = (0, 0) if pool.concentrated else (pool.fee_numerator, pool.fee_denominator)
-        steps.append([hop.pool, token_in, int(hop.zero_for_one), *fee, part])
+        if pool.v4 is not None:
+            venue = pool.v4.manager
+            fee = (pool.fee_denominator - pool.fee_numerator | pool.tick_spacing << V4_SPACING_SHIFT, V4_MARK)
+        steps.append([venue, token_in, int(hop.zero_for_one), *fee, part])
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")
         steps.insert(seizure.after, [seizure.pool, seizure.debt, int(seizure.absorbs), borrower, 0, 0])

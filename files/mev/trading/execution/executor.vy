@@ -4,7 +4,7 @@
 """
 @title Executor
 @license MIT
-@notice Takes a cycle of swaps through V2 and Solidly pairs and V3 pools from its own inventory, all of it or nothing.
+@notice Takes a cycle of swaps through V2 and Solidly pairs, V3 and V4 pools from its own inventory, all of it or nothing.
 @dev Only the cycle's own token leaves the contract before the last check, so
      whatever a pair or a token of the path does, the call ends with the promised profit or is as if it never was.
      No token is ever approved but to the lending pool of a liquidation, for the time of its one call, and no more than it is to take.
@@ -13,6 +13,7 @@
      What is held may be split over hops that give the same token: those but the last take their part, the last one the rest.
      A V3 pool gives its output first and asks for its input in a callback. Nobody may call back but the one pool
      that is being swapped, once, for exactly the amount that was put into its swap.
+     A V4 pool is a part of its manager, which calls back once it is unlocked: there the swap is made, its input paid and its output taken.
      A step may also be a liquidation on Aave V3: what is held of the debt's token pays a borrower's debt, and the collateral goes on. Or one on
      Compound V3: a borrower is absorbed, and what is held of the base token buys of the collateral that Comet then has for sale.
      With execute_flash() the first hop is paid last, in its pool's callback, out of what the others have brought: then no capital is needed,
@@ -46,10 +47,34 @@ interface Comet:
     def buyCollateral(asset: address, min_amount: uint256, base_amount: uint256, recipient: address): nonpayable
 
 
+# How a V4 manager knows a pool; hooks are nobody: no code but the manager's runs.
+struct PoolKey:
+    currency0: address
+    currency1: address
+    fee: uint24
+    tick_spacing: int24
+    hooks: address
+
+
+struct SwapParams:
+    zero_for_one: bool
+    amount_specified: int256
+    sqrt_price_limit_x96: uint160
+
+
+interface Manager:
+    def unlock(data: Bytes[1]) -> Bytes[1]: nonpayable
+    def swap(key: PoolKey, params: SwapParams, hook_data: Bytes[1]) -> int256: nonpayable
+    def sync(currency: address): nonpayable
+    def settle() -> uint256: payable
+    def take(currency: address, to: address, amount: uint256): nonpayable
+
+
 # One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2); with a fee_numerator of 0 the pair is
 # asked itself what it gives (Solidly: fee and curve are its own). A fee_denominator of 0 marks a V3 pool, which knows its own fee. `part` is how
 # much of what is held this hop takes where the next one takes of it too, base units; 0 for all that is left. With a fee_denominator of 0, a fee_numerator that is not 0 marks a
 # liquidation: `pair` is Aave's pool, token_in the debt's token, and fee_numerator the borrower's address; the next token is the collateral.
+# A fee_denominator of MANAGED marks a V4 pool: `pair` is its manager, fee_numerator the pool's fee and, from bit 24 on, its ticks' spacing.
 # With zero_for_one `pair` is a Comet, and where it is the borrower too nobody is absorbed: what it has for sale already is bought.
 # Of execute_flash(), a first hop whose next token is its own is a loan for a fee: zero_for_one says that it is the pool's token1, and of a V3
 # pool fee_numerator is how much is lent.
@@ -63,6 +88,8 @@ struct Hop:
 
 
 MAX_HOPS: constant(uint256) = 8
+# More than any pair's fee_denominator.
+MANAGED: constant(uint256) = 2**128
 # The prices next to the ends of what a V3 pool can have: no limit.
 LOWEST_PRICE: constant(uint160) = 4295128740
 HIGHEST_PRICE: constant(uint160) = 1461446703485210103287273052203988822378723970341
@@ -73,6 +100,10 @@ owner: public(immutable(address))
 swapping: transient(address)
 owed_token: transient(address)
 owed: transient(uint256)
+# Of a V4 pool's swap until its manager calls back: the hop, the token that it gives, and who gets that.
+managed: transient(Hop)
+managed_out: transient(address)
+managed_to: transient(address)
 # Of execute_flash() until its pool calls back: the path, and what was held of its second token before.
 flashing: transient(bool)
 path: transient(DynArray[Hop, MAX_HOPS])
@@ -174,6 +205,49 @@ def uniswapV2Call(sender: address, amount0: uint256, amount1: uint256, data: Byt
 
 
 @external
+def unlockCallback(data: Bytes[32]) -> Bytes[1]:
+    """
+    @notice Swap in a V4 pool, as this contract has just asked its manager to be let.
+    @param data Not used: nothing that a caller brings is believed.
+    @return Nothing that anybody needs.
+    """
+    assert msg.sender == self.swapping, "not the pool"
+    # Before anything else runs: it is let in once.
+    self.swapping = empty(address)
+    hop: Hop = self.managed
+    token_out: address = self.managed_out
+    key: PoolKey = PoolKey(
+        currency0=hop.token_in if hop.zero_for_one else token_out,
+        currency1=token_out if hop.zero_for_one else hop.token_in,
+        fee=convert(hop.fee_numerator & (2**24 - 1), uint24),
+        tick_spacing=convert(hop.fee_numerator >> 24, int24),
+        hooks=empty(address),
+    )
+    amount: int256 = convert(self.owed, int256)
+    delta: int256 = extcall Manager(msg.sender).swap(
+        key,
+        SwapParams(
+            zero_for_one=hop.zero_for_one,
+            amount_specified=-amount,
+            sqrt_price_limit_x96=LOWEST_PRICE if hop.zero_for_one else HIGHEST_PRICE,
+        ),
+        b"",
+    )
+    # Two numbers of 128 bits, token0's above: negative is owed to the manager.
+    delta0: int256 = delta >> 128
+    delta1: int256 = (delta << 128) >> 128
+    # Less than all of it would leave some of a token behind.
+    assert (delta0 if hop.zero_for_one else delta1) == -amount, "partial"
+    extcall Manager(msg.sender).sync(hop.token_in)
+    assert extcall IERC20(hop.token_in).transfer(msg.sender, self.owed, default_return_value=True), "transfer"
+    extcall Manager(msg.sender).settle()
+    extcall Manager(msg.sender).take(
+        token_out, self.managed_to, convert(delta1 if hop.zero_for_one else delta0, uint256)
+    )
+    return b""
+
+
+@external
 @nonreentrant
 def withdraw(token: address, amount: uint256):
     """
@@ -265,7 +339,7 @@ def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
                     break
             next_token = empty(address)
             if following < count:
-                if following == i + 1 and hops[following].fee_denominator != 0 and hops[following].part == 0:
+                if following == i + 1 and self._is_pair(hops[following]) and hops[following].part == 0:
                     # A pair is paid before its swap, by the hop before it.
                     to = hops[following].pair
                 else:
@@ -275,7 +349,9 @@ def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
         taken: uint256 = hops[i].part if split else amount
         amount -= taken
 
-        if hops[i].fee_denominator != 0:
+        if hops[i].fee_denominator == MANAGED:
+            self._swap_managed(hops[i], taken, token if following == count else hops[following].token_in, to)
+        elif hops[i].fee_denominator != 0:
             if not paid:
                 assert extcall IERC20(hops[i].token_in).transfer(hops[i].pair, taken, default_return_value=True), "transfer"
             self._swap(hops[i], to, 0, False)
@@ -286,6 +362,12 @@ def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
         paid = to != self
         if not split and next_token != empty(address):
             amount = staticcall IERC20(next_token).balanceOf(self) - held
+
+
+@internal
+@pure
+def _is_pair(hop: Hop) -> bool:
+    return hop.fee_denominator != 0 and hop.fee_denominator != MANAGED
 
 
 @internal
@@ -358,4 +440,16 @@ def _swap_concentrated(hop: Hop, amount: uint256, to: address):
         b"",
     )
     # One that gave something and asked for nothing must not be able to ask later.
+    self.swapping = empty(address)
+
+
+@internal
+def _swap_managed(hop: Hop, amount: uint256, token_out: address, to: address):
+    self.swapping = hop.pair
+    self.owed = amount
+    self.managed = hop
+    self.managed_out = token_out
+    self.managed_to = to
+    extcall Manager(hop.pair).unlock(b"")
+    # One that never called back must not be able to later.
     self.swapping = empty(address)

@@ -1,4 +1,4 @@
-"""Atomic arbitrage: cycles of V2 pairs, V3, Algebra and Solidly pools that a block left out of line with each other, split over parallel pools where that pays."""
+"""Atomic arbitrage: cycles of V2 pairs, V3, V4, Algebra and Solidly pools that a block left out of line with each other, split over parallel pools where that pays."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -28,7 +28,8 @@ LONG = 4
 FURTHER_PAIR_GAS = 60_000
 FURTHER_V3_GAS = 130_000
 FURTHER_SOLIDLY_GAS = 200_000
-FURTHER_ALGEBRA_GAS = 180_000
+FURTHER_ALGEBRA_GAS = 150_000
+FURTHER_V4_GAS = 110_000
 
 
 class AtomicArbitrage:
@@ -193,6 +194,8 @@ def further_gas(pool: Pool) -> int:
         return FURTHER_SOLIDLY_GAS
     if pool.algebra is not None:
         return FURTHER_ALGEBRA_GAS
+    if pool.v4 is not None:
+        return FURTHER_V4_GAS
     return FURTHER_V3_GAS if pool.concentrated else FURTHER_PAIR_GAS
 
 

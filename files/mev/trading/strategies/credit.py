@@ -51,8 +51,8 @@ class Credit(NamedTuple):
 
 
 def gives_first(pool: Pool) -> bool:
-    """Whether the executor can pay a pool last: a Solidly pair, and an Algebra pool that lends, call back by a name that it does not have."""
-    return not pool.solidly and pool.algebra is None and pool.fee_numerator > 0
+    """Whether the executor can pay a pool last: Solidly's, Algebra's and V4's call back by names that it does not have, or not for that."""
+    return not pool.solidly and pool.algebra is None and pool.v4 is None and pool.fee_numerator > 0
 
 
 class Lenders:

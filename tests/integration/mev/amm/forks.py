@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eth_utils.crypto import keccak
 from mev.domain import Algebra as AlgebraPool
 from mev.domain import Pool
+from mev.market.v4_state import pool_of
 
 from tests.integration.mev.amm.conftest import Bench
 from tests.integration.mev.amm.solidity import creation_codes
-from tests.integration.mev.amm.venues import Integral
+from tests.integration.mev.amm.venues import KEY, V4, Integral, Swap
 from tests.integration.mev.conftest import raw, text
 
 if TYPE_CHECKING:
@@ -120,3 +122,51 @@ class Algebra(Integral):
         self.bench.send(self.driver, "mint_algebra(address,int24,int24,uint128)", made, -far, far, liquidity)
         said = AlgebraPool.PLUGIN if self.plugin else AlgebraPool.OWN
         return Pool(raw(made), "algebra", token0, token1, 0, 1, 60, algebra=said)
+
+
+class Managed(V4):
+    """Uniswap V4's PoolManager as published, with pools without hooks between given tokens."""
+
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules) -> None:
+        self.evm = evm
+        # Of which tokens those who provide and swap have some.
+        self.given: set[bytes] = set()
+        super().__init__(on(evm, modules), published)
+
+    def pool(
+        self, one: bytes, other: bytes, fee: int, sqrt_price_x96: int, liquidity: int, far: int, spacing: int
+    ) -> Pool:
+        """Make a pool with liquidity up to `far` ticks from zero on both sides."""
+        token0, token1 = sorted((one, other))
+        made = pool_of("uniswap_v4", raw(self.manager), (token0, token1), fee, spacing)
+        key = (text(token0), text(token1), fee, spacing, "0x" + 40 * "0")
+        self.keys[self._slot(made)] = key
+        for token in (token0, token1):
+            if token not in self.given:
+                self.given.add(token)
+                for receiver in (self.bench.account, self.driver):
+                    give(self.bench, self.evm, token, receiver, 10**22)
+            self.bench.send(text(token), "approve(address,uint256)", self.provider, 2**256 - 1)
+            self.bench.send(self.driver, "approve(address,address)", text(token), self.router)
+        self.bench.send(self.manager, f"initialize({KEY},uint160)", key, sqrt_price_x96)
+        self.provide(made, -far, far, liquidity)
+        return made
+
+    def provide(self, pool: Pool, lower: int, upper: int, liquidity: int) -> None:
+        """Put liquidity in, or with a negative amount take it out."""
+        self.mint(self._slot(pool), lower, upper, liquidity)
+
+    def swap_in(self, pool: Pool, amount: int, *, zero_for_one: bool) -> None:
+        """Have the driver swap."""
+        limit = 4295128740 if zero_for_one else 2**159
+        self.swap(self._slot(pool), Swap(zero_for_one, amount, limit))
+
+    def set_protocol_fee(self, pool: Pool, zero_for_one: int, one_for_zero: int) -> None:
+        """Let the protocol take millionths beside the pool's fee."""
+        fees = zero_for_one | one_for_zero << 12
+        self.bench.send(self.manager, f"setProtocolFee({KEY},uint24)", self.keys[self._slot(pool)], fees)
+
+    @staticmethod
+    def _slot(pool: Pool) -> str:
+        assert pool.v4 is not None
+        return "0x" + keccak(pool.v4.id + (6).to_bytes(32, "big")).hex()

@@ -68,10 +68,12 @@ async def read(rpc: Rpc, place: Place, tokens: list[bytes], block: Block) -> dic
     return await read_algebra(rpc, await find_algebra(rpc, [place.config], tokens, block), block)
 
 
-async def follow(rpc: Rpc, state: MarketState, block: Block) -> frozenset[bytes]:
+async def follow(
+    rpc: Rpc, state: MarketState, block: Block, events: frozenset[bytes] = CONCENTRATED_TOPICS | ALGEBRA_TOPICS
+) -> frozenset[bytes]:
     """Take in all blocks up to one, as the engine does."""
     touched: frozenset[bytes] = frozenset()
-    topics = [encode(topic) for topic in CONCENTRATED_TOPICS | ALGEBRA_TOPICS]
+    topics = [encode(topic) for topic in events]
     for number in range(state.block.number + 1, block.number + 1):
         head = await rpc.call_as(dict, "eth_getBlockByNumber", [hex(number), False])
         assert head is not None

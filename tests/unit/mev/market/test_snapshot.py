@@ -86,7 +86,7 @@ def test_another_format_s_is_refused(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[11] = 9
     path.write_bytes(content)
-    with pytest.raises(SnapshotError, match="is of format 9; format 4 can be read"):
+    with pytest.raises(SnapshotError, match="is of format 9; format 5 can be read"):
         load(path, 1)
 
 

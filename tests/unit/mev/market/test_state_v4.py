@@ -1,0 +1,147 @@
+"""V4's pools follow what their manager says of them and nothing else, go back when the chain turns round, and come out of a snapshot as they went in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from mev.chain.abi import AbiError, event_topic
+from mev.chain.wire import Log
+from mev.domain import Block, Cycle, Hop, Pool, V2State
+from mev.market.amm.concentrated import INT128_MAX, ConcentratedPool
+from mev.market.amm.tick_math import sqrt_price_at
+from mev.market.concentrated_state import made, same, v4_fees
+from mev.market.snapshot import load, save
+from mev.market.state import MarketState
+from mev.market.v4_state import pool_of
+from mev.search.graph import CycleIndex
+from mev.search.sizing import screen, size_exact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mev.market.state import PoolState
+
+SWAP = event_topic("Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)")
+MODIFY = event_topic("ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)")
+PROTOCOL = event_topic("ProtocolFeeUpdated(bytes32,uint24)")
+V3_SWAP = event_topic("Swap(address,address,int256,int256,uint160,uint128,int24)")
+MANAGER, STRANGER = b"\x0f" * 20, b"\x0e" * 20
+TOKENS = (b"\xaa" * 20, b"\xbb" * 20)
+POOL, OTHER = (pool_of("uniswap_v4", MANAGER, TOKENS, fee, spacing) for fee, spacing in ((3000, 60), (500, 10)))
+PAIR = Pool(b"\x01" * 20, "uniswap_v2", *TOKENS, 997, 1000)
+SOMEBODY = bytes(12) + b"\x07" * 20
+UNIT = 10**18
+
+
+def block(number: int) -> Block:
+    return Block(number, (number + 1).to_bytes(32, "big"), number.to_bytes(32, "big"), 0, 0)
+
+
+def said(topic: bytes, pool: Pool, *words: int, by: bytes = MANAGER, sender: bool = True) -> Log:
+    assert pool.v4 is not None
+    topics = (topic, pool.v4.id, SOMEBODY) if sender else (topic, pool.v4.id)
+    return Log(by, topics, b"".join((word % 2**256).to_bytes(32, "big") for word in words), 0, bytes(32))
+
+
+def swapped(pool: Pool, state: ConcentratedPool, amount: int, by: bytes = MANAGER) -> tuple[Log, ConcentratedPool]:
+    moved = state.swap_exact_in(amount, zero_for_one=True)
+    now = moved.sqrt_price_x96, moved.liquidity, moved.tick
+    return said(SWAP, pool, -moved.amount_in, moved.amount_out, *now, 3000, by=by), state.after(moved)
+
+
+def modified(pool: Pool, lower: int, upper: int, delta: int) -> Log:
+    return said(MODIFY, pool, lower, upper, delta, 0)
+
+
+def held(pool: Pool, protocol: int = 0) -> ConcentratedPool:
+    net = {-60_000: 10**21, 60_000: -(10**21)}
+    return made(pool, net, sqrt_price_at(30), 30, 10**21, v4_fees(pool, protocol))
+
+
+def fresh() -> MarketState:
+    return MarketState(block(0), {PAIR: V2State(UNIT, UNIT, 0), POOL: held(POOL), OTHER: held(OTHER)})
+
+
+def test_a_pool_s_key_is_the_one_that_mainnet_knows() -> None:
+    """ETH against USDC at 0.05 %: the id under which the manager's first big pool is known."""
+    usdc = bytes.fromhex("a0b86991c6218b36c1d19d4a2e9eb0ce3606eb48")
+    known = pool_of("uniswap_v4", MANAGER, (bytes(20), usdc), 500, 10)
+    assert known.v4 is not None
+    assert known.v4.id.hex() == "21c67e77068de97969ba93d4aab21826d33ca12bb9f565d8496e8fda8a82ca27"
+    assert known.address == known.v4.id[:20]
+
+
+def test_what_the_manager_says_of_a_pool_follows_and_goes_back() -> None:
+    state = fresh()
+    swap, after = swapped(POOL, held(POOL), 10**20)
+    changed = modified(POOL, -600, 600, 10**20)
+    assert state.apply_block(block(1), [swap, changed]) == {POOL.address}
+    assert same(state.states()[POOL], after.with_liquidity(-600, 600, 10**20))  # type: ignore[arg-type]
+    taken = modified(POOL, -600, 600, -(10**20))
+    protocol = said(PROTOCOL, OTHER, 1000 | 250 << 12, sender=False)
+    assert state.apply_block(block(2), [taken, protocol]) == {POOL.address, OTHER.address}
+    found = state.concentrated(OTHER.address)
+    assert found is not None
+    assert found.fees == (1500, 750)
+    assert same(state.states()[POOL], after)  # type: ignore[arg-type]
+    assert state.undo_to(block(0)) == {POOL.address, OTHER.address}
+    for pool in (POOL, OTHER):
+        assert same(state.states()[pool], fresh().states()[pool])  # type: ignore[arg-type]
+
+
+def test_what_others_say_and_what_is_said_of_others_counts_for_nothing() -> None:
+    state = fresh()
+    unknown = pool_of("uniswap_v4", MANAGER, TOKENS, 777, 10)
+    elsewhere, _ = swapped(POOL, held(POOL), 10**20, by=STRANGER)
+    # A contract that stands where a pool's name points, were there one.
+    disguised, _ = swapped(POOL, held(POOL), 10**20, by=POOL.address)
+    words = (1, -1, sqrt_price_at(60), 10**21, 60)
+    content = b"".join((word % 2**256).to_bytes(32, "big") for word in words)
+    own = Log(POOL.address, (V3_SWAP, SOMEBODY, SOMEBODY), content, 0, bytes(32))
+    fee_of_others = said(PROTOCOL, unknown, 7, sender=False)
+    bare = Log(MANAGER, (), b"", 0, bytes(32))
+    alone = Log(MANAGER, (SWAP,), b"", 0, bytes(32))
+    assert state.apply_block(block(1), [elsewhere, disguised, own, fee_of_others, bare, alone]) == set()
+    with pytest.raises(AbiError, match="Swap"):
+        state.apply_block(block(2), [said(SWAP, POOL, 1)])
+
+
+def test_what_contradicts_itself_is_left_alone() -> None:
+    state = fresh()
+    swap = said(SWAP, POOL, -1, 1, sqrt_price_at(30), 7, 30, 3000)
+    assert state.apply_block(block(1), [swap]) == {POOL.address}
+    assert list(state.unusable()) == [POOL.address]
+    state.undo_to(block(0))
+    assert state.unusable() == {}
+
+
+def test_a_snapshot_keeps_the_manager_the_id_and_the_fees(tmp_path: Path) -> None:
+    state = fresh()
+    state.apply_block(block(1), [said(PROTOCOL, OTHER, 1000 | 250 << 12, sender=False)])
+    save(tmp_path / "snapshot", 1, block(1), state.states())
+    _, back = load(tmp_path / "snapshot", 1)
+    assert set(back) == {PAIR, POOL, OTHER}
+    for pool in (POOL, OTHER):
+        found, ours = back[pool], state.concentrated(pool.address)
+        assert isinstance(found, ConcentratedPool)
+        assert ours is not None
+        assert same(found, ours)
+        assert (found.ticks.words, found.largest_amount) == (True, INT128_MAX)
+
+
+def test_fees_that_differ_between_directions_are_screened_and_sized_so() -> None:
+    """The protocol takes of one direction so much that it does not pay; the other way it does."""
+    for protocol, first in ((1000, True), (1000 << 12, False)):
+        states: dict[Pool, PoolState] = {PAIR: V2State(1000 * UNIT, 1000 * UNIT, 0), OTHER: held(OTHER, protocol)}
+        # A price for which either direction pays by less than the protocol takes.
+        for tick, pays in ((38, not first), (-38, first)):
+            net = {-60_000: 10**21, 60_000: -(10**21)}
+            states[OTHER] = made(OTHER, net, sqrt_price_at(tick), tick, 10**21, v4_fees(OTHER, protocol))
+            state = MarketState(block(0), states)
+            index = CycleIndex([PAIR, OTHER], [TOKENS[0]], 2)
+            found = screen(index.all(), state)
+            path = (OTHER, PAIR) if tick > 0 else (PAIR, OTHER)
+            hops = Hop(path[0].address, zero_for_one=True), Hop(path[1].address, zero_for_one=False)
+            cycle = Cycle(TOKENS[0], hops)
+            assert (cycle in found) == (size_exact(cycle, state).amount_in > 0) == pays, (protocol, tick)

@@ -72,6 +72,8 @@ def test_an_option_that_no_client_has_stops_the_play_before_anything_is_touched(
     assert "the nearest is erigon_prune_mode" in done.messages
 
 
+# Where a host's size is looked at.
+HOST = "../../playbooks/host.yml"
 ONE_MORE = {"node_chains": ["ethereum", "sepolia", "base"]}
 
 
@@ -92,7 +94,7 @@ ONE_MORE = {"node_chains": ["ethereum", "sepolia", "base"]}
 def test_a_host_that_is_too_small_is_told_with_the_sums_before_anything_is_installed(
     host: Host, variables: dict[str, Any], words: list[str]
 ) -> None:
-    done = play("erigon", "converge.yml", {**ONE_MORE, **variables})
+    done = play("erigon", HOST, {**ONE_MORE, **variables})
     assert done.code != 0
     assert done.changed == 0
     message = done.messages.replace("\\n", " ")
@@ -106,6 +108,6 @@ def test_a_host_that_is_too_small_is_told_with_the_sums_before_anything_is_insta
 def test_a_shortage_that_the_operator_takes_upon_himself_is_reported() -> None:
     exceptions = [{"host": "erigon", "shortage": "disk", "reason": "a larger disk comes on Monday"}]
     variables = {"catalogue_chain_overrides": {"ethereum": {"disk_gib": 1_000_000}}}
-    done = play("erigon", "converge.yml", {**variables, "catalogue_resource_exceptions": exceptions}, "--check")
+    done = play("erigon", HOST, {**variables, "catalogue_resource_exceptions": exceptions}, "--check")
     assert done.code == 0, done.output
     assert "too little, by the operator's word: a larger disk comes on Monday" in done.messages

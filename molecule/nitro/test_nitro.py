@@ -46,7 +46,7 @@ def test_a_full_disk_is_said_in_the_client_s_words_and_room_mends_it(host: Host,
         "timeout 60 sh -c 'until test $(systemctl show -p NRestarts --value arbitrum) -ge 2; do sleep 0.5; done'"
     )
     assert host.run("node-health check --config /etc/node_health/arbitrum.json").rc != 0
-    done = play("nitro", "converge.yml", {"catalogue_uniform_needs": {"memory_mib": 128, "disk_gib": 0}})
+    done = play("nitro", "converge.yml", {})
     assert done.code != 0
     assert "No space left on device" in done.messages
     host.check_output("rm %s/fill", small_disk)

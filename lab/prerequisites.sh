@@ -32,6 +32,8 @@ need gnupg gpg
 # What tests of the engine's storage and bus start on loopback, as throwaway servers.
 need redis-server redis-server
 [ -n "$(find /usr/lib/postgresql -path '*/bin/initdb' 2>/dev/null)" ] || missing+=(postgresql)
+# What sets the clock of an engine under test, and of nothing else.
+compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
 # The image is made of Debian's packages, whose signatures Ubuntu's own keys do not prove.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 

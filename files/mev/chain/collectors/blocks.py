@@ -24,8 +24,8 @@ from mev.domain.market import Hash
 
 __all__ = ["BlockCollector", "Event", "Log", "NewBlock", "Reorg", "Reset"]
 
-# A gap or a reorganisation of more blocks is answered with Reset: reading all anew is cheaper, and state cannot undo more.
-REMEMBERED_BLOCKS = 64
+# The 64 that state can undo, and the one that is left then. A gap or a reorganisation of more is answered with Reset: reading all anew is cheaper.
+REMEMBERED_BLOCKS = 65
 RETRY_SECONDS = 0.5
 # Blocks whose logs are asked for in one message: more would make it too large for its bound.
 LOGS_AT_ONCE = 8

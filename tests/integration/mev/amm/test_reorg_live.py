@@ -1,0 +1,188 @@
+"""Reorganisations up to 64 deep, every kind of pool at once, by their published contracts: the engine's market is to the last bit what it was, and then what the chain says."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from mev.chain.rpc import Rpc
+from mev.domain import V2State
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.load import load_market
+from mev.runtime.config import load
+from mev.runtime.storage import Database
+from mev.trading.desk import Desk
+from mev.trading.ledger import Ledger
+from mev.trading.meter import Meter
+
+from tests.integration.mev.amm.forks import give
+from tests.integration.mev.amm.test_algebra_live import HIGHEST, LOWEST, SWAP, Place
+from tests.integration.mev.amm.test_executor_kinds import DEPTH
+from tests.integration.mev.amm.test_forks_live import Curves, Market, curves, market
+from tests.integration.mev.conftest import NATIVE_WEI, Account, Installation, text
+from tests.integration.mev.test_executor_v3 import push
+from tests.integration.mev.test_v3_live import head_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mev.market.state import MarketState
+
+    from lab.evm.devnode import DevNode
+    from lab.evm.npm import Modules
+
+__all__ = ["curves", "market"]
+
+DEEPEST = 64
+PATIENCE_SECONDS = 60
+SLOT0 = bytes.fromhex("3850c7bd")
+
+
+def seen(state: MarketState) -> dict[bytes, object]:
+    """Everything that a pool's quotes depend on."""
+    found: dict[bytes, object] = {}
+    for pool, held in state.states().items():
+        match held:
+            case ConcentratedPool():
+                found[pool.address] = (
+                    held.sqrt_price_x96,
+                    held.tick,
+                    held.liquidity,
+                    dict(held.ticks.net),
+                    held.fees,
+                )
+            case V2State():
+                found[pool.address] = (held.reserve0, held.reserve1)
+            case _:
+                found[pool.address] = held
+    return found
+
+
+class World:
+    """A pool of each kind beside the seed's, and what moves every one of them."""
+
+    def __init__(self, market: Market, curves: Curves, algebra: Place, owner: Account, wrapped: bytes) -> None:
+        self.evm = owner.evm
+        self.market, self.curves, self.algebra = market, curves, algebra
+        self.owner, self.wrapped = owner, wrapped
+
+    def pools(self) -> set[bytes]:
+        made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool)
+        return {pool.address for pool in made}
+
+    def move(self) -> None:
+        """Swap across ticks, put liquidity in and take some out, change a fee: in every kind of pool."""
+        bench, driver, made = self.market.pancake.bench, self.market.pancake.driver, text(self.market.pool.address)
+        bench.send(driver, "mint_v3(address,int24,int24,uint128)", made, -50, 100, DEPTH)
+        bench.send(driver, SWAP, made, SLOT0, True, DEPTH, LOWEST)
+        bench.send(driver, "burn_v3(address,int24,int24,uint128)", made, -50, 100, DEPTH // 2)
+        for pool in (self.curves.volatile, self.curves.stable):
+            give(self.curves.aerodrome.bench, self.evm, self.wrapped, text(pool.address), DEPTH // 9)
+            self.curves.aerodrome.bench.send(text(pool.address), "sync()")
+        fee = ("setCustomFee(address,uint256)", text(self.curves.volatile.address), 70)
+        self.curves.aerodrome.bench.send(self.curves.aerodrome.factory, *fee)
+        self.algebra.mint(-60, 120, DEPTH)
+        self.algebra.swap(DEPTH, zero_for_one=True)
+        self.algebra.send("setFee(uint16)", 3000)
+        push(self.evm, self.owner, self.wrapped, 500, 90 * NATIVE_WEI)
+        for _ in range(3):
+            self.evm.trade()
+
+    def back(self) -> None:
+        """Swap the other way in some of them."""
+        driver, made = self.market.pancake.driver, text(self.market.pool.address)
+        self.market.pancake.bench.send(driver, SWAP, made, SLOT0, False, DEPTH // 3, HIGHEST)
+        self.algebra.swap(DEPTH // 3, zero_for_one=False)
+        push(self.evm, self.owner, self.wrapped, 3000, 30 * NATIVE_WEI)
+        self.evm.trade()
+
+    def number(self) -> int:
+        return int(self.evm.rpc.call("eth_blockNumber"), 16)
+
+
+@pytest.fixture
+def world(
+    evm: DevNode, modules: Modules, published: Modules, market: Market, curves: Curves, owner: Account, wrapped: bytes
+) -> World:
+    algebra = Place(evm, modules, published, (wrapped, market.shop.token), plugin=False)
+    # What is turned back must not have made the pools.
+    evm.mine(2 * DEEPEST)
+    return World(market, curves, algebra, owner, wrapped)
+
+
+@pytest.fixture
+def configured(world: World, tmp_path: Path) -> Installation:
+    made = Installation(world.evm, tmp_path, world.owner.signer, world.evm.ws, mode="observe", v3_fees=(500, 3000))
+    made.more_v3 = (f'{{ name = "pancake_v3", address = "{world.market.pancake.factory}", fees = [500, 2500] }}',)
+    made.chain_tables = (
+        f'solidly_factories = [{{ name = "aerodrome", address = "{world.curves.aerodrome.factory}" }}]\n'
+        f'algebra_factories = [{{ name = "algebra", address = "{world.algebra.algebra.factory}" }}]\n'
+    )
+    made.write()
+    tokens = "".join(
+        f'{{ symbol = "{name}", address = "{text(shop.token)}", decimals = 18 }}, '
+        for name, shop in (("AAA", world.market.shop), ("BBB", world.curves.shop))
+    )
+    made.config.write_text(made.config.read_text().replace("\ntokens = [", f"\ntokens = [{tokens}"))
+    return made
+
+
+def test_a_chain_that_turns_round_up_to_64_blocks_leaves_every_kind_of_pool_exact(
+    evm: DevNode, world: World, configured: Installation, tmp_path: Path
+) -> None:
+    config = load(configured.config)
+    meter = Meter()
+
+    async def story() -> None:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            desk = Desk("ethereum", config, rpc, Ledger(Database(tmp_path / "ledger.db")), None, meter=meter)
+            moved = asyncio.Event()
+            running = asyncio.create_task(desk.run(moved.set))
+
+            async def at_head() -> MarketState:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while desk.head != await head_of(rpc):
+                        assert not running.done(), running.exception()
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(moved.wait(), 0.2)
+                        moved.clear()
+                assert desk._market is not None
+                return desk._market
+
+            async def read() -> dict[bytes, object]:
+                return seen(await load_market(rpc, config.chains["ethereum"], await head_of(rpc)))
+
+            market = await at_head()
+            assert world.pools() <= {*market.pools()}
+            assert not market.unusable()
+            for least in (0, DEEPEST):
+                before, first = seen(await at_head()), world.number()
+                await asyncio.to_thread(world.move)
+                if least:
+                    await asyncio.to_thread(evm.mine, least - (world.number() - first))
+                depth = world.number() - first
+                assert least <= depth <= DEEPEST
+                after = seen(await at_head())
+                assert after == await read()
+                assert {pool for pool, held in after.items() if held != before[pool]} >= world.pools()
+                # Empty blocks in their place, and nothing of what was in them.
+                await asyncio.to_thread(evm.rpc.call, "anvil_reorg", depth, [])
+                await asyncio.to_thread(evm.rpc.call, "anvil_dropAllTransactions")
+                await asyncio.to_thread(evm.mine)
+                assert seen(await at_head()) == before == await read()
+                # And it goes on otherwise.
+                await asyncio.to_thread(world.back)
+                other = seen(await at_head())
+                assert other == await read() != before
+            assert desk._market is market, "it was read anew: nothing was undone"
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    asyncio.run(story())
+    assert meter.registry.get_sample_value("mev_reorganisations_total", {"chain": "ethereum"}) == 2
+    undone = meter.registry.get_sample_value("mev_blocks_undone_total", {"chain": "ethereum"})
+    assert undone is not None
+    assert undone > DEEPEST

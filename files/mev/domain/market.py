@@ -36,10 +36,14 @@ class Algebra(Enum):
 
 
 class V4Key(msgspec.Struct, frozen=True):
-    """Where a Uniswap V4 pool is: in which PoolManager, and under which id. Its fee is fixed, and no contract of its own is called (no hooks)."""
+    """Where a Uniswap V4 pool is: in which PoolManager, and under which id. Its fee is fixed, and no contract of its own is called (no hooks).
+
+    With `native` its first currency is the chain's native coin: the pool's token0 is the wrapped form then, also where its address is the higher one.
+    """
 
     manager: Address
     id: Hash
+    native: bool = False
 
 
 class Pool(msgspec.Struct, frozen=True):

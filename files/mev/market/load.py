@@ -32,6 +32,7 @@ async def load_market(
         solidly,
         chain.algebra_factories,
         chain.v4_managers,
+        chain.wrapped_native,
     )
     market = MarketState(block, states, {factory.address: factory.name for factory in solidly})
     # What was kept in a snapshot has the fee of then.

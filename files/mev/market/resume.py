@@ -62,6 +62,7 @@ async def market_at(
     solidly: Sequence[SolidlyFactoryConfig] = (),
     algebra: Sequence[AlgebraFactoryConfig] = (),
     v4: Sequence[V4ManagerConfig] = (),
+    wrapped_native: Address | None = None,
 ) -> dict[Pool, PoolState]:
     """Return every pool of the factories between two of the tokens, as it is after `block`; raises as `discover`."""
     tokens = list(tokens)
@@ -70,7 +71,7 @@ async def market_at(
     named = await find_concentrated(rpc, v3, tokens, block)
     curves = await find_solidly(rpc, solidly, tokens, block)
     integral = await find_algebra(rpc, algebra, tokens, block)
-    managed = await find_v4(rpc, v4, tokens, block)
+    managed = await find_v4(rpc, v4, tokens, block, wrapped_native)
     states: dict[Pool, PoolState] = {pool: known[pool] for pool in (*pairs, *curves, *managed) if pool in known}
     by_address = {pool.address: pool for pool in known if pool.concentrated}
     for each in named:

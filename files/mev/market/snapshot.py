@@ -43,10 +43,10 @@ _RECORD = struct.Struct(">20sIIH14s14sQ")
 # The same with reserves of 256 bits, without the block; fee (ten-thousandths), whether it is stable, both tokens' decimals.
 _SOLIDLY_RECORD = struct.Struct(">20sIIH32s32sH?BB")
 # Address, token0 and token1 and factory by their place, spacing, price, tick, liquidity, its two fees in millionths, who says them where that
-# is not its factory (Algebra; 0 for Uniswap's), how many ticks follow; of a V4 pool MANAGED, and its manager stands before them.
+# is not its factory (Algebra; 0 for Uniswap's), how many ticks follow; of a V4 pool MANAGED, or NATIVE of the native coin, and its manager stands before them.
 _V3_RECORD = struct.Struct(">20sIIHH20si16sIIBI")
 _TICK = struct.Struct(">i16s")
-MANAGED = 255
+MANAGED, NATIVE = 255, 254
 
 
 class SnapshotError(Exception):
@@ -191,13 +191,19 @@ def _v3_record(places: tuple[bytes, int, int, int], pool: Pool, state: Concentra
         state.tick,
         state.liquidity.to_bytes(LIQUIDITY_BYTES, "big"),
         *state.fees,
-        MANAGED if pool.v4 is not None else 0 if pool.algebra is None else pool.algebra.value,
+        _said(pool),
         len(state.ticks.net),
     )
     ticks = (
         _TICK.pack(tick, net.to_bytes(LIQUIDITY_BYTES, "big", signed=True)) for tick, net in state.ticks.net.items()
     )
     return head + (b"" if pool.v4 is None else pool.v4.manager) + b"".join(ticks)
+
+
+def _said(pool: Pool) -> int:
+    if pool.v4 is not None:
+        return NATIVE if pool.v4.native else MANAGED
+    return 0 if pool.algebra is None else pool.algebra.value
 
 
 def _solidly_record(places: tuple[bytes, int, int, int], state: SolidlyPool) -> bytes:
@@ -249,7 +255,7 @@ def _v3_states(header: _Header, tokens: list[bytes], body: memoryview) -> Iterat
         address, token0, token1, made_by, spacing, *now, fee0, fee1, said, count = _V3_RECORD.unpack_from(body, place)
         price, tick, liquidity = now
         place += _V3_RECORD.size
-        manager = bytes(body[place : place + ADDRESS_BYTES]) if said == MANAGED else b""
+        manager = bytes(body[place : place + ADDRESS_BYTES]) if said in {MANAGED, NATIVE} else b""
         place += len(manager)
         end = place + count * _TICK.size
         if end > len(body) or not spacing:
@@ -258,7 +264,8 @@ def _v3_states(header: _Header, tokens: list[bytes], body: memoryview) -> Iterat
         fee = factory.fee_numerator, factory.fee_denominator
         ends = tokens[token0], tokens[token1]
         if manager:
-            pool = pool_of(factory.name, manager, ends, fee[1] - fee[0], spacing)
+            own = fee[1] - fee[0]
+            pool = pool_of(factory.name, manager, ends, own, spacing, native=said == NATIVE)
         else:
             pool = Pool(address, factory.name, *ends, *fee, spacing, algebra=Algebra(said) if said else None)
         net = {at: number(change, "big", signed=True) for at, change in _TICK.iter_unpack(body[place:end])}

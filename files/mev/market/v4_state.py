@@ -1,7 +1,7 @@
 """Uniswap V4's pools without hooks: which there are, and their whole state at one block, read from the PoolManager's storage.
 
 A pool is found under the hash of its key: both tokens, fee, spacing, and no hooks. All that it holds lies in the manager's mapping of pools (slot 6), which
-`extsload` gives word by word: the bitmap's words, then a word a tick, as of a V3 pool. Pools of the native coin are not looked for: the executor holds its wrapped form.
+`extsload` gives word by word: the bitmap's words, then a word a tick, as of a V3 pool. Where one of the tokens is the wrapped native coin, pools of the native coin itself are looked for as well: the executor unwraps and wraps on the way.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from mev.market.amm import AmmError
 from mev.market.amm.tick_math import usable
 from mev.market.amm.ticks import WORD_TICKS
 from mev.market.concentrated_state import FEE_DENOMINATOR, Concentrated, made, v4_fees
-from mev.market.discovery import DiscoveryError, call_at, returned
+from mev.market.discovery import NOBODY, DiscoveryError, call_at, returned
 from mev.market.discovery_v3 import UINT256
 from mev.runtime.config import V4ManagerConfig
 
@@ -41,9 +41,14 @@ class Now(NamedTuple):
     fees: tuple[int, int]
 
 
-def pool_of(name: str, manager: Address, tokens: tuple[Address, Address], fee: int, tick_spacing: int) -> Pool:
-    """Return the pool without hooks that a manager has under this key; whether there is one is another question."""
-    key = encode_call(b"", *tokens, fee, tick_spacing, 0)
+def pool_of(
+    name: str, manager: Address, tokens: tuple[Address, Address], fee: int, tick_spacing: int, *, native: bool = False
+) -> Pool:
+    """Return the pool without hooks that a manager has under this key; whether there is one is another question.
+
+    With `native` the first token is the native coin's wrapped form, and the key has the coin itself.
+    """
+    key = encode_call(b"", NOBODY if native else tokens[0], tokens[1], fee, tick_spacing, 0)
     identity = keccak256(key)
     return Pool(
         identity[:ADDRESS_BYTES],
@@ -52,20 +57,31 @@ def pool_of(name: str, manager: Address, tokens: tuple[Address, Address], fee: i
         FEE_DENOMINATOR - fee,
         FEE_DENOMINATOR,
         tick_spacing,
-        v4=V4Key(manager, identity),
+        v4=V4Key(manager, identity, native),
     )
 
 
-async def find_v4(rpc: Rpc, managers: Sequence[V4ManagerConfig], tokens: Iterable[Address], block: Block) -> list[Pool]:
+async def find_v4(
+    rpc: Rpc,
+    managers: Sequence[V4ManagerConfig],
+    tokens: Iterable[Address],
+    block: Block,
+    wrapped_native: Address | None = None,
+) -> list[Pool]:
     """Return the pools of the managers between two of the tokens, of the kinds that are watched, that have a price.
+
+    With `wrapped_native` those between the native coin and another one of the tokens, too.
 
     Raises DiscoveryError where a manager does not answer as one, RpcUnavailableError where the node does not.
     """
-    pairs = list(combinations(sorted(set(tokens)), 2))
+    ordered = sorted(set(tokens))
+    pairs = [(pair, False) for pair in combinations(ordered, 2)]
+    if wrapped_native in ordered:
+        pairs += [((wrapped_native, token), True) for token in ordered if token != wrapped_native]
     pools = [
-        pool_of(manager.name, manager.address, pair, kind.fee, kind.tick_spacing)
+        pool_of(manager.name, manager.address, pair, kind.fee, kind.tick_spacing, native=native)
         for manager in managers
-        for pair in pairs
+        for pair, native in pairs
         for kind in manager.pools
     ]
     try:

@@ -18,7 +18,15 @@ from mev.chain.rpc import DisputedError, Json, Rpc, RpcError
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, Head
 from mev.domain.market import Address, Block
 from mev.trading import revert
-from mev.trading.execution.receipt import NATIVE, TOPICS_OF_TRANSFER, TRANSFER, Log
+from mev.trading.execution.receipt import (
+    DEPOSIT,
+    NATIVE,
+    TOPICS_OF_TRANSFER,
+    TOPICS_OF_WRAPPING,
+    TRANSFER,
+    WITHDRAWAL,
+    Log,
+)
 
 # JSON-RPC's code for a method that is not there; nodes that know it and will not answer it use the second one.
 NO_METHOD_CODES = frozenset({-32601, -32004})
@@ -30,6 +38,9 @@ CONFIRM_SECONDS = 2.0
 GAS_ROOM = (5, 4)
 # As which token eth_simulateV1 tells of native coin that moves (traceTransfers).
 TRACED_NATIVE: Address = bytes.fromhex("ee" * ADDRESS_BYTES)
+
+# What becomes wrapped and what becomes native again, to and from whom WETH9 says.
+WRAPPING = {DEPOSIT: 1, WITHDRAWAL: -1}
 
 log = structlog.get_logger(__name__)
 
@@ -240,10 +251,14 @@ class Simulator:
 
 
 def moved(logs: Iterable[Log], own: set[Address]) -> Changes:
-    """Add up what some accounts together get and give by tokens' Transfer events; tokens that balance out are left out."""
+    """Add up what some accounts together get and give by tokens' Transfer events, and WETH9's Deposit and Withdrawal; tokens that balance out are left out."""
     changes: dict[Address, int] = {}
     for each in logs:
         topics = [wire.fixed(topic, HASH_BYTES) for topic in each.topics]
+        if len(topics) == TOPICS_OF_WRAPPING and topics[0] in WRAPPING and topics[1][-ADDRESS_BYTES:] in own:
+            token = wire.fixed(each.address, ADDRESS_BYTES)
+            changes[token] = changes.get(token, 0) + WRAPPING[topics[0]] * wire.quantity(each.data)
+            continue
         if len(topics) != TOPICS_OF_TRANSFER or topics[0] != TRANSFER:
             continue
         token = wire.fixed(each.address, ADDRESS_BYTES)

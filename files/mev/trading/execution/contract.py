@@ -22,9 +22,10 @@ WITHDRAW = selector("withdraw(address,uint256)")
 # Where in execute()'s arguments its one dynamic one begins: behind four words.
 WORD_BYTES = 32
 HOPS_OFFSET = 4 * WORD_BYTES
-# What stands in a fee_denominator's place marks a V4 pool; its fee, and above that its spacing, stand in the numerator's.
+# What stands in a fee_denominator's place marks a V4 pool; its fee, above that its spacing, and whether it is the native coin's, stand in the numerator's.
 V4_MARK = 1 << 128
 V4_SPACING_SHIFT = 24
+V4_NATIVE_SHIFT = 48
 
 
 class ExecutorMissingError(Exception):
@@ -91,7 +92,9 @@ def encode_execute(
         fee = (0, 0) if pool.concentrated else (pool.fee_numerator, pool.fee_denominator)
         if pool.v4 is not None:
             venue = pool.v4.manager
-            fee = (pool.fee_denominator - pool.fee_numerator | pool.tick_spacing << V4_SPACING_SHIFT, V4_MARK)
+            own = pool.fee_denominator - pool.fee_numerator
+            key = own | pool.tick_spacing << V4_SPACING_SHIFT | pool.v4.native << V4_NATIVE_SHIFT
+            fee = (key, V4_MARK)
         steps.append([venue, token_in, int(hop.zero_for_one), *fee, part])
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")

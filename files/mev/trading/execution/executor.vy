@@ -62,6 +62,11 @@ struct SwapParams:
     sqrt_price_limit_x96: uint160
 
 
+interface Wrapped:
+    def deposit(): payable
+    def withdraw(amount: uint256): nonpayable
+
+
 interface Manager:
     def unlock(data: Bytes[1]) -> Bytes[1]: nonpayable
     def swap(key: PoolKey, params: SwapParams, hook_data: Bytes[1]) -> int256: nonpayable
@@ -70,11 +75,17 @@ interface Manager:
     def take(currency: address, to: address, amount: uint256): nonpayable
 
 
+# Native coin that was unwrapped for a V4 pool: what is unwrapped for anything else is not the pool's.
+event NativePaid:
+    amount: uint256
+
+
 # One swap. Of what a V2 pair receives, fee_numerator / fee_denominator takes part (997/1000 for Uniswap V2); with a fee_numerator of 0 the pair is
 # asked itself what it gives (Solidly: fee and curve are its own). A fee_denominator of 0 marks a V3 pool, which knows its own fee. `part` is how
 # much of what is held this hop takes where the next one takes of it too, base units; 0 for all that is left. With a fee_denominator of 0, a fee_numerator that is not 0 marks a
 # liquidation: `pair` is Aave's pool, token_in the debt's token, and fee_numerator the borrower's address; the next token is the collateral.
-# A fee_denominator of MANAGED marks a V4 pool: `pair` is its manager, fee_numerator the pool's fee and, from bit 24 on, its ticks' spacing.
+# A fee_denominator of MANAGED marks a V4 pool: `pair` is its manager, fee_numerator the pool's fee from bit 24 on its ticks' spacing,
+# and bit 48 whether its first currency is the native coin, of which this contract holds the wrapped form.
 # With zero_for_one `pair` is a Comet, and where it is the borrower too nobody is absorbed: what it has for sale already is bought.
 # Of execute_flash(), a first hop whose next token is its own is a loan for a fee: zero_for_one says that it is the pool's token1, and of a V3
 # pool fee_numerator is how much is lent.
@@ -104,6 +115,8 @@ owed: transient(uint256)
 managed: transient(Hop)
 managed_out: transient(address)
 managed_to: transient(address)
+# While native coin may come in.
+native_due: transient(bool)
 # Of execute_flash() until its pool calls back: the path, and what was held of its second token before.
 flashing: transient(bool)
 path: transient(DynArray[Hop, MAX_HOPS])
@@ -216,11 +229,14 @@ def unlockCallback(data: Bytes[32]) -> Bytes[1]:
     self.swapping = empty(address)
     hop: Hop = self.managed
     token_out: address = self.managed_out
+    native: bool = hop.fee_numerator >> 48 != 0
+    currency_in: address = empty(address) if native and hop.zero_for_one else hop.token_in
+    currency_out: address = empty(address) if native and not hop.zero_for_one else token_out
     key: PoolKey = PoolKey(
-        currency0=hop.token_in if hop.zero_for_one else token_out,
-        currency1=token_out if hop.zero_for_one else hop.token_in,
+        currency0=currency_in if hop.zero_for_one else currency_out,
+        currency1=currency_out if hop.zero_for_one else currency_in,
         fee=convert(hop.fee_numerator & (2**24 - 1), uint24),
-        tick_spacing=convert(hop.fee_numerator >> 24, int24),
+        tick_spacing=convert((hop.fee_numerator >> 24) & (2**24 - 1), int24),
         hooks=empty(address),
     )
     amount: int256 = convert(self.owed, int256)
@@ -238,13 +254,36 @@ def unlockCallback(data: Bytes[32]) -> Bytes[1]:
     delta1: int256 = (delta << 128) >> 128
     # Less than all of it would leave some of a token behind.
     assert (delta0 if hop.zero_for_one else delta1) == -amount, "partial"
-    extcall Manager(msg.sender).sync(hop.token_in)
-    assert extcall IERC20(hop.token_in).transfer(msg.sender, self.owed, default_return_value=True), "transfer"
-    extcall Manager(msg.sender).settle()
-    extcall Manager(msg.sender).take(
-        token_out, self.managed_to, convert(delta1 if hop.zero_for_one else delta0, uint256)
-    )
+    extcall Manager(msg.sender).sync(currency_in)
+    if currency_in == empty(address):
+        self.native_due = True
+        extcall Wrapped(hop.token_in).withdraw(self.owed)
+        self.native_due = False
+        extcall Manager(msg.sender).settle(value=self.owed)
+        log NativePaid(amount=self.owed)
+    else:
+        assert extcall IERC20(hop.token_in).transfer(msg.sender, self.owed, default_return_value=True), "transfer"
+        extcall Manager(msg.sender).settle()
+    given: uint256 = convert(delta1 if hop.zero_for_one else delta0, uint256)
+    if currency_out != empty(address):
+        extcall Manager(msg.sender).take(currency_out, self.managed_to, given)
+        return b""
+    self.native_due = True
+    extcall Manager(msg.sender).take(currency_out, self, given)
+    self.native_due = False
+    extcall Wrapped(token_out).deposit(value=given)
+    if self.managed_to != self:
+        assert extcall IERC20(token_out).transfer(self.managed_to, given, default_return_value=True), "transfer"
     return b""
+
+
+@external
+@payable
+def __default__():
+    """
+    @notice Take the native coin that this contract unwraps, or takes from a V4 manager, on its way; nobody else's: it could not be given back.
+    """
+    assert self.native_due, "no coin"
 
 
 @external

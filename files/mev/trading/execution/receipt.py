@@ -20,6 +20,8 @@ TOPICS_OF_TRANSFER = 3
 DEPOSIT = event_topic("Deposit(address,uint256)")
 WITHDRAWAL = event_topic("Withdrawal(address,uint256)")
 TOPICS_OF_WRAPPING = 2
+# The executor's own: native coin that a V4 pool was paid.
+NATIVE_PAID = event_topic("NativePaid(uint256)")
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -83,6 +85,14 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel"):
         """How much wrapped coin an account turned into native, wei, by WETH9's Withdrawal events."""
         return self._said(WITHDRAWAL, wrapped_native, account)
 
+    def paid_native(self, executor: Address) -> int:
+        """How much native coin an executor paid to V4 pools, wei, by its own events."""
+        return sum(
+            wire.quantity(log.data)
+            for log in self.logs
+            if wire.data(log.address) == executor and [wire.data(topic) for topic in log.topics] == [NATIVE_PAID]
+        )
+
     def _said(self, topic: Hash, wrapped_native: Address, account: Address) -> int:
         return sum(
             wire.quantity(log.data)
@@ -144,10 +154,13 @@ class _Move(NamedTuple):
 
 def _traded(receipt: Receipt, accounts: Accounts) -> Iterator[_Move]:
     token = accounts.wrapped_native
-    profit = receipt.balance_change(token, accounts.executor)
+    # WETH9 tells by its own events what becomes native and comes back; where a wrapped coin tells it by Transfer there are none of these.
+    unwrapped = receipt.unwrapped(token, accounts.executor)
+    paid = min(unwrapped, receipt.paid_native(accounts.executor))
+    profit = receipt.balance_change(token, accounts.executor) + receipt.wrapped(token, accounts.executor) - paid
     yield _Move(EntryKind.SWAP_PROFIT, token, profit, Account.MARKET, Account.EXECUTOR)
-    # The executor keeps no native coin: what it unwraps while it trades, it pays to the block's producer.
-    bribe = receipt.unwrapped(token, accounts.executor)
+    # The executor keeps no native coin: what it unwraps while it trades and pays to no pool, it pays to the block's producer.
+    bribe = unwrapped - paid
     yield _Move(EntryKind.BRIBE, token, bribe, Account.EXECUTOR, Account.BRIBE)
     given = receipt.balance_change(token, accounts.signer)
     yield _Move(EntryKind.FUNDING, token, given, Account.EQUITY, Account.SIGNER)

@@ -9,9 +9,10 @@ from mev.domain import Algebra as AlgebraPool
 from mev.domain import Pool
 from mev.market.v4_state import pool_of
 
+from lab.evm.contracts import call_data
 from tests.integration.mev.amm.conftest import Bench
 from tests.integration.mev.amm.solidity import creation_codes
-from tests.integration.mev.amm.venues import KEY, V4, Integral, Swap
+from tests.integration.mev.amm.venues import KEY, V4, Integral
 from tests.integration.mev.conftest import raw, text
 
 if TYPE_CHECKING:
@@ -134,32 +135,55 @@ class Managed(V4):
         super().__init__(on(evm, modules), published)
 
     def pool(
-        self, one: bytes, other: bytes, fee: int, sqrt_price_x96: int, liquidity: int, far: int, spacing: int
+        self,
+        one: bytes,
+        other: bytes,
+        fee: int,
+        sqrt_price_x96: int,
+        liquidity: int,
+        far: int,
+        spacing: int,
+        *,
+        native: bool = False,
     ) -> Pool:
-        """Make a pool with liquidity up to `far` ticks from zero on both sides."""
-        token0, token1 = sorted((one, other))
-        made = pool_of("uniswap_v4", raw(self.manager), (token0, token1), fee, spacing)
-        key = (text(token0), text(token1), fee, spacing, "0x" + 40 * "0")
+        """Make a pool with liquidity up to `far` ticks from zero on both sides; with `native`, of the coin of which `one` is the wrapped form."""
+        token0, token1 = (one, other) if native else sorted((one, other))
+        made = pool_of("uniswap_v4", raw(self.manager), (token0, token1), fee, spacing, native=native)
+        nobody = "0x" + 40 * "0"
+        key = (nobody if native else text(token0), text(token1), fee, spacing, nobody)
         self.keys[self._slot(made)] = key
         for token in (token0, token1):
             if token not in self.given:
                 self.given.add(token)
-                for receiver in (self.bench.account, self.driver):
-                    give(self.bench, self.evm, token, receiver, 10**22)
-            self.bench.send(text(token), "approve(address,uint256)", self.provider, 2**256 - 1)
-            self.bench.send(self.driver, "approve(address,address)", text(token), self.router)
+                give(self.bench, self.evm, token, self.bench.account, 10**22)
+            for spender in (self.provider, self.router):
+                self.bench.send(text(token), "approve(address,uint256)", spender, 2**256 - 1)
         self.bench.send(self.manager, f"initialize({KEY},uint160)", key, sqrt_price_x96)
         self.provide(made, -far, far, liquidity)
         return made
 
     def provide(self, pool: Pool, lower: int, upper: int, liquidity: int) -> None:
         """Put liquidity in, or with a negative amount take it out."""
-        self.mint(self._slot(pool), lower, upper, liquidity)
+        assert pool.v4 is not None
+        signature = f"modifyLiquidity({KEY},(int24,int24,int256,bytes32),bytes)"
+        self._pay(pool, self.provider, signature, (lower, upper, liquidity, bytes(32)), b"")
+
+    def _pay(self, pool: Pool, to: str, signature: str, *arguments: object) -> None:
+        """Call with a pool's key and, where it is the native coin's, more of it than is needed: the rest comes back."""
+        assert pool.v4 is not None
+        data = call_data(signature, self.keys[self._slot(pool)], *arguments)
+        value = 10**21 if pool.v4.native else 0
+        if value:
+            self.evm.fund(self.bench.account, 10**24)
+        call = {"from": self.bench.account, "to": to, "data": text(data), "value": hex(value), "gas": hex(10**7)}
+        receipt = self.evm.receipt(self.bench.rpc.call("eth_sendTransaction", call))
+        assert receipt["status"] == "0x1"
 
     def swap_in(self, pool: Pool, amount: int, *, zero_for_one: bool) -> None:
-        """Have the driver swap."""
+        """Have somebody swap."""
         limit = 4295128740 if zero_for_one else 2**159
-        self.swap(self._slot(pool), Swap(zero_for_one, amount, limit))
+        signature = f"swap({KEY},(bool,int256,uint160),(bool,bool),bytes)"
+        self._pay(pool, self.router, signature, (zero_for_one, -amount, limit), (False, False), b"")
 
     def set_protocol_fee(self, pool: Pool, zero_for_one: int, one_for_zero: int) -> None:
         """Let the protocol take millionths beside the pool's fee."""

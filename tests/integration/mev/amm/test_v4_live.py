@@ -52,21 +52,32 @@ FAR = 887_220
 class Place:
     """A manager, a pool of it at a price of one, and a token whose V2 pair gives two of it for one wrapped native."""
 
-    def __init__(self, evm: DevNode, modules: Modules, published: Modules, somebody: Account, wrapped: bytes) -> None:
+    def __init__(
+        self, evm: DevNode, modules: Modules, published: Modules, somebody: Account, wrapped: bytes, *, native: bool
+    ) -> None:
         self.shop = Shop(somebody, evm, modules, wrapped)
         self.managed = Managed(evm, modules, published)
-        self.pool = self.managed.pool(wrapped, self.shop.token, KIND.fee, PRICE_ONE, DEPTH, FAR, KIND.tick_spacing)
+        self.native = native
+        ends = (wrapped, self.shop.token)
+        self.pool = self.managed.pool(*ends, KIND.fee, PRICE_ONE, DEPTH, FAR, KIND.tick_spacing, native=native)
         self.config = V4ManagerConfig(name="uniswap_v4", address=EvmAddress(raw(self.managed.manager)))
         self.buys = self.pool.token0 == wrapped
 
 
-@pytest.fixture
-def place(evm: DevNode, modules: Modules, published: Modules, stranger: Account, wrapped: bytes) -> Place:
-    return Place(evm, modules, published, stranger, wrapped)
+@pytest.fixture(params=[False, True], ids=["wrapped", "native"])
+def place(
+    evm: DevNode,
+    modules: Modules,
+    published: Modules,
+    stranger: Account,
+    wrapped: bytes,
+    request: pytest.FixtureRequest,
+) -> Place:
+    return Place(evm, modules, published, stranger, wrapped, native=request.param)
 
 
 async def read(rpc: Rpc, place: Place, tokens: list[bytes], block: Block) -> dict[Pool, Concentrated]:
-    return await read_v4(rpc, await find_v4(rpc, [place.config], tokens, block), block)
+    return await read_v4(rpc, await find_v4(rpc, [place.config], tokens, block, place.shop.wrapped), block)
 
 
 def test_a_manager_s_events_keep_what_is_read_and_go_back(
@@ -116,14 +127,16 @@ def test_the_executor_gets_what_our_mathematics_says_and_leaves_nothing(
 ) -> None:
     """Bought in the cheap pair or in a V4 pool, sold in another V4 pool or in a pair."""
     tokens = [wrapped, place.shop.token]
-    dear = place.managed.pool(wrapped, place.shop.token, 500, PRICE_ONE, DEPTH, FAR, 10)
+    ends = (wrapped, place.shop.token)
+    # The other one of the two kinds.
+    dear = place.managed.pool(*ends, 500, PRICE_ONE, DEPTH, FAR, 10, native=not place.native)
     path = {
         "last": (place.shop.cheap, place.pool),
         "first": (place.pool, place.shop.pair("sushi_v2", DEPTH, DEPTH // 4)),
         "alone on both sides": (place.pool, dear),
     }[order]
     if order == "alone on both sides":
-        place.managed.swap_in(dear, DEPTH // 2, zero_for_one=place.buys)
+        place.managed.swap_in(dear, DEPTH // 2, zero_for_one=dear.token0 == wrapped)
 
     async def held() -> dict[bytes, Concentrated]:
         async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
@@ -147,6 +160,15 @@ def test_the_executor_gets_what_our_mathematics_says_and_leaves_nothing(
     assert owner.send(executor, data)["status"] == "0x1"
     assert owner.balance(wrapped, executor) == CAPITAL_WEI + amount - NATIVE_WEI
     assert owner.balance(place.shop.token, executor) == 7
+    assert int(evm.rpc.call("eth_getBalance", text(executor), "latest"), 16) == 0
+
+
+def test_native_coin_that_nobody_asked_for_is_not_taken(
+    evm: DevNode, owner: Account, executor: bytes, wrapped: bytes
+) -> None:
+    assert owner.send(executor, value_wei=1)["status"] == "0x0"
+    assert int(evm.rpc.call("eth_getBalance", text(executor), "latest"), 16) == 0
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI
 
 
 def test_more_than_a_pool_takes_is_refused_whole(owner: Account, executor: bytes, wrapped: bytes, place: Place) -> None:
@@ -176,9 +198,8 @@ class HostileManaged:
     def __init__(self, evm: DevNode, modules: Modules, published: Modules, owner: Account, wrapped: bytes) -> None:
         self.market = HostileMarket(evm, owner, wrapped)
         self.managed = Managed(evm, modules, published)
-        for receiver in (self.managed.bench.account, self.managed.driver):
-            mint = selector("mint(address,uint256)") + word(raw(receiver)) + word(10 * DEPTH)
-            owner.send(self.market.token, mint)
+        mint = selector("mint(address,uint256)") + word(raw(self.managed.bench.account)) + word(10 * DEPTH)
+        owner.send(self.market.token, mint)
         self.managed.given.add(self.market.token)
         pool = self.managed.pool(wrapped, self.market.token, KIND.fee, PRICE_ONE, DEPTH, FAR, KIND.tick_spacing)
         pair_of = self.market.arbitrage.pools[self.market.arbitrage.cycle.hops[0].pool]
@@ -220,8 +241,16 @@ def test_a_re_entrant_token_gets_nothing(
 
 
 def test_what_opens_between_a_v4_pool_and_a_pair_is_found_in_its_block_and_booked(
-    evm: DevNode, owner: Account, installation: Installation, place: Place
+    evm: DevNode,
+    modules: Modules,
+    published: Modules,
+    owner: Account,
+    stranger: Account,
+    wrapped: bytes,
+    installation: Installation,
 ) -> None:
+    """Of the native coin, which takes the longer way through the books."""
+    place = Place(evm, modules, published, stranger, wrapped, native=True)
     token = f'{{ symbol = "NEW", address = "{text(place.shop.token)}", decimals = 18 }}'
     installation.chain_tables = f'v4_managers = [{{ name = "uniswap_v4", address = "{place.managed.manager}" }}]\n'
     installation.write()
@@ -247,6 +276,9 @@ def test_what_opens_between_a_v4_pool_and_a_pair_is_found_in_its_block_and_booke
     fills = installation.mev("opportunities", "--state", "included")["opportunities"]
     assert before + 1 in [fill["block_number"] for fill in fills if checksum(place.pool.address) in fill["pools"]]
     assert owner.balance(place.shop.token, executor) == 0
+    earned = installation.mev("pnl")["chains"]["ethereum"]
+    assert owner.balance(wrapped, executor) == CAPITAL_WEI + int(earned["profit_wei"])
+    assert int(earned["bribe_wei"]) == 0
     assert installation.mev("reconcile")["agrees"]
     listed = installation.mev("pools")["chains"]["ethereum"]["pools"]
     [watched] = [pool for pool in listed if pool["factory"] == "uniswap_v4"]

@@ -65,8 +65,9 @@ def fresh() -> MarketState:
 
 def test_a_pool_s_key_is_the_one_that_mainnet_knows() -> None:
     """ETH against USDC at 0.05 %: the id under which the manager's first big pool is known."""
+    wrapped = bytes.fromhex("c02aaa39b223fe8d0a0e5c4f27ead9083c756cc2")
     usdc = bytes.fromhex("a0b86991c6218b36c1d19d4a2e9eb0ce3606eb48")
-    known = pool_of("uniswap_v4", MANAGER, (bytes(20), usdc), 500, 10)
+    known = pool_of("uniswap_v4", MANAGER, (wrapped, usdc), 500, 10, native=True)
     assert known.v4 is not None
     assert known.v4.id.hex() == "21c67e77068de97969ba93d4aab21826d33ca12bb9f565d8496e8fda8a82ca27"
     assert known.address == known.v4.id[:20]
@@ -119,13 +120,15 @@ def test_what_contradicts_itself_is_left_alone() -> None:
 def test_a_snapshot_keeps_the_manager_the_id_and_the_fees(tmp_path: Path) -> None:
     state = fresh()
     state.apply_block(block(1), [said(PROTOCOL, OTHER, 1000 | 250 << 12, sender=False)])
-    save(tmp_path / "snapshot", 1, block(1), state.states())
+    native = pool_of("uniswap_v4", MANAGER, TOKENS[::-1], 500, 10, native=True)
+    states = {**state.states(), native: held(native)}
+    save(tmp_path / "snapshot", 1, block(1), states)
     _, back = load(tmp_path / "snapshot", 1)
-    assert set(back) == {PAIR, POOL, OTHER}
-    for pool in (POOL, OTHER):
-        found, ours = back[pool], state.concentrated(pool.address)
+    assert set(back) == {PAIR, POOL, OTHER, native}
+    for pool in (POOL, OTHER, native):
+        found, ours = back[pool], states[pool]
         assert isinstance(found, ConcentratedPool)
-        assert ours is not None
+        assert isinstance(ours, ConcentratedPool)
         assert same(found, ours)
         assert (found.ticks.words, found.largest_amount) == (True, INT128_MAX)
 

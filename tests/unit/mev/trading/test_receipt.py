@@ -79,6 +79,32 @@ def test_what_the_executor_unwraps_is_a_bribe() -> None:
     ]
 
 
+def test_native_coin_that_a_pool_is_paid_or_gives_is_no_bribe() -> None:
+    def wrapping(kind: bytes, amount: int) -> dict[str, Any]:
+        return {"address": text(WRAPPED), "topics": [text(kind), topic(EXECUTOR)], "data": f"0x{amount:064x}"}
+
+    def paid(amount: int, by: bytes = EXECUTOR) -> dict[str, Any]:
+        return {
+            "address": text(by),
+            "topics": [text(event_topic("NativePaid(uint256)"))],
+            "data": f"0x{amount:064x}",
+        }
+
+    there = receipt(wrapping(WITHDRAWAL, 1000), paid(1000), paid(7, by=PAIR), transfer(PAIR, EXECUTOR, 1017))
+    assert booked(there)[1:] == [("swap_profit", WRAPPED, 17, "market>executor")]
+    back = receipt(transfer(EXECUTOR, PAIR, 1000), wrapping(DEPOSIT, 1017))
+    assert booked(back)[1:] == [("swap_profit", WRAPPED, 17, "market>executor")]
+    both = receipt(wrapping(WITHDRAWAL, 1005), paid(1000), wrapping(DEPOSIT, 1017))
+    assert booked(both)[1:] == [
+        ("swap_profit", WRAPPED, 17, "market>executor"),
+        ("bribe", WRAPPED, 5, "executor>bribe"),
+    ]
+    # A wrapped coin that tells of it by Transfer tells of it once.
+    nobody = bytes(20)
+    other = receipt(transfer(EXECUTOR, nobody, 1000), paid(1000), transfer(PAIR, EXECUTOR, 1017))
+    assert booked(other)[1:] == [("swap_profit", WRAPPED, 17, "market>executor")]
+
+
 def test_a_revert_costs_gas_and_earns_nothing() -> None:
     assert booked(receipt(status=0)) == [GAS]
 

@@ -14,6 +14,7 @@ from mev.chain import wire
 from mev.chain.errors import RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
 from mev.insight import record
+from mev.insight.doctor_extras import Finding, contracts, extras, lost_spans
 from mev.runtime.bus import BusError, connect
 from mev.runtime.config import ChainConfig, Config, Listen, Mode, SecretError, signing_key
 from mev.runtime.storage import Database, Location, Schema, StorageError
@@ -26,14 +27,6 @@ NODE_SECONDS = 10.0
 PING = "mev:doctor"
 METRICS_SECONDS = 5.0
 MOST_METRICS_BYTES = 4 << 20
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at: whether it is well, and what was seen."""
-
-    check: str
-    well: bool
-    seen: str
 
 
 def examine(config: Config, now: Callable[[], float] = time.time) -> list[Finding]:
@@ -51,6 +44,7 @@ def _local(config: Config) -> Iterator[Finding]:
         if killed(chain.risk.kill_switch):
             seen = f"{chain.risk.kill_switch} is there: nothing is sent until `mev resume`"
             yield Finding(check=f"kill switch of {name}", well=False, seen=seen)
+    yield from extras(config)
 
 
 def _database(name: str, location: Location, schema: Schema) -> Finding:
@@ -98,6 +92,7 @@ async def _node(check: str, name: str, url: str, chain: ChainConfig, now: Callab
         # Rpc asks for the chain's id first, and asks a node of another chain nothing more.
         async with asyncio.timeout(NODE_SECONDS), Rpc(url, chain_id=chain.id) as rpc:
             head = await rpc.call_as(wire.Head, "eth_getBlockByNumber", ["latest", False])
+            code = await contracts(check.replace("node", "contracts", 1), rpc, chain)
     except (RpcError, RpcUnavailableError) as error:
         return [Finding(check=check, well=False, seen=str(error))]
     except TimeoutError:
@@ -109,6 +104,7 @@ async def _node(check: str, name: str, url: str, chain: ChainConfig, now: Callab
     ahead = f"block {block.number} is of {-age:.1f} s from now: this host's clock or the chain's is wrong"
     return [
         Finding(check=check, well=True, seen=f"chain {chain.id}, block {block.number}"),
+        code,
         Finding(
             check=check.replace("node", "clock against node") if chain.more_end_points else f"clock against {name}",
             well=-AHEAD_SECONDS <= age <= chain.allowed_lag_seconds,
@@ -145,6 +141,8 @@ async def _agents(config: Config) -> list[Finding]:
         if up is not None:
             seen = "it takes what the agent says" if up else "see the agent's status"
             findings.append(Finding(check=f"{name}'s bus", well=bool(up), seen=seen))
+        if config.traces is not None and (lost := lost_spans(figures)) is not None:
+            findings.append(lost)
         for chain in config.chains:
             evaluating = figures.get(f'mev_pending_evaluation{{chain="{chain}"}}')
             faults = figures.get(f'mev_pending_faults_total{{chain="{chain}"}}')

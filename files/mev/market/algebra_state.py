@@ -120,16 +120,25 @@ async def ask_fees(rpc: Rpc, state: MarketState, block: Block) -> frozenset[Addr
     asked = state.asked_for_fees
     if not asked:
         return frozenset()
-    changed = set()
     try:
         answers = await call_at(rpc, block, [(pool, CURRENT_FEE) for pool in asked])
-        for pool, answer in zip(asked, answers, strict=True):
-            held, fee = state.held(pool), decode_uint(returned(answer), bits=FEE_BITS)
-            if isinstance(held, ConcentratedPool) and held.fees != (fee, fee):
-                state.amend(pool, held.at(held.sqrt_price_x96, held.tick, held.liquidity, (fee, fee)))
-                changed.add(pool)
-    except (AbiError, RpcError, RpcUnavailableError, MalformedAnswerError) as error:
+    except (RpcError, RpcUnavailableError, MalformedAnswerError) as error:
         log.warning("fees not asked for", block=block.number, reason=str(error))
+        return frozenset()
+    changed = set()
+    for pool, answer in zip(asked, answers, strict=True):
+        held = state.held(pool)
+        if not isinstance(held, ConcentratedPool):
+            continue
+        try:
+            fee = decode_uint(returned(answer), bits=FEE_BITS)
+        except (AbiError, RpcError, MalformedAnswerError) as error:
+            # One that does not answer stops no other's.
+            log.warning("fee not said", block=block.number, pool=encode(pool), reason=str(error))
+            continue
+        if held.fees != (fee, fee):
+            state.amend(pool, held.at(held.sqrt_price_x96, held.tick, held.liquidity, (fee, fee)))
+            changed.add(pool)
     return frozenset(changed)
 
 

@@ -165,6 +165,37 @@ def test_a_plugin_is_asked_for_its_fee_after_each_block(
     asyncio.run(story())
 
 
+def test_a_plugin_that_does_not_answer_stops_no_other_s(
+    evm: DevNode, modules: Modules, published: Modules, stranger: Account, wrapped: bytes
+) -> None:
+    shop = Shop(stranger, evm, modules, wrapped)
+    place = Place(evm, modules, published, (wrapped, shop.token), plugin=True)
+    another = raw(place.algebra.bench.token())
+    second = place.algebra.pool(wrapped, another, 0, PRICE_ONE, DEPTH, FAR_TICK)
+
+    async def story() -> None:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            first = await head_of(rpc)
+            market = MarketState(first, await read(rpc, place, [wrapped, shop.token, another], first))
+            # What is none, and then is to say the fee.
+            place.send("setPlugin(address)", text(shop.token))
+            place.send("setPluginConfig(uint8)", 128)
+            await follow(rpc, market, await head_of(rpc))
+            before = market.concentrated(place.pool.address)
+            limit = (place.algebra.state, True, DEPTH // 3, LOWEST)
+            evm.rpc.call("evm_increaseTime", 3600)
+            place.algebra.bench.send(place.algebra.driver, SWAP, text(second.address), *limit)
+            evm.rpc.call("evm_increaseTime", 3600)
+            evm.mine()
+            assert await follow(rpc, market, await head_of(rpc)) == {second.address}
+            there = market.concentrated(second.address)
+            assert there is not None
+            assert there.fees != (100, 100)
+            assert market.concentrated(place.pool.address) is before
+
+    asyncio.run(story())
+
+
 def test_what_opens_between_an_algebra_pool_and_a_pair_is_found_in_its_block_and_booked(
     evm: DevNode,
     modules: Modules,

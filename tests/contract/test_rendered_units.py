@@ -109,9 +109,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def render(directory: Path, options: dict[str, Any]) -> None:
-    """Have what all six chains' clients would be given written below the directory."""
-    variables = json.dumps({"render_directory": str(directory), **options})
+def render(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """What all six chains' clients would be given, and their services of the host, as render.yml writes it."""
+    file = directory / "rendered.json"
+    variables = json.dumps({"render_file": str(file), **options})
     play = [
         str(Path(sys.executable).with_name("ansible-playbook")),
         "-i",
@@ -124,17 +125,19 @@ def render(directory: Path, options: dict[str, Any]) -> None:
         [*play, "-e", variables], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+    written: dict[str, Any] = json.loads(file.read_text())
+    return written
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """{program: {arguments, environment, files}} of all six chains under one set of options."""
     directory = tmp_path_factory.mktemp("rendered")
-    render(directory, VARIANTS[request.param])
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(directory.glob("*.json")):
-        for component, facts in json.loads(path.read_text()).items():
-            found[f"{path.stem}: {component}"] = {"program": PROGRAMS.get(component, component), **facts}
+    found = {
+        f"{chain}: {component}": {"program": PROGRAMS.get(component, component), **facts}
+        for chain, components in sorted(render(directory, VARIANTS[request.param])["programs"].items())
+        for component, facts in components.items()
+    }
     assert len(found) == 9
     return found
 
@@ -195,7 +198,7 @@ PLACED = {
 def units(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """{service: its unit's lines} of every service in the catalogue, with erigon placed by the inventory."""
     directory = tmp_path_factory.mktemp("placed")
-    render(directory, PLACED)
+    placements = render(directory, PLACED)["placement"]
     role = ROOT / "roles" / "managed_service"
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text())
     plain = {name.removeprefix("managed_service_"): value for name, value in defaults.items()}
@@ -204,7 +207,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     differences = load_plugin("managed_service", "action_plugins", "service_differences")
     texts = differences.Texts(str(ROOT / "templates" / "systemd"), {})
     found = {}
-    for name, placement in json.loads((directory / "placement.facts").read_text()).items():
+    for name, placement in placements.items():
         values = {**plain, "name": name, **placement}
         assert differences.value_problems(values) == [], name
         found[name] = texts.unit(values).splitlines()

@@ -22,7 +22,7 @@ SCENARIO = "nginx"
 CHAIN = "ethereum"
 PROGRAMS = Path(__file__).parent
 ROUNDS = 3
-CALLS_A_SECOND, ADDED_SECONDS, NODES_SECONDS, MOST_SECONDS, KEPT_CALLS = 1000, 8, 5, 6, 2000
+CALLS_A_SECOND, ADDED_SECONDS, NODES_SECONDS, MOST_SECONDS, KEPT_CALLS = 1000, 6, 4, 5, 2000
 # Each caller calls ten times a second.
 CALLERS, SOCKETS, AFTER_SECONDS = 50, 20, 6
 PEERS = ("haproxy", "caddy")
@@ -67,17 +67,18 @@ def _peers(*arguments: str) -> Any:
     return on_host(SCENARIO, PROGRAMS / "edge_peers.py", _edge(), *arguments)
 
 
+def _rounds(*arguments: str) -> Any:
+    return _peers(str(ROUNDS), *arguments)
+
+
 def _latency() -> Iterator[Figure]:
     """p50 and p99 at a constant rate, of all ways by turns.
 
     What a proxy adds is measured before programs that answer at once: the lab's nodes vary by more than any proxy adds. A call's whole way to
     one of those nodes and back has its own figures.
     """
-    added: list[dict[str, list[float]]] = []
-    nodes: list[dict[str, list[float]]] = []
-    for _ in range(ROUNDS):
-        added.append(_peers("added", str(CALLS_A_SECOND), str(ADDED_SECONDS)))
-        nodes.append(_peers("rate", str(CALLS_A_SECOND), str(NODES_SECONDS), "direct", "edge"))
+    added: list[dict[str, list[float]]] = _rounds("added", str(CALLS_A_SECOND), str(ADDED_SECONDS))
+    nodes: list[dict[str, list[float]]] = _rounds("rate", str(CALLS_A_SECOND), str(NODES_SECONDS), "direct", "edge")
 
     def median(rounds: list[dict[str, list[float]]], way: str, quantile: int) -> float:
         return statistics.median(statistics.quantiles(one[way], n=100)[quantile - 1] for one in rounds)
@@ -92,13 +93,13 @@ def _latency() -> Iterator[Figure]:
         for peer in PEERS:
             other = median(added, peer, quantile) - at_once
             yield Figure(f"edge_overhead_p{quantile}_ms", edge, "ms", ROUNDS, peer, other)
-    kept = [statistics.median(_peers("kept", str(KEPT_CALLS))) for _ in range(ROUNDS)]
+    kept = [statistics.median(one) for one in _rounds("kept", str(KEPT_CALLS))]
     yield Figure("cache_hit_us", statistics.median(kept) * 1000, "us", ROUNDS)
 
 
 def _throughput() -> Iterator[Figure]:
     """Calls a second that each proxy passes to the same two nodes, which are what bounds them, and the CPU that a call costs in it."""
-    rounds: list[dict[str, dict[str, float]]] = [_peers("most", str(MOST_SECONDS)) for _ in range(ROUNDS)]
+    rounds: list[dict[str, dict[str, float]]] = _rounds("most", str(MOST_SECONDS))
 
     def median(target: str, figure: str) -> float:
         return statistics.median(one[target][figure] for one in rounds)

@@ -1,12 +1,13 @@
 """Runs on the edge's host: the edge beside haproxy and caddy, all before the same two nodes with the same certificate, and the node itself.
 
-    edge_peers.py EDGE install                 # the peers and the load generator, from Debian
-    edge_peers.py EDGE rate CALLS SECONDS WAY... # milliseconds of each call to the nodes at a constant rate, by way: direct, edge, haproxy, caddy
-    edge_peers.py EDGE added CALLS SECONDS     # the same of all ways, with two programs that answer at once in the nodes' place
-    edge_peers.py EDGE most SECONDS            # calls a second that each target answers; CPU microseconds and bytes of growth a call
-    edge_peers.py EDGE kept COUNT              # milliseconds of calls that the edge answers from memory, one at a time
+    edge_peers.py EDGE install                        # the peers and the load generator, from Debian
+    edge_peers.py EDGE ROUNDS rate CALLS SECONDS WAY... # milliseconds of each call to the nodes at a constant rate, by way: direct, edge, haproxy, caddy
+    edge_peers.py EDGE ROUNDS added CALLS SECONDS     # the same of all ways, with two programs that answer at once in the nodes' place
+    edge_peers.py EDGE ROUNDS most SECONDS            # calls a second that each target answers; CPU microseconds and bytes of growth a call
+    edge_peers.py EDGE ROUNDS kept COUNT              # milliseconds of calls that the edge answers from memory, one at a time
 
-EDGE is JSON: {chain, name, port, pair, nodes}, nodes as address:port. Prints one JSON object. The peers run for as long as the program does.
+EDGE is JSON: {chain, name, port, pair, nodes}, nodes as address:port. Prints JSON: what was installed, or a list with an element a round. The peers
+run for as long as the program does.
 """
 
 from __future__ import annotations
@@ -234,24 +235,24 @@ def kept(place: Path, count: str) -> list[float]:
 
 
 def main() -> None:
-    """Do what the second argument names."""
-    action, *arguments = sys.argv[2:]
-    if action == "install":
+    """Do what the arguments name."""
+    rounds, *rest = sys.argv[2:]
+    if rounds == "install":
         print(json.dumps(install()))
         return
+    action, *arguments = rest
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
+        actions: dict[str, Callable[..., object]] = {
+            "rate": partial(rate, place, NODES),
+            "added": partial(rate, place, ANSWERERS),
+            "most": partial(most, place),
+            "kept": partial(kept, place),
+        }
         if action == "added":
-            with answerers(place):
-                print(json.dumps(rate(place, ANSWERERS, *arguments, "direct", *UNITS)))
-            return
-        with peers(place, NODES):
-            actions: dict[str, Callable[..., object]] = {
-                "rate": partial(rate, place, NODES),
-                "most": partial(most, place),
-                "kept": partial(kept, place),
-            }
-            print(json.dumps(actions[action](*arguments)))
+            arguments += ["direct", *UNITS]
+        with answerers(place) if action == "added" else peers(place, NODES):
+            print(json.dumps([actions[action](*arguments) for _ in range(int(rounds))]))
 
 
 if __name__ == "__main__":

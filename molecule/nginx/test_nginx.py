@@ -59,17 +59,17 @@ def test_who_names_another_host_in_his_request_gets_no_file_and_no_chain(host: H
         {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no chain has this name"}},
         separators=(",", ":"),
     )
-    for path in ("", day, "metrics", "pools", "refused", "x/../" + day):
-        for options in (
-            "--http1.1 -H 'Host: other.example'",
-            "--http2 -H 'Host: base.rpc.lyftium.com'",
-            "--http1.0 -H 'Host:'",
-            f"-H 'Host: _' -d '{BODY}'",
-        ):
-            said = host.check_output(
-                f"curl -s --path-as-is --max-time 10 --resolve {NAME}:8443:127.0.0.1 --interface 127.66.0.9 -w ' %{{http_code}}' {options} 'https://{NAME}:8443/{path}'"
-            )
-            assert said.replace("\n", "") == f"{text} 421", (path, options)
+    ways = ("--http1.1 -H 'Host: other.example'", "--http2 -H 'Host: base.rpc.lyftium.com'", "--http1.0 -H 'Host:'")
+    asked = [
+        (way, path)
+        for way in (*ways, f"-H 'Host: _' -d '{BODY}'")
+        for path in ("", day, "metrics", "pools", "refused", f"x/../{day}")
+    ]
+    common = (
+        f"-s --path-as-is --max-time 10 --resolve {NAME}:8443:127.0.0.1 --interface 127.66.0.9 -w ' %{{http_code}}\\n'"
+    )
+    said = host.check_output("; ".join(f"curl {common} {way} 'https://{NAME}:8443/{path}'" for way, path in asked))
+    assert said.replace("\n 421", " 421").splitlines() == [f"{text} 421"] * len(asked)
     # What the configuration alone may go to is nothing for callers.
     (refused,) = send(host, rpc(), path="/refused")
     assert refusal(refused) == (404, -32600, None)
@@ -169,10 +169,10 @@ def test_a_client_on_the_wrong_chain_stops_the_play_before_the_edge(host: Host) 
     before = host.file("/etc/nginx/nginx.conf").content_string
     # The node still serves chain 1; a rate of one's own would rewrite the edge's configuration, if the play got that far.
     wrong = {"catalogue_chain_overrides": {"ethereum": {"id": 2}}, "nginx_requests_per_minute": 77}
-    done = play("nginx", "converge.yml", wrong)
+    done = play("nginx", "fleet.yml", wrong)
     assert done.code != 0
     assert "answers with chain id 1, expected 2" in done.messages, done.output
     assert host.file("/etc/nginx/nginx.conf").content_string == before
-    mended = play("nginx", "converge.yml", {})
+    mended = play("nginx", "fleet.yml", {})
     assert mended.code == 0, mended.output
     assert host.file("/etc/nginx/nginx.conf").content_string == before

@@ -237,8 +237,8 @@ function M.run(node_socket, about)
                 say(frames.CLOSE, #plain >= 2 and plain:sub(1, 2) or "")
                 return "closed"
             elseif frame.opcode == frames.PING or frame.opcode == frames.PONG then
-                if frame.opcode == frames.PING then
-                    say(frames.PONG, plain)
+                if frame.opcode == frames.PING and not say(frames.PONG, plain) then
+                    return "gone"
                 end
                 pace()
             else

@@ -43,7 +43,8 @@ from tests.unit.mev.chain.node import CHAIN_ID, Node
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from mev.trading.strategies.sandwich import Exposure
+    from mev.trading.strategies.router_plan import Unevaluated
+from mev.trading.strategies.sandwich import Exposure
 
 ROUNDS = 3
 SIGNED, LIVES, SWAPS = 1_000, 1_000, 1_500
@@ -222,10 +223,10 @@ class _Timed(PendingExposures):
     first_ns = 0
     last_ns = 0
 
-    async def take(self, transaction: PendingTransaction) -> Exposure | None:
+    async def take(self, transaction: PendingTransaction) -> Exposure | Unevaluated | None:
         exposure = await super().take(transaction)
-        if exposure is None:
-            raise SystemExit("a swap was not evaluated")
+        if not isinstance(exposure, Exposure):
+            raise SystemExit(f"a swap was not evaluated: {exposure}")
         self.first_ns = self.first_ns or transaction.value_wei
         self.last_ns = time.monotonic_ns()
         self.waits.append((self.last_ns - transaction.value_wei) / 1e9)

@@ -1,42 +1,50 @@
 """What the swaps of a recorded block exposed to a sandwich, each on the reserves as they were before its transaction.
 
-A router's calldata says what a swap wanted and its limit (mev.chain.abi.routers); through which pairs it went is what its transaction did. Looked
+A router's calldata says what a call wanted and its limits (mev.chain.abi.routers); through which pairs it went is what its transaction did. Looked
 at are swaps of V2 pairs alone whose reserves are known: traces do not tell a V3 pool's ticks. Functions for tokens that tax transfers are left
 out: what such a swap would get cannot be computed from reserves.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from mev.chain.abi.routers import decode_call
 from mev.chain.traces import RecordedBlock, Transaction
 from mev.domain import Pool
-from mev.domain.calls import RouterCall, RouterSwap, Venue
+from mev.domain.calls import Act, RouterAct, RouterCall, RouterHop, RouterSwap, Venue
 from mev.domain.market import Address, Hash
 from mev.domain.trades import Trade
 from mev.insight.replay import state_before, steps_of
 from mev.market.recorded import RecordedMarket
 from mev.market.state import MarketState
-from mev.trading.strategies.sandwich import Exposure, PairCurve, PathHop, evaluate
+from mev.trading.strategies.router_plan import UNKEPT, Unevaluated, plan_of
+from mev.trading.strategies.sandwich import Exposure, PairCurve, PathHop
+from mev.trading.strategies.sandwich_plan import evaluate_plan
 
 TAXED = "SupportingFeeOnTransferTokens"
 
 
 class ExposedSwap(msgspec.Struct, frozen=True, kw_only=True):
-    """A transaction's swap and what it exposed."""
+    """A transaction's swaps, so many, and what they exposed."""
 
     transaction: Hash
     position: int
-    swap: RouterSwap
+    swaps: int
     exposure: Exposure
 
 
 class Exposures(msgspec.Struct, frozen=True, kw_only=True):
-    """A block's swaps through routers: those that were evaluated, and how many were not."""
+    """A block's swaps through routers: those that were evaluated, and by why they were not, how many were not."""
 
     evaluated: tuple[ExposedSwap, ...]
-    others: int
+    not_evaluated: dict[str, int]
+
+    @property
+    def others(self) -> int:
+        """How many swaps were not evaluated."""
+        return sum(self.not_evaluated.values())
 
     @property
     def paper_profit(self) -> dict[Address, int]:
@@ -58,51 +66,77 @@ def exposures_of(recorded: RecordedBlock, market: RecordedMarket, capital: int) 
     state = state_before(recorded, market)
     steps = {block.hash: (block, logs) for block, logs in steps_of(recorded, market)}
     evaluated: list[ExposedSwap] = []
-    others = 0
+    others: Counter[str] = Counter()
     for transaction in recorded.transactions:
-        swaps = _swaps(transaction)
-        # Of several swaps in one transaction each changes what the next one finds.
-        if len(swaps) == 1:
-            path = _path(swaps[0], trades.get(transaction.position, ()), pools, state)
-            exposure = evaluate(path, swaps[0], capital) if path else None
-            if exposure is not None:
+        call = _call(transaction)
+        if call is not None and call.swaps:
+            found = _evaluated(
+                call, transaction, _resolver(trades.get(transaction.position, ()), pools, state), capital
+            )
+            if isinstance(found, Unevaluated):
+                others[found.value] += len(call.swaps)
+            else:
                 evaluated.append(
                     ExposedSwap(
-                        transaction=transaction.hash, position=transaction.position, swap=swaps[0], exposure=exposure
+                        transaction=transaction.hash,
+                        position=transaction.position,
+                        swaps=len(call.swaps),
+                        exposure=found,
                     )
                 )
-            else:
-                others += 1
-        else:
-            others += len(swaps)
         if transaction.hash in steps:
             state.apply_block(*steps[transaction.hash])
-    return Exposures(evaluated=tuple(evaluated), others=others)
+    return Exposures(evaluated=tuple(evaluated), not_evaluated=dict(others))
 
 
-def _swaps(transaction: Transaction) -> Sequence[RouterSwap]:
+def _call(transaction: Transaction) -> RouterCall | None:
     if not transaction.calls:
-        return ()
+        return None
     call = decode_call(transaction.calls[0].input, transaction.calls[0].value_wei)
-    return call.swaps if isinstance(call, RouterCall) and TAXED not in call.function else ()
+    return call if isinstance(call, RouterCall) else None
 
 
-def _path(
-    swap: RouterSwap, trades: Sequence[Trade], pools: Mapping[Address, Pool], state: MarketState
-) -> list[PathHop] | None:
-    """Return the pairs that a swap went through; None where one of them is not known or is of another kind."""
-    found = list(_hops(swap, trades, pools, state))
-    return found if len(found) == len(swap.hops) else None
+def _evaluated(
+    call: RouterCall,
+    transaction: Transaction,
+    resolve: Callable[[RouterHop], PathHop | Unevaluated],
+    capital: int,
+) -> Exposure | Unevaluated:
+    if TAXED in call.function:
+        return Unevaluated.TAXED
+    first = transaction.calls[0]
+    plan = plan_of(call, resolve, first.to, _wrapped(call), first.value_wei)
+    return plan if isinstance(plan, Unevaluated) else evaluate_plan(plan, capital)
 
 
-def _hops(
-    swap: RouterSwap, trades: Sequence[Trade], pools: Mapping[Address, Pool], state: MarketState
-) -> Iterator[PathHop]:
-    for hop in swap.hops:
+def _wrapped(call: RouterCall) -> Address | None:
+    """Return the wrapped native coin as a call shows it: what the router swaps once it has wrapped, or what it swaps for before it unwraps."""
+    before: RouterSwap | None = None
+    wraps = False
+    for step in call.steps:
+        if isinstance(step, RouterAct):
+            wraps |= step.kind is Act.WRAP and step.to_router
+            if step.kind is Act.UNWRAP and before is not None and before.to_router:
+                return before.hops[-1].token_out
+        else:
+            if wraps and step.from_router:
+                return step.hops[0].token_in
+            before = step
+    return None
+
+
+def _resolver(
+    trades: Sequence[Trade], pools: Mapping[Address, Pool], state: MarketState
+) -> Callable[[RouterHop], PathHop | Unevaluated]:
+    """Say through which pair a transaction made a hop, as far as that is known."""
+
+    def resolve(hop: RouterHop) -> PathHop | Unevaluated:
         through = [each for each in trades if (each.token_in, each.token_out) == (hop.token_in, hop.token_out)]
         if hop.venue is not Venue.V2 or len(through) != 1 or through[0].pool not in pools:
-            return
+            return UNKEPT.get(hop.venue, Unevaluated.UNWATCHED_POOL)
         trade, pool = through[0], pools[through[0].pool]
         held = state.v2(pool.address)
         curve = PairCurve(held.reserve0, held.reserve1, pool.fee_numerator, pool.fee_denominator)
-        yield PathHop(pool.address, curve, trade.zero_for_one)
+        return PathHop(pool.address, curve, trade.zero_for_one)
+
+    return resolve

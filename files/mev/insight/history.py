@@ -131,8 +131,9 @@ def sandwiches(blocks: Sequence[str], progress: Progress) -> Document:
                 "block_number": recorded.number,
                 "trades": len(market.trades),
                 "sandwiches": [_sandwich(each) for each in find_sandwiches(market.trades)],
-                "swaps_evaluated": len(exposed.evaluated),
+                "swaps_evaluated": sum(each.swaps for each in exposed.evaluated),
                 "swaps_not_evaluated": exposed.others,
+                "not_evaluated": exposed.not_evaluated,
                 "exposed": [_exposed(each) for each in exposed.evaluated if each.exposure.paper_profit],
                 "paper_profit": {checksum(token): str(amount) for token, amount in exposed.paper_profit.items()},
             }

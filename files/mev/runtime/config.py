@@ -356,10 +356,10 @@ class V4ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A router that does not say itself whose pools it swaps through: a V2 factory's, a V3 factory's or both, by their names."""
+    """A router that does not say itself whose pools it swaps through: a V2, a V3, a Solidly and an Algebra factory's, or some of these, by their names."""
 
     address: _Address
-    factories: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=2, description="1 or 2 names of factories")]
+    factories: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=4, description="1 to 4 names of factories")]
 
 
 class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -101,6 +101,8 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
 
 def _router_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
     kinds = {made.name: "V2" for made in chain.v2_factories} | {made.name: "V3" for made in chain.v3_factories}
+    kinds |= {made.name: "Solidly" for made in chain.solidly_factories}
+    kinds |= {made.name: "Algebra" for made in chain.algebra_factories}
     yield from _repeated(
         (f"{where}[{number}].address", f"0x{router.address.hex()}", ", ".join(router.factories))
         for number, router in enumerate(chain.routers)
@@ -109,9 +111,12 @@ def _router_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
         place = f"{where}[{number}].factories"
         unknown = [name for name in router.factories if name not in kinds]
         if unknown:
-            yield place, f"names {unknown[0]}; allowed: {', '.join(sorted(kinds))} (the chain's V2 and V3 factories)"
+            yield place, f"names {unknown[0]}; allowed: {', '.join(sorted(kinds))} (the chain's factories)"
         elif len({kinds[name] for name in router.factories}) < len(router.factories):
-            yield place, f"names {' and '.join(router.factories)}; allowed: one V2 and one V3 factory at most"
+            yield (
+                place,
+                f"names {' and '.join(router.factories)}; allowed: one factory of a kind (V2, V3, Solidly, Algebra) at most",
+            )
 
 
 def _unknown(where: str, names: Iterable[str], known: set[str], what: str) -> Iterable[Problem]:

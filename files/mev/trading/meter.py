@@ -12,6 +12,7 @@ from mev.domain import Block
 from mev.runtime.address import checksum
 from mev.trading.ledger import Stepped
 from mev.trading.reconcile import Difference
+from mev.trading.strategies.router_plan import Unevaluated
 from mev.trading.strategies.sandwich import Exposure
 
 # Seconds: a quarter of a millisecond to a block of Ethereum's.
@@ -71,7 +72,7 @@ class Meter(Collector):
         )
         self._swaps = Counter(
             "mev_pending_swaps",
-            "Pending swaps through routers: exposed, unexposed, or other where their pools are not all watched",
+            "Pending calls of routers that swap: exposed, unexposed, or why they were not evaluated",
             ("chain", "outcome"),
             registry=registry,
         )
@@ -147,9 +148,9 @@ class Meter(Collector):
         self._head_time.labels(chain).set(block.timestamp)
         self._in_flight.labels(chain).set(in_flight)
 
-    def evaluated(self, chain: str, exposure: Exposure | None) -> None:
-        """A pending swap was looked at; None where it could not be evaluated."""
-        outcome = "other" if exposure is None else ("exposed" if exposure.extractable else "unexposed")
+    def evaluated(self, chain: str, found: Exposure | Unevaluated) -> None:
+        """A pending call of a router was looked at: what it exposes, or why that was not computed."""
+        outcome = found if isinstance(found, Unevaluated) else ("exposed" if found.extractable else "unexposed")
         self._swaps.labels(chain, outcome).inc()
 
     def evaluating(self, chain: str, *, on: bool) -> None:

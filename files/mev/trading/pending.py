@@ -1,7 +1,8 @@
 """What each pending swap exposes to a sandwich, as it is heard of: reported in the log and in the metrics, and never acted on.
 
 The configuration says of which factories a router's pools are (`routers`: the Universal Router cannot be asked), or the router itself (`factory()`, as Uniswap's V2
-and V3 routers and their forks have it); a swap whose pools are all watched is evaluated on the market as the last block left it. Others are counted. A chain whose nodes tell of no pending transactions has none.
+and V3 routers and their forks have it, and Aerodrome's `defaultFactory()`); a call whose pools are all watched is evaluated on the market as the last block left it, each
+of its swaps on what the ones before it left. Others are counted, by why they are not. A chain whose nodes tell of no pending transactions has none.
 """
 
 import asyncio
@@ -17,19 +18,24 @@ from mev.chain.collectors.pending import PendingCollector, PendingTransaction
 from mev.chain.errors import MalformedAnswerError, RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
 from mev.chain.wire import data, encode
-from mev.domain import Pool
-from mev.domain.calls import RouterCall, RouterHop, RouterSwap, Venue
+from mev.domain import Algebra, Pool, V2State
+from mev.domain.calls import Act, MalformedCall, RouterAct, RouterCall, RouterHop, Venue
 from mev.domain.market import Address
+from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.solidly import SolidlyPool
 from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
 from mev.trading.meter import Meter
-from mev.trading.strategies.sandwich import ConcentratedCurve, Exposure, PairCurve, PathHop, evaluate
+from mev.trading.strategies.router_plan import Unevaluated, plan_of
+from mev.trading.strategies.sandwich import ConcentratedCurve, Exposure, PairCurve, PathHop, SolidlyCurve
+from mev.trading.strategies.sandwich_plan import evaluate_plan
 
-FACTORY = selector("factory()")
+# Whom a router has its pools from, unless a hop says another: Uniswap's and its forks', and Velodrome's.
+QUESTIONS = (selector("factory()"), selector("defaultFactory()"))
+NOBODY = bytes(20)
 # Anyone may send to new addresses for ever.
 REMEMBERED_ROUTERS = 4096
 MILLION = 10**6
-TAXED = "SupportingFeeOnTransferTokens"
 # After a fault that nobody foresaw: so long until the next try, twice as long after each, and the first again once it went well for the longest.
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -38,12 +44,13 @@ log = structlog.get_logger(__name__)
 
 
 class _Key(NamedTuple):
-    """What makes a pool the only one: its factory, its tokens in order, and a V3 pool's fee (millionths; 0 for a pair)."""
+    """What makes a pool the only one: its factory, its tokens in order, a V3 pool's fee (millionths; 0 for others), and which curve a Solidly pool has."""
 
     factory: str
     token0: Address
     token1: Address
     fee: int
+    stable: bool | None
 
 
 class PendingExposures:
@@ -54,11 +61,14 @@ class PendingExposures:
     ) -> None:
         self._chain = chain
         self._capital = config.risk.max_amount_in_wei
+        self._wrapped = config.wrapped_native
         self._rpc = rpc
         self._market = market
         self._meter = meter
         makers: list[tuple[Address, str, Venue]] = [(made.address, made.name, Venue.V2) for made in config.v2_factories]
         makers += [(made.address, made.name, Venue.V3) for made in config.v3_factories]
+        makers += [(made.address, made.name, Venue.SOLIDLY) for made in config.solidly_factories]
+        makers += [(made.address, made.name, Venue.ALGEBRA) for made in config.algebra_factories]
         self._venues: dict[Address, dict[Venue, str]] = {address: {venue: name} for address, name, venue in makers}
         by_name = {name: venue for _, name, venue in makers}
         self._declared: dict[Address, dict[Venue, str]] = {
@@ -101,32 +111,53 @@ class PendingExposures:
                 self._meter.pending_fault(self._chain)
                 log.exception("not evaluated", chain=self._chain, transaction=encode(transaction.hash))
 
-    async def take(self, transaction: PendingTransaction) -> Exposure | None:
-        """Evaluate one transaction's swap; None where it is none, or not one that can be."""
+    async def take(self, transaction: PendingTransaction) -> Exposure | Unevaluated | None:
+        """Evaluate one transaction's swaps; None where it has none."""
         call = decode_call(transaction.data, transaction.value_wei)
-        if transaction.to is None or not isinstance(call, RouterCall) or not call.swaps:
+        if transaction.to is None or not isinstance(call, RouterCall | MalformedCall):
             return None
-        market = self._market()
-        exposure = None
-        # Of several swaps each changes what the next one finds; a taxed token's cannot be computed from its pool.
-        if market is not None and len(call.swaps) == 1 and TAXED not in call.function:
-            path = self._path(call.swaps[0], await self._factories(transaction.to), market)
-            exposure = evaluate(path, call.swaps[0], self._capital) if path else None
-        self._meter.evaluated(self._chain, exposure)
-        if exposure is not None and exposure.extractable:
-            advised = exposure.protecting_limit
+        if isinstance(call, RouterCall) and not call.swaps:
+            return None
+        found = await self._evaluated(call, transaction.to, transaction.value_wei)
+        self._meter.evaluated(self._chain, found)
+        named = {"chain": self._chain, "transaction": encode(transaction.hash)}
+        if isinstance(found, Unevaluated):
+            log.debug("not evaluated", **named, reason=found.value, detail=_detail(call))
+        elif found.extractable:
+            advised = found.protecting_limit
             log.info(
                 "exposed",
-                chain=self._chain,
-                transaction=encode(transaction.hash),
-                pool=checksum(exposure.pool),
-                token=checksum(exposure.token_in),
-                extractable=str(exposure.extractable),
-                limit=str(exposure.limit),
-                quoted=str(exposure.quoted),
+                **named,
+                pool=checksum(found.pool),
+                token=checksum(found.token_in),
+                extractable=str(found.extractable),
+                limit=str(found.limit),
+                quoted=str(found.quoted),
                 protecting_limit=None if advised is None else str(advised),
+                **({"bound": found.bound} if found.bound else {}),
             )
-        return exposure
+        return found
+
+    async def _evaluated(
+        self, call: RouterCall | MalformedCall, router: Address, value_wei: int
+    ) -> Exposure | Unevaluated:
+        market = self._market()
+        if isinstance(call, MalformedCall):
+            return Unevaluated.MALFORMED
+        if market is None:
+            return Unevaluated.NO_MARKET
+        factories = await self._factories(router)
+        if self._known is None or self._known[0] is not market:
+            self._known = market, {_key(pool): pool for pool in market.pools().values()}
+        pools = self._known[1]
+
+        def resolve(hop: RouterHop) -> PathHop | Unevaluated:
+            named = self._venues.get(hop.factory, {}) if hop.factory and hop.factory != NOBODY else factories
+            factory = named.get(hop.venue)
+            return Unevaluated.UNKNOWN_ROUTER if factory is None else _hop(hop, factory, pools, market)
+
+        plan = plan_of(call, resolve, router, self._wrapped, value_wei)
+        return plan if isinstance(plan, Unevaluated) else evaluate_plan(plan, self._capital)
 
     async def _factories(self, router: Address) -> dict[Venue, str]:
         """Return through whose pools of each kind a router swaps, by name; nothing where that is not known."""
@@ -135,40 +166,62 @@ class PendingExposures:
         if router not in self._routers:
             if len(self._routers) >= REMEMBERED_ROUTERS:
                 self._routers.clear()
-            try:
-                answer = await self._rpc.call("eth_call", [{"to": encode(router), "data": encode(FACTORY)}, "latest"])
-                self._routers[router] = self._venues.get(decode_address(data(answer)), {})
-            except (RpcError, MalformedAnswerError, AbiError):
-                self._routers[router] = {}
+            self._routers[router] = await self._asked(router)
         return self._routers[router]
 
-    def _path(self, swapped: RouterSwap, factories: dict[Venue, str], market: MarketState) -> list[PathHop]:
-        if not factories:
-            return []
-        if self._known is None or self._known[0] is not market:
-            self._known = market, {_key(pool): pool for pool in market.pools().values()}
-        pools = self._known[1]
-        path = [_hop(hop, factories, pools, market) for hop in swapped.hops]
-        return [hop for hop in path if hop is not None] if None not in path else []
+    async def _asked(self, router: Address) -> dict[Venue, str]:
+        for question in QUESTIONS:
+            try:
+                answer = await self._rpc.call("eth_call", [{"to": encode(router), "data": encode(question)}, "latest"])
+                known = self._venues.get(decode_address(data(answer)))
+            except (RpcError, MalformedAnswerError, AbiError):
+                continue
+            if known is not None:
+                return known
+        return {}
+
+
+def _detail(call: RouterCall | MalformedCall) -> str:
+    """What is said of a call that was not evaluated, beside the reason."""
+    if isinstance(call, MalformedCall):
+        return f"{call.function}: {call.reason}"
+    others = [step.name for step in call.steps if isinstance(step, RouterAct) and step.kind is Act.OTHER]
+    return f"{call.function}: {len(call.swaps)} swaps{''.join(f', {name}' for name in others[:4])}"
+
+
+def _venue(pool: Pool) -> Venue:
+    if pool.algebra is not None:
+        return Venue.ALGEBRA
+    if pool.solidly:
+        return Venue.SOLIDLY
+    return Venue.V3 if pool.concentrated else Venue.V2
 
 
 def _key(pool: Pool) -> _Key:
-    fee = (pool.fee_denominator - pool.fee_numerator) * MILLION // pool.fee_denominator if pool.concentrated else 0
-    return _Key(pool.factory, pool.token0, pool.token1, fee)
+    fee = 0
+    if pool.concentrated and pool.algebra is None:
+        fee = (pool.fee_denominator - pool.fee_numerator) * MILLION // pool.fee_denominator
+    return _Key(pool.factory, pool.token0, pool.token1, fee, pool.stable)
 
 
-def _hop(hop: RouterHop, factories: dict[Venue, str], pools: dict[_Key, Pool], market: MarketState) -> PathHop | None:
-    factory = factories.get(hop.venue)
-    if factory is None:
-        return None
+def _hop(hop: RouterHop, factory: str, pools: dict[_Key, Pool], market: MarketState) -> PathHop | Unevaluated:
     token0, token1 = sorted((hop.token_in, hop.token_out))
-    pool = pools.get(_Key(factory, token0, token1, (hop.fee or 0) if hop.venue is Venue.V3 else 0))
-    if pool is None or pool.algebra is not None or pool.v4 is not None or pool.concentrated != (hop.venue is Venue.V3):
-        return None
+    fee = (hop.fee or 0) if hop.venue is Venue.V3 else 0
+    pool = pools.get(_Key(factory, token0, token1, fee, hop.stable))
+    if pool is None or pool.v4 is not None or _venue(pool) is not hop.venue:
+        return Unevaluated.UNWATCHED_POOL
+    # A plugin may take another fee of each swap; pools of other deployers are not watched.
+    if pool.algebra is Algebra.PLUGIN:
+        return Unevaluated.VENUE_ALGEBRA
+    if hop.deployer and hop.deployer != NOBODY:
+        return Unevaluated.UNWATCHED_POOL
     zero_for_one = hop.token_in == pool.token0
-    if pool.concentrated:
-        now = market.concentrated(pool.address)
-        return None if now is None else PathHop(pool.address, ConcentratedCurve(now), zero_for_one)
-    held = market.v2(pool.address)
-    curve = PairCurve(held.reserve0, held.reserve1, pool.fee_numerator, pool.fee_denominator)
-    return PathHop(pool.address, curve, zero_for_one)
+    match market.held(pool.address):
+        case V2State(reserve0, reserve1):
+            curve = PairCurve(reserve0, reserve1, pool.fee_numerator, pool.fee_denominator)
+            return PathHop(pool.address, curve, zero_for_one)
+        case ConcentratedPool() as now:
+            return PathHop(pool.address, ConcentratedCurve(now), zero_for_one)
+        case SolidlyPool() as solidly:
+            return PathHop(pool.address, SolidlyCurve(solidly), zero_for_one)
+    return Unevaluated.UNUSABLE_POOL

@@ -2,7 +2,7 @@
 
 Evaluation only: nothing here builds or sends a transaction, and the product has no sender of front-runs. A sandwich of a swap buys the same
 token before it, moves its price as far as the swap's own limit allows, and sells again after it. How much that is is computed in closed form for
-pairs (mev.search.attack), and searched for in pools with concentrated liquidity (mev.search.attack_search).
+pairs (mev.search.attack), and searched for in other pools (mev.search.attack_search). Of transactions with several swaps: router_plan.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from mev.domain.calls import RouterSwap
 from mev.domain.market import Address
 from mev.market.amm import AmmError, amount_in, swap
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.solidly import FEE_DENOMINATOR as SOLIDLY_FEE_DENOMINATOR
+from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.ticks import FEE_DENOMINATOR
 from mev.search.attack import Attack, PairAttack, furthest
 from mev.search.attack_search import Range, SearchedAttack
@@ -59,6 +61,12 @@ class Curve(Protocol):
     def attacked(self, swapped: HopSwap, *, zero_for_one: bool) -> Sizes:
         """Return how much goes into a sandwich of a swap in this pool."""
 
+    def price(self, *, zero_for_one: bool) -> float:
+        """Return what the first unit put in gives, after the fee, before rounding."""
+
+    def present_range(self, *, zero_for_one: bool) -> Range | None:
+        """Return the constant product that the pool amounts to at its price, its fee kept out of it; None where it is none."""
+
 
 class PairCurve(msgspec.Struct, frozen=True):
     """A constant-product pair; base units of token0 and token1."""
@@ -86,6 +94,16 @@ class PairCurve(msgspec.Struct, frozen=True):
         return PairAttack(
             *reserves, self.fee_numerator, self.fee_denominator, swapped.exact_out, swapped.amount, swapped.bound
         )
+
+    def price(self, *, zero_for_one: bool) -> float:
+        """Return the reserves' ratio after the fee."""
+        now = self.present_range(zero_for_one=zero_for_one)
+        return now.fee_numerator * now.reserve_out / (now.fee_denominator * now.reserve_in)
+
+    def present_range(self, *, zero_for_one: bool) -> Range:
+        """Return its reserves: that its fee stays in them makes little difference."""
+        reserves = (self.reserve0, self.reserve1) if zero_for_one else (self.reserve1, self.reserve0)
+        return Range(*reserves, self.fee_numerator, self.fee_denominator)
 
     def _with(self, reserve_in: int, reserve_out: int, *, zero_for_one: bool) -> "PairCurve":
         reserves = (reserve_in, reserve_out) if zero_for_one else (reserve_out, reserve_in)
@@ -126,7 +144,7 @@ class ConcentratedCurve(msgspec.Struct, frozen=True):
 
         return SearchedAttack(
             run,
-            self._range(zero_for_one=zero_for_one),
+            self.present_range(zero_for_one=zero_for_one),
             self._leaves(swapped, zero_for_one=zero_for_one),
             swapped.exact_out,
             swapped.amount,
@@ -141,13 +159,72 @@ class ConcentratedCurve(msgspec.Struct, frozen=True):
         fees = (FEE_DENOMINATOR - self.pool.fees[0]) * (FEE_DENOMINATOR - self.pool.fees[1]) / FEE_DENOMINATOR**2
         return fees * (1 / ratio if zero_for_one else ratio) ** 2
 
-    def _range(self, *, zero_for_one: bool) -> Range | None:
+    def price(self, *, zero_for_one: bool) -> float:
+        """Return the price of the pool after the fee."""
+        root = self.pool.sqrt_price_x96 / (1 << Q96)
+        part = 1 - self.pool.fees[0 if zero_for_one else 1] / FEE_DENOMINATOR
+        return part * (root * root if zero_for_one else 1 / (root * root))
+
+    def present_range(self, *, zero_for_one: bool) -> Range | None:
+        """Return the virtual reserves of the range that the price is in."""
         price, liquidity = self.pool.sqrt_price_x96, self.pool.liquidity
         reserves = (liquidity << Q96) // price, liquidity * price >> Q96
         part = FEE_DENOMINATOR - self.pool.fees[0 if zero_for_one else 1]
         if not (part and all(reserves)):
             return None
         return Range(*(reserves if zero_for_one else reserves[::-1]), part, FEE_DENOMINATOR)
+
+
+class SolidlyCurve(msgspec.Struct, frozen=True):
+    """A Solidly pool, stable or volatile; its fee leaves it, and nobody can ask it for an exact output."""
+
+    pool: SolidlyPool
+
+    def sell(self, amount: int, *, zero_for_one: bool) -> "tuple[int, SolidlyCurve]":
+        """Swap exactly `amount` in."""
+        done = self.pool.swap(amount, zero_for_one=zero_for_one)
+        return done.amount_out, SolidlyCurve(done.pool)
+
+    def buy(self, amount: int, *, zero_for_one: bool) -> "tuple[int, SolidlyCurve]":
+        """Refuse."""
+        raise AmmError(f"a Solidly pool does not sell exactly {amount} of token{int(zero_for_one)}")
+
+    def attacked(self, swapped: HopSwap, *, zero_for_one: bool) -> Sizes:
+        """Return how much goes into a sandwich of a swap in this pool."""
+
+        def run(amount: int) -> Attack | None:
+            try:
+                bought, moved = self.sell(amount, zero_for_one=zero_for_one)
+                victim, after = moved.sell(swapped.amount, zero_for_one=zero_for_one)
+                back, _ = after.sell(bought, zero_for_one=not zero_for_one)
+            except AmmError:
+                return None
+            return Attack(back - amount, victim)
+
+        _, after = self.sell(swapped.amount, zero_for_one=zero_for_one)
+        # A stable curve bends ever more: what does not pay near its middle may pay further out.
+        leaves = None
+        if not self.pool.stable:
+            leaves = self.price(zero_for_one=zero_for_one) * after.price(zero_for_one=not zero_for_one)
+        now = self.present_range(zero_for_one=zero_for_one)
+        return SearchedAttack(run, now, leaves, False, swapped.amount, swapped.bound)
+
+    def price(self, *, zero_for_one: bool) -> float:
+        """Return the slope of its curve after the fee."""
+        pool = self.pool
+        x, y = pool.reserve0 / pool.unit0, pool.reserve1 / pool.unit1
+        units = pool.unit1 / pool.unit0
+        slope = (3 * x * x * y + y * y * y) / (x * x * x + 3 * x * y * y) if pool.stable else y / x
+        part = 1 - pool.fee / SOLIDLY_FEE_DENOMINATOR
+        return part * (slope * units if zero_for_one else 1 / (slope * units))
+
+    def present_range(self, *, zero_for_one: bool) -> Range | None:
+        """Return a volatile pool's reserves; a stable one's curve is no constant product."""
+        pool = self.pool
+        if pool.stable or pool.fee >= SOLIDLY_FEE_DENOMINATOR:
+            return None
+        reserves = (pool.reserve0, pool.reserve1) if zero_for_one else (pool.reserve1, pool.reserve0)
+        return Range(*reserves, SOLIDLY_FEE_DENOMINATOR - pool.fee, SOLIDLY_FEE_DENOMINATOR)
 
 
 class PathHop(NamedTuple):
@@ -164,7 +241,8 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     `front_in`, `extractable` and `cost` are base units of `token_in`, what goes into that pool; `extractable` is before `cost`. `quoted` is what the swap
     would get (of its last token) or, with exact_out, pay (of its first) if nobody came before it, and `attacked` what it gets or pays at worst;
     `limit` is its own. `protecting_limit` is the loosest limit that leaves no more than `cost` to take, but for what rounding a unit of each token is worth; None where even the quote
-    itself does not: only a private way to the block helps then, or a smaller trade.
+    itself does not: only a private way to the block helps then, or a smaller trade. Where a transaction has several limits, `bound` names the step whose
+    limit is meant: the last one that such an attack makes worse.
     """
 
     pool: Address
@@ -177,6 +255,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     attacked: int
     limit: int
     protecting_limit: int | None
+    bound: str = ""
 
     @property
     def paper_profit(self) -> int:
@@ -186,7 +265,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def slippage_ppm(self) -> int:
         """How far the swap's limit is from its quote, millionths of the quote."""
-        return abs(self.quoted - self.limit) * MILLION // self.quoted
+        return abs(self.quoted - self.limit) * MILLION // max(1, self.quoted)
 
 
 def evaluate(path: Sequence[PathHop], swapped: RouterSwap, capital: int, cost: int = 0) -> Exposure | None:

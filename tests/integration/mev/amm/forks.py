@@ -57,6 +57,17 @@ class Aerodrome:
         implementation = self.bench.deploy(codes[sources[1]]["Pool"])
         self.factory = self.bench.deploy(codes[sources[0]]["PoolFactory"], ["address"], [implementation])
 
+    def router(self, published: Modules) -> str:
+        """Deploy its router, with the registry that says that the factory may be used; nobody forwards and nobody votes."""
+        sources = [f"{AERODROME}/Router.sol", f"{AERODROME}/factories/FactoryRegistry.sol"]
+        codes = creation_codes(published, "solc-0.8", sources, {})
+        nobody = "0x" + 40 * "9"
+        registry = self.bench.deploy(
+            codes[sources[1]]["FactoryRegistry"], ["address"] * 4, [self.factory, nobody, nobody, nobody]
+        )
+        ends = [nobody, registry, self.factory, nobody, self.evm.deployment.wrapped_native]
+        return self.bench.deploy(codes[sources[0]]["Router"], ["address"] * 5, ends)
+
     def pool(self, one: bytes, other: bytes, amounts: tuple[int, int], *, stable: bool) -> Pool:
         """Make a pool with base units of each token, a stable one with as much of both; `amounts` are the tokens' in their order."""
         token0, token1 = sorted((one, other))

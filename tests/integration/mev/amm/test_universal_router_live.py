@@ -1,4 +1,4 @@
-"""Pending swaps through the published Universal Router: the engine says what they expose, by the pools of the factories that the configuration names."""
+"""Pending swaps through the published Universal Router and Aerodrome's: the engine says what they expose, by the pools of the factories that the configuration names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eth_utils.crypto import keccak
 from mev.trading.execution.transaction import Transaction
 
 from lab.evm.contracts import bytecode, call_data
-from tests.integration.mev.amm.forks import on
+from tests.integration.mev.amm.forks import Aerodrome, on
 from tests.integration.mev.conftest import NATIVE_WEI, Account, Installation, raw, text, wait_for
 from tests.integration.mev.test_pending import logged
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ARTEFACT = "@uniswap/universal-router/artifacts/contracts/UniversalRouter.sol/UniversalRouter.json"
 V3_EXACT_IN, V2_EXACT_IN, V2_EXACT_OUT, WRAP = b"\x00", b"\x08", b"\x09", b"\x0b"
+SWEEP, PORTION = b"\x04", b"\x06"
+WHOLE = 2**255
+ROUTES = "swapExactETHForTokens(uint256,(address,address,bool,address)[],address,uint256)"
 # What the router takes for the sender and for itself.
 SENDER, ITSELF = ("0x" + f"{number:040x}" for number in (1, 2))
 SPENT_WEI = 50 * NATIVE_WEI
@@ -45,12 +48,32 @@ def swapped(command: bytes, amount: int, limit: int, path: object) -> bytes:
     return call_data("execute(bytes,bytes[],uint256)", WRAP + command, [wrap, swap], 2**40)
 
 
+def split(wrapped: str, usdc: str, packed: bytes) -> bytes:
+    """Half of what is sent along through a pair and the rest through a V3 pool; of what comes together a portion is taken, and one limit holds."""
+    pair = ["address", "uint256", "uint256", "address[]", "bool"]
+    path = ["address", "uint256", "uint256", "bytes", "bool"]
+    inputs = [
+        encode(["address", "uint256"], [ITSELF, SPENT_WEI]),
+        encode(pair, [ITSELF, SPENT_WEI // 2, 0, [wrapped, usdc], False]),
+        encode(path, [ITSELF, WHOLE, 0, packed, False]),
+        encode(["address", "address", "uint256"], [usdc, "0x" + 40 * "8", 25]),
+        encode(["address", "address", "uint256"], [usdc, SENDER, 1]),
+    ]
+    commands = WRAP + V2_EXACT_IN + V3_EXACT_IN + PORTION + SWEEP
+    return call_data("execute(bytes,bytes[],uint256)", commands, inputs, 2**40)
+
+
 def test_its_swaps_through_pairs_and_v3_pools_are_evaluated(
-    evm: DevNode, owner: Account, installation: Installation, router: str
+    evm: DevNode, owner: Account, installation: Installation, router: str, modules: Modules, published: Modules
 ) -> None:
     installation.mode = "observe"
     installation.v3_fees = (500, FEE)
-    installation.chain_tables = f'routers = [{{ address = "{router}", factories = ["uniswap_v2", "uniswap_v3"] }}]\n'
+    aerodrome = Aerodrome(evm, modules, published)
+    solidly = aerodrome.router(published)
+    installation.chain_tables = (
+        f'routers = [{{ address = "{router}", factories = ["uniswap_v2", "uniswap_v3"] }}]\n'
+        f'solidly_factories = [{{ name = "aerodrome", address = "{aerodrome.factory}" }}]\n'
+    )
     installation.write()
     content = installation.config.read_text()
     strategies = 'strategies = ["atomic_arbitrage", "sandwich"]'
@@ -62,10 +85,19 @@ def test_its_swaps_through_pairs_and_v3_pools_are_evaluated(
         if {pool.token0, pool.token1} == {"WETH", "USDC"}
     }
     packed = raw(wrapped) + FEE.to_bytes(3, "big") + raw(usdc)
+    dai = evm.deployment.token("DAI").address
+    depth, mine = 1000 * NATIVE_WEI, set()
+    for one, other, stable in ((wrapped, dai, False), (dai, usdc, True)):
+        held = [10**9 if token == usdc else depth for token in sorted((one, other), key=str.lower)]
+        mine.add(text(aerodrome.pool(raw(one), raw(other), (held[0], held[1]), stable=stable).address))
+    # The zero address is the router's own factory.
+    routes = [(wrapped, dai, False, "0x" + 40 * "0"), (dai, usdc, True, aerodrome.factory)]
     calls = [
-        (swapped(V2_EXACT_IN, SPENT_WEI, 1, [wrapped, usdc]), pools["uniswap_v2"]),
-        (swapped(V3_EXACT_IN, SPENT_WEI, 1, packed), pools[FEE]),
-        (swapped(V2_EXACT_OUT, 30_000 * 10**6, SPENT_WEI, [wrapped, usdc]), pools["uniswap_v2"]),
+        (router, split(wrapped, usdc, packed), {pools["uniswap_v2"], pools[FEE]}),
+        (solidly, call_data(ROUTES, 1, routes, text(owner.address), 2**40), mine),
+        (router, swapped(V2_EXACT_IN, SPENT_WEI, 1, [wrapped, usdc]), {pools["uniswap_v2"]}),
+        (router, swapped(V3_EXACT_IN, SPENT_WEI, 1, packed), {pools[FEE]}),
+        (router, swapped(V2_EXACT_OUT, 30_000 * 10**6, SPENT_WEI, [wrapped, usdc]), {pools["uniswap_v2"]}),
     ]
     with installation.agent("strategy_engine"):
         wait_for("the market", lambda: logged(installation, "loaded"))
@@ -73,30 +105,33 @@ def test_its_swaps_through_pairs_and_v3_pools_are_evaluated(
         try:
             nonce = int(evm.rpc.call("eth_getTransactionCount", text(owner.address), "latest"), 16)
             sent = {}
-            for offset, (data, pool) in enumerate(calls):
+            for offset, (to, data, of) in enumerate(calls):
                 signed = owner.signer.sign(
                     Transaction(
                         chain_id=evm.chain_id,
                         nonce=nonce + offset,
                         max_priority_fee_wei=10**9,
                         max_fee_wei=10**12,
-                        gas_limit=500_000,
-                        to=raw(router),
+                        gas_limit=1_000_000,
+                        to=raw(to),
                         value_wei=SPENT_WEI,
                         data=data,
                     )
                 )
                 evm.rpc.call("eth_sendRawTransaction", text(signed.raw))
-                sent[text(signed.hash)] = pool
+                sent[text(signed.hash)] = of
             wait_for("reports", lambda: len(logged(installation, "exposed")) == len(calls))
         finally:
             evm.rpc.call("evm_setAutomine", True)
             evm.mine()
         told = {each["transaction"]: each for each in logged(installation, "exposed")}
-    assert {transaction: each["pool"].lower() for transaction, each in told.items()} == sent
+    assert set(told) == set(sent)
+    assert all(told[transaction]["pool"].lower() in of for transaction, of in sent.items())
     assert all(int(each["extractable"]) > 0 for each in told.values())
-    # The router does what was read in its calldata: the first swap got what was quoted for it.
     receipts = [evm.receipt(transaction) for transaction in sent]
     assert [receipt["status"] for receipt in receipts] == ["0x1"] * len(calls)
-    received = [log for log in receipts[0]["logs"] if log["address"].lower() == usdc.lower()]
-    assert int(received[-1]["data"], 16) == int(told[next(iter(sent))]["quoted"])
+    # The routers do what was read in their calldata: the first ones got what was quoted for them, to the unit.
+    for receipt in receipts[:2]:
+        received = [log for log in receipt["logs"] if log["address"].lower() == usdc.lower()]
+        assert int(received[-1]["data"], 16) == int(told[receipt["transactionHash"]]["quoted"])
+    assert told[receipts[0]["transactionHash"]]["bound"] == "SWEEP"

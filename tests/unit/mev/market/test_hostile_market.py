@@ -1,0 +1,114 @@
+"""Blocks whose logs are absurd in every way: the market takes them or refuses them whole, the search goes on upon what is left, and undoing restores it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mev.chain.abi import AbiError, event_topic
+from mev.chain.wire import Log
+from mev.domain import Block, Pool, V2State
+from mev.market.amm import AmmError
+from mev.market.amm.solidly import SolidlyPool
+from mev.market.amm.tick_math import MAX_SQRT_PRICE, MIN_SQRT_PRICE, sqrt_price_at
+from mev.market.concentrated_state import made
+from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC
+from mev.market.state import MarketState, PoolState
+from mev.search.graph import CycleIndex
+from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
+
+from tests.unit.mev.market.test_state_v3 import BURN, FLASH, INITIALIZE, MINT, PANCAKE_SWAP, SWAP
+
+WETH, TOKEN = b"\xaa" * 20, b"\xbb" * 20
+FACTORY, NO_POOL = b"\xfa" * 20, b"\x99" * 20
+UNIT = 10**18
+SYNC = event_topic("Sync(uint112,uint112)")
+PAIR = Pool(b"\x01" * 20, "v2", WETH, TOKEN, 997, 1000)
+OTHER = Pool(b"\x02" * 20, "sushi", WETH, TOKEN, 997, 1000)
+RANGES = Pool(b"\x03" * 20, "v3", WETH, TOKEN, 997_000, 10**6, 60)
+VOLATILE = Pool(b"\x04" * 20, "aerodrome", WETH, TOKEN, 0, 1, stable=False)
+STABLE = Pool(b"\x05" * 20, "aerodrome", WETH, TOKEN, 0, 1, stable=True)
+TOPICS = [SYNC, SWAP, PANCAKE_SWAP, MINT, BURN, INITIALIZE, FLASH, SOLIDLY_SYNC, CUSTOM_FEE, bytes(32)]
+# The ends of what a word, a reserve, a price, a tick or a liquidity can be, and what is just beyond.
+ENDS = [
+    *(0, 1, 2, UNIT, 2**112 - 1, 2**112, 2**127 - 1, 2**127, 2**128 - 1, 2**128, 2**160 - 1, 2**160, 2**255, 2**256 - 1),
+    *(MIN_SQRT_PRICE - 1, MIN_SQRT_PRICE, MAX_SQRT_PRICE - 1, MAX_SQRT_PRICE, sqrt_price_at(0), sqrt_price_at(30)),
+    *(each % 2**256 for each in (-887273, -887272, -887220, 887220, 887272, 887273, -60, 60, -1, -(10**21), -(2**255))),
+    *(10**21, 30, 500, 9999, 10_001),
+]  # fmt: skip
+words = st.one_of(st.sampled_from(ENDS), st.integers(0, 2**256 - 1)).map(lambda each: each.to_bytes(32, "big"))
+logs = st.builds(
+    Log,
+    address=st.sampled_from([pool.address for pool in (PAIR, OTHER, RANGES, VOLATILE, STABLE)] + [FACTORY, NO_POOL]),
+    topics=st.tuples(
+        st.sampled_from(TOPICS), st.lists(st.one_of(words, st.just(bytes(12) + STABLE.address)), max_size=3)
+    ).map(lambda each: (each[0], *each[1])),
+    data=st.one_of(st.lists(words, max_size=7).map(b"".join), st.binary(max_size=70)),
+    index=st.integers(0, 3),
+    transaction=st.just(bytes(32)),
+)
+
+
+def block(number: int) -> Block:
+    return Block(number, (number + 1).to_bytes(32, "big"), number.to_bytes(32, "big"), 0, 0)
+
+
+def market() -> MarketState:
+    held = made(RANGES, {-600: 10**21, 0: 10**21, 600: -(2 * 10**21)}, sqrt_price_at(30), 30, 2 * 10**21)
+    states: dict[Pool, PoolState] = {
+        PAIR: V2State(1000 * UNIT, 1000 * UNIT, 0),
+        OTHER: V2State(1000 * UNIT, 1010 * UNIT, 0),
+        RANGES: held,
+        VOLATILE: SolidlyPool(1000 * UNIT, 1000 * UNIT, UNIT, UNIT, 30, False),
+        STABLE: SolidlyPool(1000 * UNIT, 1000 * UNIT, UNIT, UNIT, 5, True),
+    }
+    return MarketState(block(0), states, {FACTORY: "aerodrome"})
+
+
+@given(st.lists(st.lists(logs, max_size=4), min_size=1, max_size=5))
+@settings(max_examples=120)
+def test_absurd_logs_stop_neither_the_market_nor_the_search(blocks: list[list[Log]]) -> None:
+    state = market()
+    arbitrage = AtomicArbitrage("ethereum", CycleIndex(state.pools().values(), [WETH]), state)
+    before, number = [state.states()], 0
+    for content in blocks:
+        try:
+            touched = state.apply_block(block(number + 1), content)
+        except AbiError:
+            # Refused whole: the engine reads the market anew; nothing of the block stays.
+            assert state.states() == before[-1]
+            assert state.block == block(number)
+            continue
+        number += 1
+        before.append(state.states())
+        assert touched <= set(state.pools())
+        assert set(state.unusable()) <= set(state.pools())
+        for found in arbitrage.opportunities(state.block, touched, 10**24):
+            # Some pay in floats alone; these are dropped later.
+            assert 0 <= found.amount_in <= 10**24
+    while number:
+        number -= 1
+        state.undo_to(block(number))
+        assert state.states() == before[number]
+
+
+@given(st.tuples(*[st.sampled_from(ENDS)] * 4))
+@settings(max_examples=80)
+def test_reserves_at_the_ends_of_what_there_can_be_are_computed_or_refused(reserves: tuple[int, int, int, int]) -> None:
+    """Of pools that nobody guards: a reserve of nothing, of one unit, of all that fits."""
+    state = market()
+    of_pair, of_stable = [each % 2**112 for each in reserves[:2]], [each % 2**256 for each in reserves[2:]]
+    content = [
+        Log(PAIR.address, (SYNC,), b"".join(each.to_bytes(32, "big") for each in of_pair), 0, bytes(32)),
+        Log(STABLE.address, (SOLIDLY_SYNC,), b"".join(each.to_bytes(32, "big") for each in of_stable), 1, bytes(32)),
+    ]
+    touched = state.apply_block(block(1), content)
+    index = CycleIndex(state.pools().values(), [WETH])
+    for found in AtomicArbitrage("ethereum", index, state).opportunities(state.block, touched, 10**30):
+        assert 0 <= found.amount_in <= 10**30
+    stable = state.solidly(STABLE.address)
+    assert stable is not None
+    for amount in (1, UNIT, 2**112):
+        with contextlib.suppress(AmmError):
+            assert stable.swap(amount, zero_for_one=True).amount_out < stable.reserve1

@@ -27,8 +27,12 @@ need lz4 lz4
 compgen -G '/usr/lib/*/lua/5.1/cjson.so' >/dev/null || missing+=(lua-cjson)
 # What the audit looks at hosts from outside with.
 need nmap nmap
+# What unit tests show AppArmor profiles to; it needs no kernel that has AppArmor.
+need apparmor apparmor_parser
 # What `make pin-releases` and its tests check signatures with.
 need gnupg gpg
+# What `make bench SUITE=host` calls the edge with, while it is flooded.
+need hey hey
 # What tests of the engine's storage and bus start on loopback, as throwaway servers.
 need redis-server redis-server
 [ -n "$(find /usr/lib/postgresql -path '*/bin/initdb' 2>/dev/null)" ] || missing+=(postgresql)

@@ -65,6 +65,18 @@ def test_a_virgin_hosts_check_tells_what_would_come_and_changes_nothing(host: Ho
     assert not host.file("/etc/systemd/system/never.service").exists
 
 
+def test_where_the_kernel_has_apparmor_a_check_shows_the_profile_and_else_nothing_of_it_is_there(lone: Host) -> None:
+    assert "AppArmor" not in lone.file("/etc/systemd/system/lone.service").content_string
+    assert not lone.file("/etc/apparmor.d/fleet-lone").exists
+    variables = {"_managed_service_kernel_apparmor": "enabled", "managed_service_apparmor_enforced": ["other"]}
+    done = one({**LONE, **variables}, "--check", "--diff")
+    assert done.code == 0, done.output
+    for line in ("profile fleet-lone flags=(attach_disconnected, complain) {", f"{DATA}{{,/**}}"):
+        assert line in done.output
+    assert "+AppArmorProfile=-fleet-lone" in done.output
+    assert not lone.file("/etc/apparmor.d/fleet-lone").exists
+
+
 def test_a_second_run_changes_nothing_and_restarts_nothing(lone: Host) -> None:
     before = starts(lone)
     done = one(LONE)

@@ -203,7 +203,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text())
     plain = {name.removeprefix("managed_service_"): value for name, value in defaults.items()}
     plain |= {"description": "A service", "user": "node", "group": "node", "syslog_identifier": "node"}
-    plain |= {"command": ["/opt/node/bin/node"]}
+    plain |= {"command": ["/opt/node/bin/node"], "apparmor_mode": "off"}
     differences = load_plugin("managed_service", "action_plugins", "service_differences")
     texts = differences.Texts(str(ROOT / "templates" / "systemd"), {})
     found = {}

@@ -92,9 +92,22 @@ LIVE = ("CPUWeight", "IOWeight", "MemoryHigh", "MemoryMax")
 RUNNING = {"active", "activating", "reloading"}
 STOPPED = {"inactive", "failed"}
 
+PROFILES = "/etc/apparmor.d/"
+APPARMOR = "/sys/kernel/security/apparmor"
+PARSER = "/usr/sbin/apparmor_parser"
+# systemd's names of what AppArmor knows by others, and where it makes what a unit names.
+FAMILIES = {"AF_INET": "inet", "AF_INET6": "inet6", "AF_NETLINK": "netlink", "AF_PACKET": "packet"}
+MADE = {
+    "RuntimeDirectory": "/run",
+    "StateDirectory": "/var/lib",
+    "CacheDirectory": "/var/cache",
+    "LogsDirectory": "/var/log",
+}
+
 # Directives that other variables of the role write: an exception for one of them would be the second place of one fact.
 OWNED = {
     "AllowedCPUs": "cpus",
+    "AppArmorProfile": "apparmor",
     "CPUAffinity": "cpus",
     "CPUWeight": "cpu_weight",
     "Environment": "environment",
@@ -439,7 +452,25 @@ class Texts:
         """Give the text of an environment file; empty where the service needs none."""
         return self._render("environment.j2", values) if environment_file(values) else ""
 
-    def _render(self, template: str, values: Values) -> str:
+    def profile(self, values: Values) -> str:
+        """Give the text of a service's AppArmor profile: what its sandbox says, in AppArmor's words, and no program that it could have written."""
+
+        def words(directive: str) -> list[str]:
+            value = values["sandbox"].get(directive, {"value": self._sandbox.get(directive, "")})["value"]
+            return [
+                word for line in ([value] if isinstance(value, (str, int)) else value) for word in str(line).split()
+            ]
+
+        return self._render(
+            "apparmor.j2",
+            values,
+            apparmor_made=[f"{place}/{each}" for name, place in MADE.items() for each in words(name)],
+            apparmor_devices=[word for word in words("DeviceAllow") if word.startswith("/")],
+            apparmor_families=[FAMILIES[word] for word in words("RestrictAddressFamilies") if word in FAMILIES],
+            apparmor_capabilities=[word.removeprefix("CAP_").lower() for word in words("CapabilityBoundingSet")],
+        )
+
+    def _render(self, template: str, values: Values, **more: object) -> str:
         return self._environment.get_template(template).render(
             {f"managed_service_{name}": value for name, value in values.items()},
             environment_path=environment_path(values),
@@ -447,12 +478,31 @@ class Texts:
             environment_unit={name: value for name, value in values["environment"].items() if "%d" in str(value)},
             is_real_time=values["scheduling_policy"] in {"fifo", "rr"},
             sandbox=self._sandbox,
+            apparmor_mode=values["apparmor_mode"],
+            apparmor_profile=profile_name(values),
+            apparmor_line=profile_line(values),
+            **more,
         )
 
 
 def unit_path(name: str) -> str:
     """Give the path of a unit's file."""
     return f"{UNITS}{name}.service"
+
+
+def profile_name(values: Values) -> str:
+    """Give the name of a service's AppArmor profile, which its file has as well."""
+    return f"fleet-{values['name']}"
+
+
+def profile_line(values: Values) -> str:
+    """Give what the unit says of its profile: a service is not to fail for the lack of one that would only complain."""
+    return {"off": "", "complain": f"-{profile_name(values)}", "enforce": profile_name(values)}[values["apparmor_mode"]]
+
+
+def profile_path(values: Values) -> str:
+    """Give the path of a service's AppArmor profile."""
+    return f"{PROFILES}{profile_name(values)}"
 
 
 def started_unit(values: Values) -> str:
@@ -510,6 +560,19 @@ def wanted_files(values: Values, texts: Texts, recovery: Values) -> list[dict[st
                 "validate": "",
             }
         )
+    if values["apparmor_mode"] != "off":
+        files.append(
+            {
+                "path": profile_path(values),
+                "content": texts.profile(values),
+                "owner": "root",
+                "group": "root",
+                "mode": "0644",
+                # The kernel takes a profile's new rules for what runs under it.
+                "restarts": False,
+                "validate": f"{PARSER} --skip-kernel-load --skip-cache %s",
+            }
+        )
     for name, unit in units_of(values, recovery).items():
         files.append(
             {
@@ -550,6 +613,7 @@ def asked_of_host(
             for file in files
         ],
         "live": list(LIVE),
+        "profile": profile_name(values),
     }
 
 
@@ -569,18 +633,30 @@ def lasting(unit: str) -> str:
     return "".join(line for line in unit.splitlines(keepends=True) if line.partition("=")[0] not in LIVE)
 
 
+def needs_profile(values: Values, facts: Values, differing: list[dict[str, Any]]) -> bool:
+    """Say whether the host's AppArmor profile of a service is not as wanted, in its file or in the kernel."""
+    if values["apparmor_mode"] == "off":
+        return bool(facts["profile_mode"] or facts["has_profile"])
+    is_same = all(file["path"] != profile_path(values) for file in differing)
+    return not (is_same and facts["profile_mode"] == values["apparmor_mode"])
+
+
 def consequences(values: Values, facts: Values, differing: list[dict[str, Any]]) -> dict[str, bool]:
     """Say what is to be done with the unit, once the files that differ are written.
 
     The program reads all of them when it starts, and never again, but for those that a reload makes it read. A first start is no
-    restart. Whether it was ready says nothing once a file differs: that may be the one which says what ready means.
+    restart. What runs without a profile gets one by a restart alone. Whether it was ready says nothing once a file differs: that may be the one which says what ready means.
     """
     wants_start = values["state"] == "started"
     runs = facts["active_state"] in RUNNING
     runs_on = wants_start and runs
     read = [file for file in differing if _is_read(file, values)]
+    is_unconfined = values["apparmor_mode"] != "off" and not facts["profile_mode"]
     needs_restart = runs_on and (
-        values["changed"] or bool(facts["stale_reads"]) or any(not reloads(file, values) for file in read)
+        values["changed"]
+        or is_unconfined
+        or bool(facts["stale_reads"])
+        or any(not reloads(file, values) for file in read)
     )
     needs_rereading = runs_on and not needs_restart and (bool(read) or bool(facts["stale_reloads"]))
     needs_reload = facts["needs_reload"] or any(file["path"].startswith(UNITS) for file in differing)
@@ -595,7 +671,11 @@ def consequences(values: Values, facts: Values, differing: list[dict[str, Any]])
         "needs_rereading": needs_rereading,
         "needs_reload": needs_reload,
         "is_settled": is_settled,
-        "needs_nothing": is_settled and not differing and (facts["is_ready"] or not wants_start),
+        "needs_profile": needs_profile(values, facts, differing),
+        "needs_nothing": is_settled
+        and not differing
+        and not needs_profile(values, facts, differing)
+        and (facts["is_ready"] or not wants_start),
     }
 
 
@@ -619,7 +699,9 @@ def is_to_be_enabled(values: Values) -> bool:
 class ActionModule(ActionBase):  # type: ignore[misc]
     """What Ansible runs in the module's place."""
 
-    _VALID_ARGS = frozenset({"values", "specs", "sandbox", "templates", "recovery", "needs_credentials"})
+    _VALID_ARGS = frozenset(
+        {"values", "specs", "sandbox", "templates", "recovery", "kernel_apparmor", "needs_credentials"}
+    )
     _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -627,6 +709,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         given, variables = self._task.args, task_vars or {}
         values = given["values"]
+        if values["apparmor_mode"] != "off" and not self._kernel_has_apparmor(given["kernel_apparmor"]):
+            values = {**values, "apparmor_mode": "off"}
         self._refuse(type_problems(values, Path(given["specs"])) or value_problems(values))
         directories = wanted_directories(values)
         files = wanted_files(values, Texts(given["templates"], given["sandbox"]), given["recovery"])
@@ -654,7 +738,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "groups": differs["groups"],
             "user": differs["user"],
             "directories": [directory for directory in directories if directory["path"] in differs["directories"]],
-            "files": [file for file in differing if file["path"] != unit_path(values["name"])],
+            "files": [
+                file for file in differing if file["path"] not in {unit_path(values["name"]), profile_path(values)}
+            ],
+            "profile": [file for file in differing if file["path"] == profile_path(values)],
+            "profile_path": profile_path(values),
+            "apparmor_mode": values["apparmor_mode"],
             "unit": [file for file in differing if file["path"] == unit_path(values["name"])],
             "unit_read_at": live_only.get(unit_path(values["name"]), ""),
             "own_paths": own_paths(values, given["recovery"]),
@@ -662,6 +751,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "is_to_be_enabled": is_to_be_enabled(values),
             **consequences(values, facts, differing),
         }
+
+    def _kernel_has_apparmor(self, known: str) -> bool:
+        """Say whether the host's kernel has AppArmor, by the play's facts, or by the host's own word where there are none."""
+        if known == "unknown":
+            return bool(self._low_level_execute_command(f"test -e {APPARMOR}")["rc"] == 0)
+        return known == "enabled"
 
     def _digest(self, file: Values) -> str:
         """Give the sha256 of a file on the controller, of what is inside where it is a vault."""

@@ -79,6 +79,10 @@ options:
     type: list
     elements: str
     default: []
+  profile:
+    description: Name of the unit's AppArmor profile, which its file in C(/etc/apparmor.d) has as well.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -149,6 +153,18 @@ live_only:
     Those of C(files) that differ in nothing but lines of C(live), each with the time of its last change, as the module C(file) takes it.
   type: dict
   returned: always
+has_parser:
+  description: Whether AppArmor's compiler of profiles is installed.
+  type: bool
+  returned: always
+has_profile:
+  description: Whether the file of C(profile) is there.
+  type: bool
+  returned: always
+profile_mode:
+  description: How the kernel holds C(profile), complain or enforce; empty where it does not have it.
+  type: str
+  returned: always
 shares_mounts:
   description: Whether mounts below C(/run) reach systemd's own namespace, as those of credentials must; many containers' do not.
   type: bool
@@ -175,6 +191,7 @@ PROPERTIES = (
 )
 PROC = Path("/proc")
 READY_SECONDS = 3
+APPARMOR = Path("/sys/kernel/security/apparmor/profiles")
 
 
 def show(unit: str) -> dict[str, str]:
@@ -312,6 +329,16 @@ def shares_mounts(mountinfo: str) -> bool:
     return shared.get("/run", shared.get("/", False))
 
 
+def profile_mode(name: str, profiles: Path = APPARMOR) -> str:
+    """Say in which mode the kernel has an AppArmor profile; empty where it has none of that name, or no AppArmor."""
+    with contextlib.suppress(OSError):
+        for line in profiles.read_text().splitlines():
+            known, _, mode = line.rpartition(" ")
+            if known == name:
+                return mode.strip("()")
+    return ""
+
+
 def missing_groups(account: dict[str, Any]) -> list[str]:
     """Name the account's groups that the host lacks."""
     return [name for name in _groups(account) if _group_id(name) is None]
@@ -411,6 +438,7 @@ def main() -> None:
             "directories": {"type": "list", "elements": "dict", "default": []},
             "files": {"type": "list", "elements": "dict", "default": []},
             "live": {"type": "list", "elements": "str", "default": []},
+            "profile": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -441,6 +469,9 @@ def main() -> None:
             "files": [wanted["path"] for wanted in given["files"] if file_differs(wanted)],
         },
         live_only=live_only(given["files"], given["live"]),
+        has_parser=Path("/usr/sbin/apparmor_parser").exists(),
+        has_profile=bool(given["profile"]) and Path("/etc/apparmor.d", given["profile"]).exists(),
+        profile_mode=profile_mode(given["profile"]),
         shares_mounts=shares_mounts((PROC / "1" / "mountinfo").read_text()),
         online_cpus=read_list("/sys/devices/system/cpu/online"),
         online_nodes=read_list("/sys/devices/system/node/online"),

@@ -6,6 +6,7 @@ import grp
 import hashlib
 import os
 import pwd
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def values(**given: Any) -> dict[str, Any]:
     """The role's defaults for a service called node, as Ansible would give them, with some of them replaced."""
     plain = {name.removeprefix("managed_service_"): value for name, value in DEFAULTS.items()}
     own = {"name": "node", "description": "A node", "user": "chain", "group": "chain", "syslog_identifier": "node"}
+    own["apparmor_mode"] = "off"
     return {**plain, **own, "command": ["/opt/node/bin/node", "--data=/data"], **given}
 
 
@@ -38,6 +40,8 @@ def facts(**given: Any) -> dict[str, Any]:
         "stale_reads": [],
         "stale_reloads": [],
         "is_ready": True,
+        "has_profile": False,
+        "profile_mode": "",
         **given,
     }
 
@@ -351,3 +355,95 @@ def test_an_early_unit_comes_before_the_network_and_counts_as_active_afterwards(
 def test_no_service_is_root_s() -> None:
     [problem] = differences.value_problems(values(user="root"))
     assert "managed_service_user is root" in problem
+
+
+NGINX: dict[str, Any] = {
+    "name": "nginx",
+    "command": ["/usr/sbin/nginx", "-g", "daemon off;"],
+    "read_write_paths": ["/var/lib/nginx", "/var/log/edge/"],
+    "read_only_paths": ["/var/lib/nginx/keys"],
+    "sandbox": {"RuntimeDirectory": {"value": "nginx", "reason": "its socket"}},
+}
+TUNNEL: dict[str, Any] = {
+    "name": "fleet-vpn",
+    "command": ["/usr/local/sbin/fleet-vpn", "run"],
+    "inaccessible_paths": ["/var/lib/nginx"],
+    "sandbox": {
+        "CapabilityBoundingSet": {"value": "CAP_NET_ADMIN CAP_NET_RAW", "reason": "its interface"},
+        "DeviceAllow": {"value": "/dev/net/tun rw", "reason": "in user space"},
+    },
+}
+SANDBOX = {"RestrictAddressFamilies": "AF_INET AF_INET6 AF_NETLINK AF_UNIX", "CapabilityBoundingSet": ""}
+
+
+@pytest.mark.parametrize("given", [{}, NGINX, TUNNEL], ids=["client", "nginx", "tunnel"])
+@pytest.mark.parametrize("mode", ["complain", "enforce"])
+def test_a_profile_is_one_that_apparmor_s_own_parser_takes(given: dict[str, Any], mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "profile"
+    path.write_text(texts(SANDBOX).profile(values(apparmor_mode=mode, **given)))
+    done = subprocess.run(
+        [differences.PARSER, "--skip-kernel-load", "--skip-cache", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    names = subprocess.run([differences.PARSER, "--names", path], capture_output=True, text=True, check=True).stdout
+    assert names.split() == [f"fleet-{given.get('name', 'node')}"]
+
+
+def test_a_profile_says_what_the_unit_does() -> None:
+    nginx = str(texts(SANDBOX).profile(values(apparmor_mode="complain", **NGINX)))
+    rules = [line.strip() for line in nginx.splitlines()]
+    for rule in (
+        "profile fleet-nginx flags=(attach_disconnected, complain) {",
+        '"/var/log/edge{,/**}" rwkl,',
+        '"/run/nginx{,/**}" rwkl,',
+        'deny "/var/lib/nginx/keys{,/**}" wkl,',
+        "network inet6,",
+    ):
+        assert rule in rules
+    assert "capability" not in nginx
+    # What it can write it cannot run, but for links that lie in a program's place.
+    assert not [line for line in rules if "x," in line and "w" in line.rpartition(" ")[2]]
+    tunnel = str(texts(SANDBOX).profile(values(apparmor_mode="enforce", **TUNNEL)))
+    assert "profile fleet-fleet-vpn flags=(attach_disconnected) {" in tunnel
+    for rule in ("  capability net_raw,\n", '  "/dev/net/tun" rw,\n', '  deny "/var/lib/nginx{,/**}" mrwkl,\n'):
+        assert rule in tunnel
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"),
+    [("off", ""), ("complain", "AppArmorProfile=-fleet-node\n"), ("enforce", "AppArmorProfile=fleet-node\n")],
+)
+def test_a_unit_names_its_profile_where_the_kernel_has_apparmor(mode: str, line: str) -> None:
+    unit = str(texts().unit(values(apparmor_mode=mode)))
+    assert ("AppArmorProfile" in unit) is bool(line)
+    assert line in unit
+    paths = [file["path"] for file in differences.wanted_files(values(apparmor_mode=mode), texts(), {})]
+    assert ("/etc/apparmor.d/fleet-node" in paths) is bool(line)
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "does"),
+    [
+        ("off", {}, (False, False)),
+        # It was on before: the profile goes, and what runs is let alone.
+        ("off", {"profile_mode": "complain", "has_profile": True}, (True, False)),
+        ("complain", {}, (True, True)),
+        ("complain", {"profile_mode": "complain", "has_profile": True}, (False, False)),
+        ("enforce", {"profile_mode": "complain", "has_profile": True}, (True, False)),
+    ],
+)
+def test_a_service_restarts_into_its_first_profile_alone(
+    mode: str, given: dict[str, Any], does: tuple[bool, bool]
+) -> None:
+    then = differences.consequences(values(apparmor_mode=mode), facts(**given), [])
+    assert (then["needs_profile"], then["needs_restart"]) == does
+    assert then["needs_nothing"] is not any(does)
+
+
+def test_the_kernel_says_which_profiles_it_has(tmp_path: Path) -> None:
+    listed = tmp_path / "profiles"
+    listed.write_text("fleet-node (complain)\n/usr/sbin/chronyd (enforce)\nfleet-nginx (enforce)\n")
+    assert unit_facts.profile_mode("fleet-node", listed) == "complain"
+    assert unit_facts.profile_mode("fleet-nginx", listed) == "enforce"
+    assert unit_facts.profile_mode("fleet", listed) == ""
+    assert unit_facts.profile_mode("fleet-node", tmp_path / "none") == ""

@@ -24,9 +24,8 @@ class Load:
     """`rate` calls a second to a chain's name at the edge on `host`, by turns over `connections`, while the context lasts.
 
     An answer counts as one only with status 200 and a block number in it. Nothing is sent twice: a connection that was closed under a call
-    is a failed call, and is made anew for the next one. With `key` each call bears an API key, with `fresh` each makes a connection of its own.
+    is a failed call, and is made anew for the next one. With `key` each call bears an API key.
     `roots` are authorities beside the lab's own, PEM.
-    `seconds` has how long each call took that was answered, its connection with it where it was made for it.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class Load:
         connections: int = 10,
         *,
         key: str = "",
-        fresh: bool = False,
         roots: str = "",
     ) -> None:
         checkout = Checkout.here()
@@ -51,9 +49,7 @@ class Load:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._call_on, args=(number / rate,)) for number in range(connections)]
-        self._fresh = fresh
         self.sent = 0
-        self.seconds: list[float] = []
         self.failures: Counter[str] = Counter()
 
     @property
@@ -78,21 +74,14 @@ class Load:
         due = time.monotonic() + offset
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due += self._interval
-            begun = time.monotonic()
             try:
                 connection = connection or self._connect()
                 reason = self._call(connection)
-                took = time.monotonic() - begun
-                if self._fresh:
-                    connection.close()
-                    connection = None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason, connection = type(error).__name__, None
             with self._lock:
                 self.sent += 1
                 self.failures.update([reason] if reason else [])
-                if not reason:
-                    self.seconds.append(took)
 
     def _connect(self) -> http.client.HTTPSConnection:
         # Without a context it would read all of the system's authorities for each connection, and the caller would be what is measured.

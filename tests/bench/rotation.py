@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests import secrets_fleet as fleet
-from tests.bench import flood
+from tests import secrets_fleet as on
 from tests.bench.figure import Figure
 from tests.bench.scenario import ROOT, done, hosts
 from tests.load import Load
@@ -52,19 +53,21 @@ print(subprocess.run(["redis-cli", "--raw", "XRANGE", "mev:settlements", "-", "+
 """
 
 
-def measure() -> Iterator[Figure]:
-    """Two hosts, an edge, an engine that trades, two callers at 25 calls a second each; the hosts are the benchmark's own."""
+@contextmanager
+def fleet() -> Iterator[Callable[[], None]]:
+    """Two hosts, an edge, an engine that trades, and a stranger; they come up meanwhile, until who is given this calls it."""
     hosts("remove", *HOSTS, STRANGER)
     try:
         hosts("create", *HOSTS, STRANGER)
-        done(play(SCENARIO, "converge.yml", {}, timeout_seconds=1800))
-        yield from flood.measure(authority())
-        yield from _rotated()
+        with ThreadPoolExecutor(1) as beside:
+            rising = beside.submit(play, SCENARIO, "converge.yml", {}, timeout_seconds=1800)
+            yield lambda: done(rising.result())
     finally:
         hosts("remove", *HOSTS, STRANGER)
 
 
-def _rotated() -> Iterator[Figure]:
+def measure() -> Iterator[Figure]:
+    """Two callers at 25 calls a second each; the hosts are the benchmark's own, those of `fleet`."""
     before = _digests()
     included = len(_included())
     with tempfile.TemporaryDirectory() as directory:
@@ -100,23 +103,23 @@ def _rotated() -> Iterator[Figure]:
 
 def _rotate_all() -> None:
     # Both keys of DNS are good; the certificate that is asked for afterwards needs the new one, as the old one has gone.
-    former = fleet.dns_key_name(DNS_SOURCE)
-    key = fleet.new_dns_key(SCENARIO)
+    former = on.dns_key_name(DNS_SOURCE)
+    key = on.new_dns_key(SCENARIO)
     _write(DNS_SOURCE, key.ini())
     _play("rotate_secrets", rotate="dns_credentials")
-    fleet.end_dns_key(former, SCENARIO)
+    on.end_dns_key(former, SCENARIO)
     _play("rotate_secrets", rotate="edge_certificate")
     # The bus and the database take the old ones and the new ones.
     bus, password = BUS_SOURCE.read_text().strip(), secrets.token_hex(24)
     role, following = DATABASE_SOURCE.read_text().partition(":")[0], f"mev_{secrets.token_hex(2)}"
     login = secrets.token_hex(24)
-    fleet.redis(("AUTH", bus), ("ACL", "SETUSER", "default", f">{password}"), host=SCENARIO)
-    fleet.new_role(following, login, host=SCENARIO)
+    on.redis(("AUTH", bus), ("ACL", "SETUSER", "default", f">{password}"), host=SCENARIO)
+    on.new_role(following, login, host=SCENARIO)
     _write(BUS_SOURCE, f"{password}\n")
     _write(DATABASE_SOURCE, f"{following}:{login}\n")
     _play("rotate_secrets", rotate="bus_password,database_password")
-    fleet.redis(("AUTH", password), ("ACL", "SETUSER", "default", f"<{bus}"), host=SCENARIO)
-    fleet.end_role(role, host=SCENARIO)
+    on.redis(("AUTH", password), ("ACL", "SETUSER", "default", f"<{bus}"), host=SCENARIO)
+    on.end_role(role, host=SCENARIO)
     _play("rotate_secrets", rotate="jwt")
     _play("rotate_vpn_keys")
 
@@ -124,7 +127,7 @@ def _rotate_all() -> None:
 def authority() -> str:
     """The root of the authority that the edge's certificate is of, PEM."""
     path = "/usr/local/share/ca-certificates/pebble.crt"
-    return fleet.on_host(f"print(open({path!r}).read())", SCENARIO)
+    return on.on_host(f"print(open({path!r}).read())", SCENARIO)
 
 
 def _play(name: str, **variables: object) -> None:
@@ -141,20 +144,20 @@ def _write(path: Path, text: str) -> None:
 def _digests() -> dict[str, str]:
     """Each secret's SHA-256 by host and path; values stay where they are."""
     return {
-        f"{host}:{path}": digest for host in HOSTS for path, digest in json.loads(fleet.on_host(DIGESTS, host)).items()
+        f"{host}:{path}": digest for host in HOSTS for path, digest in json.loads(on.on_host(DIGESTS, host)).items()
     }
 
 
 def _complaints() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(fleet.on_host(SAID.format(logs=LOGS), SCENARIO))
+    found: list[dict[str, Any]] = json.loads(on.on_host(SAID.format(logs=LOGS), SCENARIO))
     return found
 
 
 def _included() -> set[str]:
-    return set(fleet.sql("SELECT opportunity FROM transitions WHERE state = 'included'", host=SCENARIO).split())
+    return set(on.sql("SELECT opportunity FROM transitions WHERE state = 'included'", host=SCENARIO).split())
 
 
 def _told() -> set[str]:
-    lines = fleet.on_host(HEARD, SCENARIO).splitlines()
+    lines = on.on_host(HEARD, SCENARIO).splitlines()
     messages = [json.loads(line) for line in lines if line.startswith("{")]
     return {message["opportunity"] for message in messages if message["state"] == "included"}

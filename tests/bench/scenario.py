@@ -27,10 +27,12 @@ def molecule(step: str, scenario: str) -> None:
 def hosts(step: str, *names: str) -> None:
     """Create or remove hosts of the benchmark's own, which no scenario has."""
     known = lab_hosts.known(Checkout.here()) if step == "remove" else {}
-    for name in names:
-        if step == "create" or name in known:
-            command = [sys.executable, "-m", "lab", "host", step, name]
-            subprocess.run(command, check=True, cwd=ROOT, env=dict(os.environ), stdout=sys.stderr)
+    # An inventory is read when a play begins, and the digests in it are made with the world.
+    steps = [["world"]] if step == "create" else []
+    steps += [["host", step, name] for name in names if step == "create" or name in known]
+    for words in steps:
+        command = [sys.executable, "-m", "lab", *words]
+        subprocess.run(command, check=True, cwd=ROOT, env=dict(os.environ), stdout=sys.stderr)
 
 
 def done(play: Play) -> None:

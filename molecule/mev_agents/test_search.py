@@ -48,6 +48,7 @@ def test_no_secret_is_found_and_what_is_planted_is() -> None:
         said = fleet.search(decoy)
     assert said["secrets"] == [
         "bus_password",
+        "control_token",
         "database_password",
         "decoy",
         "edge_certificate",

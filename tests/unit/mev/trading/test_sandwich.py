@@ -221,7 +221,8 @@ def test_in_ranges_of_liquidity_a_few_attacks_find_what_hundreds_find(
     swapped = swap(amount, limit, A, B, exact_out=exact_out)
     path = [PathHop(POOL, curve, zero_for_one)]
     found = evaluated(path, swapped, 10**25)
-    assert found.extractable >= searched(path, swapped, 10**25)[1] - ROUNDING
+    # Each boundary of a range rounds as a pool's end does, on the way there and on the way back.
+    assert found.extractable >= searched(path, swapped, 10**25)[1] - ROUNDING * (1 + len(positions))
     if found.extractable:
         again = sandwiched(curve, found.front_in, swapped, zero_for_one=zero_for_one)
         assert again == (found.extractable, found.attacked)

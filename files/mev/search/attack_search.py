@@ -58,7 +58,7 @@ class SearchedAttack(NamedTuple):
     """A swap in a pool: `amount` is exactly what goes in, or with exact_out what comes out; `bound` the least that it takes, or the most that it pays.
 
     `run` says what an attack does without regard to the bound, None where the pool refuses; `leaves` is the price after the swap, both fees
-    taken off, in the price before it.
+    taken off, in the price before it; `beyond` is what no attack after which the swap leaves the present range can gain more than.
     """
 
     run: Callable[[int], Attack | None]
@@ -67,6 +67,7 @@ class SearchedAttack(NamedTuple):
     exact_out: bool
     amount: int
     bound: int
+    beyond: float = 0.0
 
     def at(self, amount_in: int) -> Attack | None:
         """Return what putting `amount_in` before the swap does; None where the pool or the swap's limit refuses."""
@@ -77,7 +78,7 @@ class SearchedAttack(NamedTuple):
 
     def pays(self) -> bool:
         """Whether any amount can leave something, rounding apart: a little that is bought first is sold at the price that the swap leaves behind."""
-        return self.exact_out or self.leaves is None or self.leaves > 1
+        return self.exact_out or self.leaves is None or self.leaves > 1 or self.beyond > 0
 
     def most(self, capital: int) -> int:
         """Return the most of `capital` that can be put in before the pool or the swap refuses; 0 where that is nothing."""

@@ -6,6 +6,7 @@ pairs (mev.search.attack), and searched for in other pools (mev.search.attack_se
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -149,6 +150,7 @@ class ConcentratedCurve(msgspec.Struct, frozen=True):
             swapped.exact_out,
             swapped.amount,
             swapped.bound,
+            self._beyond(swapped, zero_for_one=zero_for_one),
         )
 
     def _leaves(self, swapped: HopSwap, *, zero_for_one: bool) -> float | None:
@@ -158,6 +160,18 @@ class ConcentratedCurve(msgspec.Struct, frozen=True):
         ratio = moved.sqrt_price_x96 / self.pool.sqrt_price_x96
         fees = (FEE_DENOMINATOR - self.pool.fees[0]) * (FEE_DENOMINATOR - self.pool.fees[1]) / FEE_DENOMINATOR**2
         return fees * (1 / ratio if zero_for_one else ratio) ** 2
+
+    def _beyond(self, swapped: HopSwap, *, zero_for_one: bool) -> float:
+        """Return what no attack can gain more than if it and the swap leave the present range: what the swap puts in less what it gets, and the fee.
+
+        The curve itself keeps nothing, so what the attacker gains and the fees come out of what the swap pays over the first price; and to the
+        range's end both put in `end`.
+        """
+        now, here = self.present_range(zero_for_one=zero_for_one), self.pool.segment(0, zero_for_one=zero_for_one)
+        if now is None or here is None:
+            return inf
+        fee = 1 - now.fee_numerator / now.fee_denominator
+        return swapped.amount - swapped.bound * now.reserve_in / now.reserve_out - fee * here.end
 
     def price(self, *, zero_for_one: bool) -> float:
         """Return the price of the pool after the fee."""

@@ -209,6 +209,8 @@ def concentrated(positions: list[tuple[int, int, int]], fee: int) -> Concentrate
     st.booleans(),
     st.booleans(),
 )
+@example([(-1, 1, 10**19), (-1, 2, 10**19)], 10**16, 0.5, 500, False, False)
+@example([(-120, 1, 674_456_794_829_686_177_792), (-1, 1, 10**22)], 4_685_436_245_258_190_848, 0.1, 3000, False, True)
 def test_in_ranges_of_liquidity_a_few_attacks_find_what_hundreds_find(
     positions: list[tuple[int, int, int]], amount: int, slippage: float, fee: int, exact_out: bool, zero_for_one: bool
 ) -> None:

@@ -27,8 +27,15 @@ from mev.market.state import MarketState
 from mev.runtime.config import ChainConfig
 from mev.trading.meter import Meter
 from mev.trading.strategies.router_plan import Unevaluated, plan_of
-from mev.trading.strategies.sandwich import ConcentratedCurve, Exposure, PairCurve, PathHop, SolidlyCurve
-from mev.trading.strategies.sandwich_plan import evaluate_plan
+from mev.trading.strategies.sandwich import (
+    ConcentratedCurve,
+    Exposure,
+    PairCurve,
+    PathHop,
+    SolidlyCurve,
+    most_exposed,
+)
+from mev.trading.strategies.sandwich_plan import plan_pool_by_pool
 
 # Whom a router has its pools from, unless a hop says another: Uniswap's and its forks', and Velodrome's.
 QUESTIONS = (selector("factory()"), selector("defaultFactory()"))
@@ -157,7 +164,15 @@ class PendingExposures:
             return Unevaluated.UNKNOWN_ROUTER if factory is None else _hop(hop, factory, pools, market)
 
         plan = plan_of(call, resolve, router, self._wrapped, value_wei)
-        return plan if isinstance(plan, Unevaluated) else evaluate_plan(plan, self._capital)
+        if isinstance(plan, Unevaluated):
+            return plan
+        found: list[Exposure] = []
+        for exposure in plan_pool_by_pool(plan, self._capital):
+            found.append(exposure)
+            # Anyone may send a call that takes long: what else there is to do is not kept waiting for all of it.
+            if len(plan.curves) > 1:
+                await asyncio.sleep(0)
+        return most_exposed(found) or Unevaluated.REFUSED
 
     async def _factories(self, router: Address) -> dict[Venue, str]:
         """Return through whose pools of each kind a router swaps, by name; nothing where that is not known."""

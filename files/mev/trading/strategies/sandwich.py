@@ -5,7 +5,7 @@ token before it, moves its price as far as the swap's own limit allows, and sell
 pairs (mev.search.attack), and searched for in other pools (mev.search.attack_search). Of transactions with several swaps: router_plan.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -288,13 +288,19 @@ def evaluate(path: Sequence[PathHop], swapped: RouterSwap, capital: int, cost: i
     Both are base units of what goes into the attacked pool. None where the swap would not go through even if nobody came before it, or goes through one
     pool twice.
     """
-    if len({hop.address for hop in path}) < len(path):
-        return None
-    unharmed = _victim(path, swapped)
-    if unharmed is None:
-        return None
-    exposures = [_exposure(path, number, swapped, unharmed, capital, cost) for number in range(len(path))]
-    return max(exposures, key=lambda exposure: exposure.paper_profit)
+    return most_exposed(pool_by_pool(path, swapped, capital, cost))
+
+
+def pool_by_pool(path: Sequence[PathHop], swapped: RouterSwap, capital: int, cost: int = 0) -> Iterator[Exposure]:
+    """Yield what a swap exposes in each pool of its path, a pool's work at a time; nothing where `evaluate` returns None."""
+    unharmed = None if len({hop.address for hop in path}) < len(path) else _victim(path, swapped)
+    if unharmed is not None:
+        yield from (_exposure(path, number, swapped, unharmed, capital, cost) for number in range(len(path)))
+
+
+def most_exposed(exposures: Iterable[Exposure]) -> Exposure | None:
+    """Return that of the pool in which most can be taken; None where there is none."""
+    return max(exposures, key=lambda exposure: exposure.paper_profit, default=None)
 
 
 def _exposure(

@@ -5,7 +5,7 @@ Where its swaps are one path in truth, each paid with all that the one before it
 may refuse, and every one is held. Nothing is ever taken.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mev.domain.calls import Act, RouterSwap
 from mev.domain.market import Address
@@ -13,7 +13,7 @@ from mev.market.amm import AmmError
 from mev.search.attack import Attack
 from mev.search.attack_search import GOLDEN
 from mev.trading.strategies.router_plan import Check, Done, Leg, Plan, Unevaluated, run
-from mev.trading.strategies.sandwich import Exposure, PairCurve, PathHop, SolidlyCurve, evaluate
+from mev.trading.strategies.sandwich import Exposure, PairCurve, PathHop, SolidlyCurve, most_exposed, pool_by_pool
 
 # The most that may be put in is known to this part of it.
 PRECISION_BITS = 32
@@ -29,16 +29,21 @@ def evaluate_plan(plan: Plan, capital: int, cost: int = 0) -> Exposure | Unevalu
 
     Both are base units of what goes into the attacked pool; what is exposed is said of the pool in which most can be taken.
     """
+    return most_exposed(plan_pool_by_pool(plan, capital, cost)) or Unevaluated.REFUSED
+
+
+def plan_pool_by_pool(plan: Plan, capital: int, cost: int = 0) -> Iterator[Exposure]:
+    """Yield what a plan exposes in each of its pools, a pool's work at a time; nothing where it would be refused."""
     path = _alone(plan)
     if path is None:
         unharmed = run(plan)
         if unharmed is None:
-            return Unevaluated.REFUSED
+            return
         path = one_path(plan, unharmed)
         if path is None:
-            return searched(plan, unharmed, capital, cost)
-    exposure = evaluate(*path, capital, cost)
-    return Unevaluated.REFUSED if exposure is None else exposure
+            yield from searched(plan, unharmed, capital, cost)
+            return
+    yield from pool_by_pool(*path, capital, cost)
 
 
 def _alone(plan: Plan) -> tuple[list[PathHop], RouterSwap] | None:
@@ -99,11 +104,10 @@ def _flows_on(before: Leg, after: Leg, unharmed: Done, seen: int) -> bool:
     )
 
 
-def searched(plan: Plan, unharmed: Done, capital: int, cost: int) -> Exposure:
-    """Return what a plan exposes, by trying amounts."""
+def searched(plan: Plan, unharmed: Done, capital: int, cost: int) -> Iterator[Exposure]:
+    """Yield what a plan exposes in each of its pools, by trying amounts."""
     ways = {pool: way for leg in plan.legs for pool, way in leg.pools}
-    found = [_exposure(plan, unharmed, pool, way, capital, cost) for pool, way in ways.items()]
-    return max(found, key=lambda exposure: exposure.paper_profit)
+    yield from (_exposure(plan, unharmed, pool, way, capital, cost) for pool, way in ways.items())
 
 
 def _exposure(plan: Plan, unharmed: Done, pool: Address, zero_for_one: bool, capital: int, cost: int) -> Exposure:

@@ -26,6 +26,7 @@ from tests.unit.mev.trading.test_cli import config
 from tests.unit.mev.trading.test_sandwich import concentrated
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from pathlib import Path
 
 __all__ = ["config"]
@@ -141,7 +142,10 @@ NAMED = {
 }
 
 
-def taken(config: Path, transactions: list[PendingTransaction], state: MarketState | None) -> tuple[list[Any], Meter]:
+def taken(
+    config: Path, transactions: list[PendingTransaction], state: MarketState | None, order: list[str] | None = None
+) -> tuple[list[Any], Meter]:
+    """What becomes of each; into `order` goes what ended first, its evaluation or what began after it."""
     meter = Meter()
     config.write_text(
         config.read_text().replace("max_amount_in_wei = 1\n", f"max_amount_in_wei = {10**24}\n").replace(
@@ -164,7 +168,17 @@ def taken(config: Path, transactions: list[PendingTransaction], state: MarketSta
         async with running() as node, Rpc(node.url, chain_id=CHAIN_ID) as rpc:
             node.answers["eth_call"] = answer
             exposures = PendingExposures("ethereum", chain, rpc, lambda: state, meter)
-            return [await exposures.take(transaction) for transaction in transactions]
+
+            async def noted(name: str, work: Awaitable[Any] | None = None) -> Any:
+                done = await work if work is not None else None
+                if order is not None:
+                    order.append(name)
+                return done
+
+            return [
+                (await asyncio.gather(noted("evaluated", exposures.take(transaction)), noted("other")))[0]
+                for transaction in transactions
+            ]
 
     return asyncio.run(story()), meter
 
@@ -177,6 +191,15 @@ def test_every_family_of_routers_is_evaluated(config: Path) -> None:
         assert exposure.pool == pool * 20, name
     said = generate_latest(meter.registry).decode()
     assert f'mev_pending_swaps_total{{chain="ethereum",outcome="exposed"}} {float(len(found))}' in said
+
+
+def test_what_else_there_is_to_do_is_not_kept_waiting_for_all_pools_of_a_call(config: Path) -> None:
+    """The router is a declared one, so that nothing is asked of the node."""
+    order: list[str] = []
+    apart, _ = EVALUATED["swaps on their own, each with its limit"]
+    (found,), _ = taken(config, [apart], market(), order)
+    assert isinstance(found, Exposure)
+    assert order == ["other", "evaluated"]
 
 
 def test_what_is_not_evaluated_is_counted_by_its_reason(config: Path) -> None:

@@ -20,6 +20,7 @@ from mev.trading.strategies.sandwich import (
     PathHop,
     SolidlyCurve,
     evaluate,
+    most_exposed,
 )
 from mev.trading.strategies.sandwich_plan import evaluate_plan, one_path, searched
 
@@ -167,7 +168,8 @@ def test_a_path_in_two_commands_is_the_path(
     assert found == evaluate(path, swap(WRAPPED, A, B, amount=amount, limit=limit), CAPITAL)  # type: ignore[arg-type]
     unharmed = run(plan)
     assert unharmed is not None
-    tried = searched(plan, unharmed, CAPITAL, 0)
+    tried = most_exposed(searched(plan, unharmed, CAPITAL, 0))
+    assert tried is not None
     # To a part in 2^30, and what rounding is worth.
     assert abs(tried.extractable - found.extractable) <= (found.extractable >> 30) + 10**9
     if tried.extractable > 10**12:

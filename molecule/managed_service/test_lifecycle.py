@@ -68,7 +68,11 @@ def test_a_virgin_hosts_check_tells_what_would_come_and_changes_nothing(host: Ho
 def test_where_the_kernel_has_apparmor_a_check_shows_the_profile_and_else_nothing_of_it_is_there(lone: Host) -> None:
     assert "AppArmor" not in lone.file("/etc/systemd/system/lone.service").content_string
     assert not lone.file("/etc/apparmor.d/fleet-lone").exists
-    variables = {"_managed_service_kernel_apparmor": "enabled", "managed_service_apparmor_enforced": ["other"]}
+    variables = {
+        "managed_service_apparmor": True,
+        "managed_service_apparmor_enforced": ["other"],
+        "_managed_service_kernel_apparmor": "enabled",
+    }
     done = one({**LONE, **variables}, "--check", "--diff")
     assert done.code == 0, done.output
     for line in ("profile fleet-lone flags=(attach_disconnected, complain) {", f"{DATA}{{,/**}}"):

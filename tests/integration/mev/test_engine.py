@@ -141,17 +141,18 @@ def test_the_kill_switch_over_http_holds_up_a_running_engine(evm: DevNode, insta
     headers = {"Authorization": f"Bearer {token.read_text()}", "Content-Type": "application/json"}
     with installation.agent("strategy_engine"):
         filled(installation)
-        asked = Request(f"http://{listen}/kill-switch", b'{"reason": "a test"}', headers)
-        with urlopen(asked) as answer:  # noqa: S310
-            assert json.load(answer)["halted"] == ["ethereum"]
-        at_rest(installation)
-        sent = evm.rpc.call("eth_getTransactionCount", text(installation.signer.address), "pending")
         _, ledger = installation.reports()
 
         def refused() -> bool:
             return any(each["reason"] == "kill_switch" for each in recent(ledger, count=500))
 
         assert not refused()
+        asked = Request(f"http://{listen}/kill-switch", b'{"reason": "a test"}', headers)
+        with urlopen(asked) as answer:  # noqa: S310
+            assert json.load(answer)["halted"] == ["ethereum"]
+        at_rest(installation)
+        sent = evm.rpc.call("eth_getTransactionCount", text(installation.signer.address), "pending")
+        evm.trade()
         wait_for("a refusal", refused, meanwhile=evm.trade)
         assert evm.rpc.call("eth_getTransactionCount", text(installation.signer.address), "pending") == sent
     assert "a test" in (installation.directory / "kill").read_text()

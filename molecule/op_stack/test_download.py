@@ -60,7 +60,8 @@ def test_a_history_for_which_no_download_is_known_is_refused() -> None:
 
 
 def test_a_download_that_is_cut_starts_no_client(host: Host) -> None:
-    host.check_output(f"systemctl stop base.service && find {DATA}/execution -mindepth 1 -delete")
+    # Named beside the pair: its unit has stopped, and `systemctl stop` of it ended, while the members still write.
+    host.check_output(f"systemctl stop base.service {SERVICE}.service && find {DATA}/execution -mindepth 1 -delete")
     host.check_output(f"mkdir -p $(dirname {FAULTS}) && echo '{{\"cut_download\": true}}' > {FAULTS}")
     done = nodes(ENTRY, snapshot_attempts=2)
     assert done.code != 0

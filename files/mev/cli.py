@@ -29,7 +29,7 @@ from mev.market.discovery import DiscoveryError
 from mev.runtime import obs
 from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
 from mev.runtime.storage import Database, StorageError, backup
-from mev.trading import switch
+from mev.trading import switch_audit
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Execution
@@ -144,10 +144,13 @@ def command_line() -> argparse.ArgumentParser:
     )
     eaten.add_argument("blocks", nargs="+", metavar="BLOCKS", help="files or directories of recorded blocks")
     halted = add(commands.add_parser, "halt", "Throw the kill switch: nothing is sent any more", _halt, show.document)
-    halted.add_argument("--reason", default="", help="why, for whoever finds it")
     resumed = add(commands.add_parser, "resume", "Take the kill switch back", _resume, show.document)
     for switched in (halted, resumed):
+        switched.add_argument("--reason", default="", help="why, for whoever finds it")
         switched.add_argument("--chain", help="only this chain, where it has a switch of its own")
+    listed = add(commands.add_parser, "halts", "Who halted and resumed what, when and why", _halts, show.halts)
+    listed.add_argument("--chain", help="only what concerned this chain")
+    listed.add_argument("--limit", type=_positive, default=20, help="how many, newest first (%(default)s)")
     kept = add(commands.add_parser, "backup", "Copy the SQLite databases while the agents run", _backup, show.document)
     kept.add_argument("directory", type=Path, help="where the copies go; older ones of the same names are replaced")
 
@@ -289,13 +292,19 @@ def _chain(config: Config, name: str | None) -> str:
 def _halt(config: Config, options: argparse.Namespace) -> Document:
     if options.chain is not None:
         _require_chain(config, options.chain)
-    return switch.halt(config, options.chain, options.reason)
+    return switch_audit.halt(config, options.chain, options.reason)
 
 
 def _resume(config: Config, options: argparse.Namespace) -> Document:
     if options.chain is not None:
         _require_chain(config, options.chain)
-    return switch.resume(config, options.chain)
+    return switch_audit.resume(config, options.chain, options.reason)
+
+
+def _halts(config: Config, options: argparse.Namespace) -> Document:
+    if options.chain is not None:
+        _require_chain(config, options.chain)
+    return {"halts": report.halts(_ledger(config), count=options.limit, chain=options.chain)}
 
 
 def _backup(config: Config, options: argparse.Namespace) -> Document:

@@ -33,6 +33,7 @@ from mev.trading.ledger import Ledger, Stepped
 from mev.trading.meter import Meter
 from mev.trading.spans import Spans, spans_to
 from mev.trading.strategies.plugin import load_plugin
+from mev.trading.switch_audit import SwitchAudit
 from mev.trading.switch_listener import SwitchListener
 
 AGENT = "strategy_engine"
@@ -59,6 +60,7 @@ class Engine:
         meter: Meter,
         spans: Spans | None = None,
         listener: SwitchListener | None = None,
+        audit: SwitchAudit | None = None,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -66,6 +68,7 @@ class Engine:
         self._meter = meter
         self._spans = spans or Spans()
         self._listener = listener
+        self._audit = audit
         self._bus = bus
         self._rpcs: dict[str, Rpc] = {}
         self._settlements = Outbox(bus, SETTLEMENTS)
@@ -82,6 +85,7 @@ class Engine:
         stopping = asyncio.create_task(service.stopping.wait())
         tasks = [stopping, asyncio.create_task(self._tell(service)), asyncio.create_task(self._settlements.run())]
         tasks += [asyncio.create_task(self._keep(name), name=name) for name in self._config.chains]
+        tasks += [asyncio.create_task(self._audit.run())] if self._audit else []
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.gather(*(desk.finish() for desk in self._desks.values()))
         await self._settlements.flush(FLUSH_SECONDS)
@@ -188,7 +192,8 @@ def main() -> int:
             spans.stepped(step)
 
         listener = SwitchListener(config, config.control, meter.registry) if config.control else None
-        engine = Engine(config, Ledger(database, stepped=stepped), signer, bus, meter, spans, listener)
+        ledger = Ledger(database, stepped=stepped)
+        engine = Engine(config, ledger, signer, bus, meter, spans, listener, SwitchAudit(database, config))
         metrics.serve(meter.registry, AGENT, config.metrics.strategy_engine)
     except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
         sys.stderr.write(f"{AGENT}: {error}\n")

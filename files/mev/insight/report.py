@@ -19,8 +19,10 @@ from mev.insight.breakdown import DAY_NS, Line, by_day
 from mev.insight.pnl import Fill, fills, first_fill
 from mev.runtime.config import Config
 from mev.runtime.storage import Database
-from mev.trading.ledger import Ledger
+from mev.trading import switch
+from mev.trading.ledger import Audit, Ledger, Switched
 from mev.trading.ledger.tables import estimates, opportunities, revisions, submissions, transitions
+from mev.trading.risk import killed
 
 SECOND_NS = 10**9
 UNIT = "wei of the chain's native coin; its wrapped form counts one to one"
@@ -47,11 +49,21 @@ def status(database: Database, config: Config, now_ns: int | None = None) -> Doc
             "seen_seconds_ago": round((now_ns - stands.at_ns) / SECOND_NS, 1) if stands else None,
             "pools": stands.pools if stands else None,
             "cycles": stands.cycles if stands else None,
-            "killed": chain.risk.kill_switch is not None and chain.risk.kill_switch.exists(),
+            "killed": killed(chain.risk.kill_switch),
             "in_flight": len(ledger.in_flight(name)),
             "opportunities": {state.value: counted[name][state] for state in State},
         }
-    return {"mode": str(config.mode), "chains": chains}
+    found = (switch.thrown(path, names) for path, names in switch.files(config).items())
+    return {
+        "mode": str(config.mode),
+        "chains": chains,
+        "halted": [_switched(each) for each in found if each is not None],
+    }
+
+
+def halts(database: Database, *, count: int, chain: str | None = None) -> list[Document]:
+    """Return who halted and resumed what, newest first."""
+    return [{"act": each.act, **_switched(each)} for each in Audit(database).newest(count, chain)]
 
 
 def recent(database: Database, *, count: int, chain: str | None = None, state: str | None = None) -> list[Document]:
@@ -184,3 +196,14 @@ def _address(text: str) -> str:
 def time_text(at_ns: int) -> str:
     """Write a time: UTC, ISO 8601, milliseconds."""
     return datetime.fromtimestamp(at_ns / SECOND_NS, UTC).isoformat(timespec="milliseconds")
+
+
+def _switched(act: Switched) -> Document:
+    return {
+        "at": time_text(act.at_ns),
+        "chains": list(act.chains),
+        "who": act.who,
+        "origin": act.origin,
+        "reason": act.reason,
+        "switch": act.switch,
+    }

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Document = dict[str, Any]
 
@@ -20,6 +21,20 @@ def status(console: Console, document: Document) -> None:
         cells += [counts["included"], counts["dropped"], "yes" if chain["killed"] else "no"]
         table.add_row(name, *("-" if cell is None else str(cell) for cell in cells))
     console.print(f"Mode: {document['mode']}")
+    console.print(table)
+    for each in document["halted"]:
+        chains = ", ".join(each["chains"])
+        said = f"Halted since {each['at']}: {chains}, by {each['who'] or 'nobody known'} {each['origin']}: {each['reason']}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+
+
+def halts(console: Console, document: Document) -> None:
+    """Show who halted and resumed, a row an act."""
+    table = Table("At", "Act", "Chains", "Who", "Origin", "Reason")
+    for each in document["halts"]:
+        cells = (each["at"], each["act"], ", ".join(each["chains"]), each["who"] or "-", each["origin"], each["reason"])
+        # What somebody wrote is text, not the terminal's markup.
+        table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
 
 

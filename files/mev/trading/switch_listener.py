@@ -171,7 +171,7 @@ class SwitchListener:
             raise _RefusalError(400, "malformed", f"chain is none of {', '.join(self._config.chains)}")
         reason = "".join(each if each.isprintable() else " " for each in wanted.reason[:MOST_REASON])
         try:
-            document = switch.halt(self._config, wanted.chain, f"over HTTP: {reason}")
+            document = switch.halt(self._config, wanted.chain, reason, f"{switch.OVER_HTTP} from {request.remote}")
         except ConfigError as error:
             raise _RefusalError(409, "failed", str(error)) from None
         except OSError as error:

@@ -150,6 +150,9 @@ def test_the_kill_switch_over_http_holds_up_a_running_engine(evm: DevNode, insta
         asked = Request(f"http://{listen}/kill-switch", b'{"reason": "a test"}', headers)
         with urlopen(asked) as answer:  # noqa: S310
             assert json.load(answer)["halted"] == ["ethereum"]
+        wait_for("a line in the ledger", lambda: installation.mev("halts")["halts"])
+        (line,) = installation.mev("halts")["halts"]
+        assert (line["act"], line["origin"], line["reason"]) == ("halt", "over HTTP from 127.0.0.1", "a test")
         at_rest(installation)
         sent = evm.rpc.call("eth_getTransactionCount", text(installation.signer.address), "pending")
         evm.trade()

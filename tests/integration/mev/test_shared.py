@@ -90,4 +90,9 @@ def test_what_is_halted_sends_nothing_until_it_is_resumed(installation: Installa
         installation.mev("resume")
         wait_for("a fill", lambda: installation.mev("pnl")["first_included"], meanwhile=installation.evm.trade)
         at_rest(installation)
+    # Halted before there was a ledger: the engine found the switch thrown, and noted it.
+    assert [(each["act"], each["reason"]) for each in installation.mev("halts")["halts"]] == [
+        ("resume", ""),
+        ("halt", "a test"),
+    ]
     assert installation.mev("reconcile")["agrees"]

@@ -1,5 +1,6 @@
 """The ledger: every opportunity's life, and every wei that moved because of it."""
 
+from mev.trading.ledger.audit import Audit, Switched, last_act, write_act
 from mev.trading.ledger.ledger import Ledger, read_ledger
 from mev.trading.ledger.records import (
     IllegalTransitionError,
@@ -14,6 +15,7 @@ from mev.trading.ledger.reorganised import Booked
 from mev.trading.ledger.today import Today, Usage
 
 __all__ = [
+    "Audit",
     "Booked",
     "IllegalTransitionError",
     "Ledger",
@@ -21,9 +23,12 @@ __all__ = [
     "Standpoint",
     "Stepped",
     "Submission",
+    "Switched",
     "Today",
     "Usage",
     "is_operators",
     "is_rebid",
+    "last_act",
     "read_ledger",
+    "write_act",
 ]

@@ -160,6 +160,25 @@ revisions = Table(
     Index("revisions_of_opportunity", "opportunity"),
 )
 
+# Who halted and resumed, once for each file that is a kill switch.
+switched = Table(
+    "switched",
+    metadata,
+    Column("seq", BigNumber, primary_key=True),
+    Column("switch", Text, nullable=False, comment="the file"),
+    Column("act", Text, nullable=False),
+    Column("chains", Text, nullable=False, comment="JSON: the chains that it stops"),
+    Column("mark", Text, nullable=False, comment="which file it was: when it was last written, ns since 1970"),
+    Column("who", Text, nullable=False, comment="as far as known, else empty"),
+    Column("origin", Text, nullable=False, comment="by which way, and from where as far as known"),
+    Column("reason", Text, nullable=False),
+    Column("at_ns", BigNumber, nullable=False),
+    # Whoever sees the file writes the same line: the command, and the engine that looks at it every second.
+    UniqueConstraint("switch", "act", "mark", name="switched_once"),
+    CheckConstraint("act IN ('halt', 'resume')", name="switched_act"),
+    Index("switched_by_switch", "switch", "seq"),
+)
+
 # Each entry as its two postings, whose signed amounts add up to nothing per event, chain and token.
 postings = Table(
     "postings",
@@ -195,4 +214,4 @@ chains = Table(
     Column("at_ns", BigNumber, nullable=False),
 )
 
-APPEND_ONLY = (opportunities, transitions, estimates, submissions, entries, revisions)
+APPEND_ONLY = (opportunities, transitions, estimates, submissions, entries, revisions, switched)

@@ -81,7 +81,9 @@ def test_what_is_written_stays(
     ledger.submit(submission())
     ledger.settle(submission(), State.INCLUDED, booked=[entry(5)])
     ledger.take_back("ethereum", submission().hash, "reorganised")
+    act = {"switch": "/stop", "act": "halt", "chains": "[]", "mark": "1", "who": "", "origin": "", "reason": ""}
     with database.begin() as connection:
+        connection.execute(insert(tables.switched).values(at_ns=1, **act))
         before = connection.execute(select(table)).all()
     row = before[0]._asdict()
     last = list(table.columns)[-1]

@@ -83,7 +83,7 @@ def test_the_token_stops_one_chain_or_all_and_the_log_says_who(bench: Bench) -> 
         assert (status, document["halted"], document["changed"], bench.thrown()) == (200, ["base"], True, ["base"])
         (said,) = logs
         assert (said["event"], said["peer"], said["reason"]) == ("halted over HTTP", "127.0.0.1", "a b [2J")
-        assert bench.switches["base"].read_text().endswith("over HTTP: a b [2J\n")
+        assert bench.switches["base"].read_text().endswith("over HTTP from 127.0.0.1: a b [2J\n")
         assert (await bench.post({}))[1]["halted"] == bench.thrown()[::-1] == ["base", "ethereum"]
         # Again, and the first one's words stay.
         assert (await bench.post({"reason": "again"}))[1]["changed"] is False

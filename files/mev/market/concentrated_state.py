@@ -5,7 +5,7 @@ An Algebra pool's fee is part of its state: Fee says it. What its plugin would t
 
 import msgspec
 
-from mev.chain.abi import AbiError, event_topic
+from mev.chain.abi import V4_INITIALIZED, AbiError, event_topic
 from mev.chain.abi.logs import decode_log
 from mev.chain.wire import Log
 from mev.domain import Algebra, Pool
@@ -18,6 +18,7 @@ from mev.domain.events import (
     PoolInitialized,
     PoolMint,
     PoolSwap,
+    V4Initialized,
     V4LiquidityModified,
     V4ProtocolFeeSet,
     V4Swap,
@@ -42,12 +43,12 @@ CONCENTRATED_TOPICS = frozenset(
 ALGEBRA_TOPICS = frozenset(event_topic(signature) for signature in ("Fee(uint16)", "PluginConfig(uint8)"))
 # What a V4 PoolManager tells of its pools, by their ids.
 V4_TOPICS = frozenset(
-    event_topic(signature)
-    for signature in (
-        "Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)",
-        "ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)",
-        "ProtocolFeeUpdated(bytes32,uint24)",
-    )
+    {
+        V4_INITIALIZED,
+        event_topic("Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)"),
+        event_topic("ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)"),
+        event_topic("ProtocolFeeUpdated(bytes32,uint24)"),
+    }
 )
 FEE_DENOMINATOR = 10**6
 V4_FEE_BITS = 12
@@ -109,12 +110,15 @@ def follow(pool: Pool, state: Concentrated, log: Log) -> Concentrated:
                 if pool.algebra is not None:
                     return NO_FEE_YET
                 return made(pool, {}, event.sqrt_price_x96, event.tick, 0)
+            case Unusable(), V4Initialized() if state == NO_PRICE:
+                # The protocol takes nothing of a pool before it is told to.
+                return made(pool, {}, event.sqrt_price_x96, event.tick, 0, v4_fees(pool, 0))
             case ConcentratedPool(), PoolSwap() | PancakePoolSwap():
                 return state.at(event.sqrt_price_x96, event.tick, event.liquidity)
             case ConcentratedPool(), PoolMint() | PoolBurn() if event.liquidity:
                 delta = event.liquidity if isinstance(event, PoolMint) else -event.liquidity
                 return state.with_liquidity(event.tick_lower, event.tick_upper, delta)
-            case ConcentratedPool(), PoolInitialized():
+            case ConcentratedPool(), PoolInitialized() | V4Initialized():
                 return Unusable("it was initialised twice")
             case ConcentratedPool(), _:
                 return _of_its_own_kind(pool, state, event)

@@ -11,7 +11,8 @@ from mev.market.algebra_state import ask_fees
 from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
 from mev.market.resume import market_at
 from mev.market.solidly_state import SOLIDLY_TOPICS
-from mev.market.state import MarketState
+from mev.market.state import MarketState, Watches
+from mev.market.v4_state import Watched
 from mev.runtime.config import ChainConfig
 
 
@@ -34,7 +35,10 @@ async def load_market(
         chain.v4_managers,
         chain.wrapped_native,
     )
-    market = MarketState(block, states, {factory.address: factory.name for factory in solidly})
+    managers: dict[Address, Watches] = {
+        each.address: Watched(each, frozenset(tokens), chain.wrapped_native).pool_of for each in chain.v4_managers
+    }
+    market = MarketState(block, states, {factory.address: factory.name for factory in solidly}, managers)
     # What was kept in a snapshot has the fee of then.
     await ask_fees(rpc, market, block)
     return market

@@ -1,19 +1,22 @@
 """One chain's pools after a block, exact, and the way back through the last blocks for when the chain turns round."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from mev.chain.abi import SYNC, decode_sync
+from mev.chain.abi import SYNC, V4_INITIALIZED, AbiError, decode_sync
+from mev.chain.abi.logs import decode_log
 from mev.chain.wire import Log
 from mev.domain import Algebra, Block, Pool, V2State
+from mev.domain.events import MalformedLog, V4Initialized
 from mev.domain.market import Address, Hash
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import (
     ALGEBRA_TOPICS,
     CONCENTRATED_TOPICS,
+    NO_PRICE,
     V4_TOPICS,
     Concentrated,
     Unusable,
@@ -23,6 +26,8 @@ from mev.market.concentrated_state import (
 from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
 
 PoolState = V2State | SolidlyPool | Concentrated
+# Of a pool that a V4 manager tells of: the pool, where it is one that is watched.
+Watches = Callable[[V4Initialized], Pool | None]
 
 # How many blocks can be undone; a deeper reorganisation means reading the chain anew.
 UNDO_BLOCKS = 64
@@ -45,19 +50,25 @@ class MarketState:
     """The pools of one chain and what they hold at `block`; has one writer, the task that follows the chain."""
 
     def __init__(
-        self, block: Block, states: Mapping[Pool, PoolState], fee_setters: Mapping[Address, str] = MappingProxyType({})
+        self,
+        block: Block,
+        states: Mapping[Pool, PoolState],
+        fee_setters: Mapping[Address, str] = MappingProxyType({}),
+        managers: Mapping[Address, Watches] = MappingProxyType({}),
     ) -> None:
         """Start from states read at `block` (see mev.market.discovery, discovery_v3 and solidly_state).
 
-        `fee_setters` are the contracts that say their pools' fees, Solidly's factories, with their names.
+        `fee_setters` are the contracts that say their pools' fees, Solidly's factories, with their names; `managers` V4's whose new pools come in as
+        well, once they are initialised.
         """
+        self._watches = dict(managers)
         self._fee_setters = dict(fee_setters)
         self._block = block
         self._pools = {pool.address: pool for pool in states}
         self._states = {pool.address: state for pool, state in states.items()}
         self._journal: deque[_Applied] = deque(maxlen=UNDO_BLOCKS)
         # What tells of pools that are its own, by their ids: V4's managers.
-        self._managed: dict[Address, dict[Hash, Pool]] = {}
+        self._managed: dict[Address, dict[Hash, Pool]] = {manager: {} for manager in managers}
         for pool in states:
             if pool.v4 is not None:
                 self._managed.setdefault(pool.v4.manager, {})[pool.v4.id] = pool
@@ -70,7 +81,7 @@ class MarketState:
         return self._block
 
     def pools(self) -> Mapping[Address, Pool]:
-        """Every pool by its address; a read-only view."""
+        """Every pool by its address; a read-only view. Pools that came since stand at its end, and stay there without a price where that is undone."""
         return MappingProxyType(self._pools)
 
     def held(self, pool: Address) -> PoolState:
@@ -149,12 +160,29 @@ class MarketState:
 
     def _follow_managed(self, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in what a manager says of a pool of its own."""
-        pool = self._managed[log.address].get(log.topics[1]) if len(log.topics) > 1 else None
-        if pool is None or log.topics[0] not in V4_TOPICS:
+        if len(log.topics) < 2 or log.topics[0] not in V4_TOPICS:
+            return
+        pool = self._managed[log.address].get(log.topics[1])
+        if pool is None and log.topics[0] == V4_INITIALIZED:
+            pool = self._admitted(log)
+        if pool is None:
             return
         state = after.get(pool.address) or self._states[pool.address]
         if isinstance(state, ConcentratedPool | Unusable):
             after[pool.address] = follow(pool, state, log)
+
+    def _admitted(self, log: Log) -> Pool | None:
+        """Take in a manager's new pool, without a price as yet, where it is one that is watched; raises AbiError where the log is malformed."""
+        event = decode_log(log.topics, log.data)
+        if isinstance(event, MalformedLog):
+            raise AbiError(f"{event.event}: {event.reason}")
+        watches = self._watches.get(log.address)
+        pool = watches(event) if watches is not None and isinstance(event, V4Initialized) else None
+        if pool is None or pool.v4 is None or pool.v4.id != log.topics[1] or pool.address in self._pools:
+            return None
+        self._pools[pool.address] = self._managed[log.address][pool.v4.id] = pool
+        self._states[pool.address] = NO_PRICE
+        return pool
 
     def _set_fee(self, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in what a factory says of a pool of its own; of another one's it has nothing to say."""

@@ -14,6 +14,7 @@ from mev.chain.abi import WORD_BYTES, AbiError, decode_uint, encode_call, keccak
 from mev.chain.rpc import MalformedAnswerError, Rpc, RpcError
 from mev.chain.wire import encode
 from mev.domain import Block, Pool, V4Key
+from mev.domain.events import V4Initialized
 from mev.domain.market import Address
 from mev.market.amm import AmmError
 from mev.market.amm.tick_math import usable
@@ -59,6 +60,32 @@ def pool_of(
         tick_spacing,
         v4=V4Key(manager, identity, native),
     )
+
+
+def initialised(name: str, event: V4Initialized, manager: Address, wrapped_native: Address | None) -> Pool | None:
+    """Return the pool that a manager's event is of, None where it has hooks or a fee that changes, or is the native coin's and nobody says what that counts as."""
+    native = event.currency0 == NOBODY
+    if event.hooks != NOBODY or event.fee >= FEE_DENOMINATOR or (native and wrapped_native is None):
+        return None
+    first = wrapped_native if native and wrapped_native is not None else event.currency0
+    return pool_of(name, manager, (first, event.currency1), event.fee, event.tick_spacing, native=native)
+
+
+class Watched(NamedTuple):
+    """Which of a manager's new pools are watched: those of its kinds between two of the tokens, where `find_v4` would look for them."""
+
+    manager: V4ManagerConfig
+    tokens: frozenset[Address]
+    wrapped_native: Address | None
+
+    def pool_of(self, event: V4Initialized) -> Pool | None:
+        """Return an initialised pool, None where it is not watched."""
+        if not any((event.fee, event.tick_spacing) == (kind.fee, kind.tick_spacing) for kind in self.manager.pools):
+            return None
+        pool = initialised(self.manager.name, event, self.manager.address, self.wrapped_native)
+        if pool is None or pool.token0 == pool.token1 or not {pool.token0, pool.token1} <= self.tokens:
+            return None
+        return pool
 
 
 async def find_v4(

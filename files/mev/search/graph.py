@@ -12,6 +12,8 @@ from mev.domain.market import Address
 from mev.search.rates import RateTable
 
 MAX_HOPS = 3
+# Between two times that new pools are taken in.
+SECONDS_BETWEEN = 60
 Indices = NDArray[np.int32]
 
 
@@ -34,7 +36,10 @@ class CycleIndex:
         """Enumerate; raises ValueError where max_hops is not 2 or 3."""
         if max_hops not in {2, MAX_HOPS}:
             raise ValueError(f"max_hops is {max_hops}: 2 and {MAX_HOPS} are possible")
+        self._max_hops = max_hops
         self.pools = tuple(pools)
+        # When it grew last, seconds since 1970 as blocks tell them.
+        self._grown_at = 0
         self.rates = RateTable(self.pools)
         steps = _steps(self.pools)
         self.starts = tuple(dict.fromkeys(start_tokens))
@@ -52,6 +57,18 @@ class CycleIndex:
         # The steps by column and in the processor's own size, as screening reads it: numpy would turn it into that each time.
         self.columns: NDArray[np.intp] = np.ascontiguousarray(self.hops.T, dtype=np.intp)
         self._through = {pool: np.asarray(positions, dtype=np.int32) for pool, positions in through.items()}
+
+    def grow(self, pools: Mapping[Address, Pool], now_seconds: int) -> tuple[Pool, ...]:
+        """Take in the pools at the end that were not there before, and return them; nothing while the last ones came less than a minute ago.
+
+        All cycles are enumerated anew: anyone may make pools. Positions and step numbers of before mean nothing then.
+        """
+        if len(pools) == len(self.pools) or abs(now_seconds - self._grown_at) < SECONDS_BETWEEN:
+            return ()
+        new = tuple(pools.values())[len(self.pools) :]
+        vars(self).update(vars(CycleIndex((*self.pools, *new), self.starts, self._max_hops)))
+        self._grown_at = now_seconds
+        return new
 
     def touched(self, pools: Iterable[Address]) -> "Cycles":
         """Return the cycles that go through at least one of these pools, each once; pools that are in none count for nothing."""

@@ -82,8 +82,8 @@ class PendingExposures:
             router.address: {by_name[name]: name for name in router.factories} for router in config.routers
         }
         self._routers: dict[Address, dict[Venue, str]] = {}
-        # Of the market that was seen last; a market's pools stay the same, another one takes its place.
-        self._known: tuple[MarketState, dict[_Key, Pool]] | None = None
+        # Of the market that was seen last; a market's pools stay the same but for new ones, another market takes its place.
+        self._known: tuple[MarketState, int, dict[_Key, Pool]] | None = None
 
     async def run(
         self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -154,9 +154,10 @@ class PendingExposures:
         if market is None:
             return Unevaluated.NO_MARKET
         factories = await self._factories(router)
-        if self._known is None or self._known[0] is not market:
-            self._known = market, {_key(pool): pool for pool in market.pools().values()}
-        pools = self._known[1]
+        watched = market.pools()
+        if self._known is None or self._known[0] is not market or self._known[1] != len(watched):
+            self._known = market, len(watched), {_key(pool): pool for pool in watched.values()}
+        pools = self._known[2]
 
         def resolve(hop: RouterHop) -> PathHop | Unevaluated:
             named = self._venues.get(hop.factory, {}) if hop.factory and hop.factory != NOBODY else factories

@@ -16,6 +16,7 @@ __all__ = [
     "POOL_CREATED",
     "SOLIDLY_POOL_CREATED",
     "SYNC",
+    "V4_INITIALIZED",
     "WORD_BYTES",
     "AbiError",
     "AddressError",
@@ -64,6 +65,7 @@ PAIR_CREATED = event_topic("PairCreated(address,address,address,uint256)")
 POOL_CREATED = event_topic("PoolCreated(address,address,uint24,int24,address)")
 ALGEBRA_POOL_CREATED = event_topic("Pool(address,address,address)")
 SOLIDLY_POOL_CREATED = event_topic("PoolCreated(address,address,bool,address,uint256)")
+V4_INITIALIZED = event_topic("Initialize(bytes32,address,address,uint24,int24,address,uint160,int24)")
 
 
 def encode_call(chosen: bytes, *arguments: int | Address) -> bytes:

@@ -53,6 +53,8 @@ class AtomicArbitrage:
         self._state = state
         self._ways = parallels(state)
         self._lenders = {start: Lenders(state.pools().values(), start) for start in index.starts}
+        # How many of the index's pools these are of.
+        self._known = len(index.pools)
 
     @classmethod
     def watching(
@@ -74,6 +76,7 @@ class AtomicArbitrage:
         `touched` are the pools whose state changed; no amount_in exceeds `capital`, base units of the cycle's
         token, or on credit the inventory's limit. An opportunity may turn out to have no profit in exact integers: screening is in floats.
         """
+        touched = self._widened(block, touched)
         most = max(capital, self._inventory.arbitrage_flash_wei)
         cycles = screen(self.index.touched(touched), self._state, max_amount_in=most)
         self._spans.turn(self._chain, "size", len(cycles))
@@ -82,6 +85,18 @@ class AtomicArbitrage:
         # Of the best one alone: the next ones are mostly its parallel pools, each by itself.
         wide = self._spread(block, found[0], capital) if found and found[0].flash is None else None
         return found if wide is None else [wide, *found]
+
+    def _widened(self, block: Block, touched: Collection[Address]) -> Collection[Address]:
+        """Take in pools that the market has come to know, and return what is touched with them."""
+        self.index.grow(self._state.pools(), block.timestamp)
+        new = self.index.pools[self._known :]
+        if not new:
+            return touched
+        self._known = len(self.index.pools)
+        self._ways = parallels(self._state)
+        # What comes later is V4's, which lends nothing: who lends stays the same.
+        self._graph = None if self._graph is None else RateGraph(self.index.pools)
+        return frozenset(touched).union(pool.address for pool in new)
 
     def _spread(self, block: Block, found: Opportunity, capital: int) -> Opportunity | None:
         """Return an opportunity split over parallel pools where that leaves more after the block's base fee for each of them, else None."""

@@ -71,7 +71,7 @@ class Liquidations:
         self._state = state
         self._markets = [(market, Watch()) for market in markets]
         self._inventory = inventory or Inventory()
-        self._routes = _Routes(state.pools().values())
+        self._routes, self._known = _Routes(state.pools().values()), len(state.pools())
         self._lenders = Lenders(state.pools().values(), wrapped_native)
         # By pool and borrower: what was looked at when nothing was to be had, or it was told of, and through which pools.
         self._seen: dict[tuple[Address, Address], tuple[object, frozenset[Address]]] = {}
@@ -82,6 +82,8 @@ class Liquidations:
 
         `touched` are pools, of swaps or of lending, that are to be looked at again; no amount_in exceeds `capital`, or on credit the inventory's limit.
         """
+        if len(self._state.pools()) > self._known:
+            self._routes, self._known = _Routes(self._state.pools().values()), len(self._state.pools())
         found = []
         for market, watch in self._markets:
             book = market.book

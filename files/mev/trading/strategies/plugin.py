@@ -80,6 +80,8 @@ class Strategies:
 
     def opportunities(self, block: Block, touched: Collection[Address], capital: int) -> list[Opportunity]:
         """Return what all of them find, best first; a plug-in that fails finds nothing in this block, and is named in the log."""
+        new = self._market.index.grow(self._market.state.pools(), block.timestamp)
+        touched = frozenset(touched).union(pool.address for pool in new) if new else touched
         found = [each for own in self._own for each in own.opportunities(block, touched, capital)]
         for reference, plugin in self._plugins.items():
             try:

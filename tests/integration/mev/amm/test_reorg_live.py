@@ -10,6 +10,7 @@ import pytest
 from mev.chain.rpc import Rpc
 from mev.domain import V2State
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.concentrated_state import Unusable
 from mev.market.load import load_market
 from mev.runtime.config import load
 from mev.runtime.storage import Database
@@ -17,10 +18,11 @@ from mev.trading.desk import Desk
 from mev.trading.ledger import Ledger
 from mev.trading.meter import Meter
 
-from tests.integration.mev.amm.forks import give
+from tests.integration.mev.amm.forks import PRICE_ONE, Managed, give
 from tests.integration.mev.amm.test_algebra_live import HIGHEST, LOWEST, SWAP, Place
 from tests.integration.mev.amm.test_executor_kinds import DEPTH
 from tests.integration.mev.amm.test_forks_live import Curves, Market, curves, market
+from tests.integration.mev.amm.test_v4_live import FAR, KIND
 from tests.integration.mev.conftest import NATIVE_WEI, Account, Installation, text
 from tests.integration.mev.test_executor_v3 import push
 from tests.integration.mev.test_v3_live import head_of
@@ -53,6 +55,9 @@ def seen(state: MarketState) -> dict[bytes, object]:
                     dict(held.ticks.net),
                     held.fees,
                 )
+            case Unusable():
+                # What was made since, undone: the chain says nothing of it.
+                continue
             case V2State():
                 found[pool.address] = (held.reserve0, held.reserve1)
             case _:
@@ -63,14 +68,22 @@ def seen(state: MarketState) -> dict[bytes, object]:
 class World:
     """A pool of each kind beside the seed's, and what moves every one of them."""
 
-    def __init__(self, market: Market, curves: Curves, algebra: Place, owner: Account, wrapped: bytes) -> None:
+    def __init__(
+        self, market: Market, curves: Curves, algebra: Place, managed: Managed, owner: Account, wrapped: bytes
+    ) -> None:
         self.evm = owner.evm
-        self.market, self.curves, self.algebra = market, curves, algebra
+        self.market, self.curves, self.algebra, self.managed = market, curves, algebra, managed
         self.owner, self.wrapped = owner, wrapped
+        ends = (wrapped, market.shop.token)
+        self.v4 = managed.pool(*ends, KIND.fee, PRICE_ONE, DEPTH, FAR, KIND.tick_spacing, native=True)
 
     def pools(self) -> set[bytes]:
-        made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool)
+        made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool, self.v4)
         return {pool.address for pool in made}
+
+    def new(self) -> bytes:
+        """Make one more V4 pool."""
+        return self.managed.pool(self.wrapped, self.market.shop.token, 500, PRICE_ONE, DEPTH, FAR, 10).address
 
     def move(self) -> None:
         """Swap across ticks, put liquidity in and take some out, change a fee: in every kind of pool."""
@@ -86,6 +99,10 @@ class World:
         self.algebra.mint(-60, 120, DEPTH)
         self.algebra.swap(DEPTH, zero_for_one=True)
         self.algebra.send("setFee(uint16)", 3000)
+        self.managed.provide(self.v4, -60, 120, DEPTH)
+        self.managed.swap_in(self.v4, DEPTH, zero_for_one=True)
+        self.managed.set_protocol_fee(self.v4, 1000, 250)
+        self.managed.provide(self.v4, -60, 120, -DEPTH // 2)
         push(self.evm, self.owner, self.wrapped, 500, 90 * NATIVE_WEI)
         for _ in range(3):
             self.evm.trade()
@@ -95,6 +112,7 @@ class World:
         driver, made = self.market.pancake.driver, text(self.market.pool.address)
         self.market.pancake.bench.send(driver, SWAP, made, SLOT0, False, DEPTH // 3, HIGHEST)
         self.algebra.swap(DEPTH // 3, zero_for_one=False)
+        self.managed.swap_in(self.v4, DEPTH // 3, zero_for_one=False)
         push(self.evm, self.owner, self.wrapped, 3000, 30 * NATIVE_WEI)
         self.evm.trade()
 
@@ -107,9 +125,10 @@ def world(
     evm: DevNode, modules: Modules, published: Modules, market: Market, curves: Curves, owner: Account, wrapped: bytes
 ) -> World:
     algebra = Place(evm, modules, published, (wrapped, market.shop.token), plugin=False)
+    made = World(market, curves, algebra, Managed(evm, modules, published), owner, wrapped)
     # What is turned back must not have made the pools.
     evm.mine(2 * DEEPEST)
-    return World(market, curves, algebra, owner, wrapped)
+    return made
 
 
 @pytest.fixture
@@ -119,6 +138,7 @@ def configured(world: World, tmp_path: Path) -> Installation:
     made.chain_tables = (
         f'solidly_factories = [{{ name = "aerodrome", address = "{world.curves.aerodrome.factory}" }}]\n'
         f'algebra_factories = [{{ name = "algebra", address = "{world.algebra.algebra.factory}" }}]\n'
+        f'v4_managers = [{{ name = "uniswap_v4", address = "{world.managed.manager}" }}]\n'
     )
     made.write()
     tokens = "".join(
@@ -160,18 +180,20 @@ def test_a_chain_that_turns_round_up_to_64_blocks_leaves_every_kind_of_pool_exac
             for least in (0, DEEPEST):
                 before, first = seen(await at_head()), world.number()
                 await asyncio.to_thread(world.move)
+                new = await asyncio.to_thread(world.new)
                 if least:
                     await asyncio.to_thread(evm.mine, least - (world.number() - first))
                 depth = world.number() - first
                 assert least <= depth <= DEEPEST
                 after = seen(await at_head())
                 assert after == await read()
-                assert {pool for pool, held in after.items() if held != before[pool]} >= world.pools()
+                assert {pool for pool, held in after.items() if held != before.get(pool)} >= {new, *world.pools()}
                 # Empty blocks in their place, and nothing of what was in them.
                 await asyncio.to_thread(evm.rpc.call, "anvil_reorg", depth, [])
                 await asyncio.to_thread(evm.rpc.call, "anvil_dropAllTransactions")
                 await asyncio.to_thread(evm.mine)
                 assert seen(await at_head()) == before == await read()
+                assert [*market.unusable()] == [new]
                 # And it goes on otherwise.
                 await asyncio.to_thread(world.back)
                 other = seen(await at_head())

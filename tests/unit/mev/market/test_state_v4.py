@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from mev.chain.abi import AbiError, event_topic
 from mev.chain.wire import Log
-from mev.domain import Block, Cycle, Hop, Pool, V2State
+from mev.domain import Block, Cycle, Hop, Pool, V2State, V4Key
 from mev.market.amm.concentrated import INT128_MAX, ConcentratedPool
 from mev.market.amm.tick_math import sqrt_price_at
 from mev.market.concentrated_state import made, same, v4_fees
 from mev.market.snapshot import load, save
 from mev.market.state import MarketState
-from mev.market.v4_state import pool_of
+from mev.market.v4_state import Watched, pool_of
+from mev.runtime.config import EvmAddress, V4ManagerConfig
 from mev.search.graph import CycleIndex
 from mev.search.sizing import screen, size_exact
+from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from mev.market.state import PoolState
 
 SWAP = event_topic("Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)")
+INITIALIZE = event_topic("Initialize(bytes32,address,address,uint24,int24,address,uint160,int24)")
 MODIFY = event_topic("ModifyLiquidity(bytes32,address,int24,int24,int256,bytes32)")
 PROTOCOL = event_topic("ProtocolFeeUpdated(bytes32,uint24)")
 V3_SWAP = event_topic("Swap(address,address,int256,int256,uint160,uint128,int24)")
@@ -148,3 +152,84 @@ def test_fees_that_differ_between_directions_are_screened_and_sized_so() -> None
             hops = Hop(path[0].address, zero_for_one=True), Hop(path[1].address, zero_for_one=False)
             cycle = Cycle(TOKENS[0], hops)
             assert (cycle in found) == (size_exact(cycle, state).amount_in > 0) == pays, (protocol, tick)
+
+
+CONFIG = V4ManagerConfig(name="uniswap_v4", address=EvmAddress(MANAGER))
+LATE = pool_of("uniswap_v4", MANAGER, TOKENS, 100, 1)
+NOBODY, HOOK = bytes(20), b"\x0c" * 20
+
+
+def initialised(pool: Pool, tick: int, *, hooks: bytes = NOBODY, fee: int | None = None, by: bytes = MANAGER) -> Log:
+    assert pool.v4 is not None
+    first = NOBODY if pool.v4.native else pool.token0
+    topics = (INITIALIZE, pool.v4.id, bytes(12) + first, bytes(12) + pool.token1)
+    own = pool.fee_denominator - pool.fee_numerator
+    words = (own if fee is None else fee, pool.tick_spacing, int.from_bytes(hooks, "big"), sqrt_price_at(tick), tick)
+    return Log(by, topics, b"".join((word % 2**256).to_bytes(32, "big") for word in words), 0, bytes(32))
+
+
+def watching() -> MarketState:
+    watched = Watched(CONFIG, frozenset(TOKENS), TOKENS[0])
+    return MarketState(block(0), {PAIR: V2State(UNIT, UNIT, 0)}, managers={MANAGER: watched.pool_of})
+
+
+def test_a_pool_that_is_initialised_later_is_followed_from_its_first_event_on_and_goes_back() -> None:
+    state = watching()
+    born = [initialised(LATE, 30), modified(LATE, -600, 600, 10**21)]
+    assert state.apply_block(block(1), born) == {LATE.address}
+    assert list(state.pools().values()) == [PAIR, LATE]
+    expected = made(LATE, {-600: 10**21, 600: -(10**21)}, sqrt_price_at(30), 30, 10**21)
+    assert same(state.states()[LATE], expected)  # type: ignore[arg-type]
+    assert state.undo_to(block(0)) == {LATE.address}
+    # As the chain says then: there is none with a price.
+    assert list(state.unusable()) == [LATE.address]
+    assert state.apply_block(block(1), born) == {LATE.address}
+    assert same(state.states()[LATE], expected)  # type: ignore[arg-type]
+    assert state.apply_block(block(2), [initialised(LATE, 30)]) == {LATE.address}
+    assert list(state.unusable()) == [LATE.address]
+
+
+def test_of_new_pools_only_those_that_a_start_would_find_are_taken_in() -> None:
+    native, other = (pool_of("uniswap_v4", MANAGER, TOKENS, 500, 10, native=native) for native in (True, False))
+    # Its wrapped form against itself.
+    itself = pool_of("uniswap_v4", MANAGER, (TOKENS[0], TOKENS[0]), 500, 10, native=True)
+    foreign = pool_of("uniswap_v4", MANAGER, (TOKENS[0], b"\xcc" * 20), 500, 10)
+    unusual = pool_of("uniswap_v4", MANAGER, TOKENS, 777, 10)
+    state = watching()
+    logs = [
+        initialised(other, 0, hooks=HOOK),
+        initialised(other, 0, fee=0x800000),
+        initialised(LATE, 0, by=STRANGER),
+        *(initialised(pool, 0) for pool in (itself, foreign, unusual)),
+        # Of one whose id is not its key's, and of one that nobody has heard of.
+        initialised(msgspec.structs.replace(other, v4=V4Key(MANAGER, b"\x01" * 32)), 0),
+        modified(LATE, -600, 600, 10**21),
+    ]
+    assert state.apply_block(block(1), logs) == set()
+    assert list(state.pools().values()) == [PAIR]
+    assert state.apply_block(block(2), [initialised(native, 0), initialised(other, 0)]) == {
+        native.address,
+        other.address,
+    }
+    with pytest.raises(AbiError, match="Initialize"):
+        state.apply_block(block(3), [Log(MANAGER, (INITIALIZE, bytes(32)), b"", 0, bytes(32))])
+
+
+def test_cycles_through_a_new_pool_are_looked_for_from_its_block_on_and_others_wait_a_minute() -> None:
+    """Anyone may make pools, and all cycles are enumerated anew."""
+    state = watching()
+    index = CycleIndex(state.pools().values(), [TOKENS[0]])
+    arbitrage = AtomicArbitrage("ethereum", index, state)
+    native = pool_of("uniswap_v4", MANAGER, TOKENS, 100, 1, native=True)
+    second = pool_of("uniswap_v4", MANAGER, TOKENS, 3000, 60)
+    for number, seconds, pool in ((1, 1000, LATE), (2, 1059, native), (3, 1060, second)):
+        now = msgspec.structs.replace(block(number), timestamp=seconds)
+        touched = state.apply_block(now, [initialised(pool, 600), modified(pool, -60_000, 60_000, 10**21)])
+        found = arbitrage.opportunities(now, touched, UNIT)
+        through = {hop.pool for each in found if each.expected_profit > 0 for hop in each.cycle.hops}
+        assert (LATE.address in through, native.address in through, second.address in through) == {
+            1: (True, False, False),
+            2: (False, False, False),
+            3: (True, True, True),
+        }[number]
+    assert len(index.pools) == 4

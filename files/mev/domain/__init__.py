@@ -4,7 +4,7 @@ Imports nothing of ours.
 """
 
 from mev.domain.ledger import EARNINGS, FEES, Account, Entry, EntryKind, gained
-from mev.domain.market import Algebra, Block, Hop, Pool, Token, V2State, V4Key
+from mev.domain.market import Algebra, BalancerKey, Block, Hop, Pool, Token, V2State, V4Key
 from mev.domain.opportunity import LEGAL_NEXT, Cycle, Flash, Opportunity, Seizure, State, Transition
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "LEGAL_NEXT",
     "Account",
     "Algebra",
+    "BalancerKey",
     "Block",
     "Cycle",
     "Entry",

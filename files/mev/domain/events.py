@@ -264,6 +264,43 @@ class BalancerBalanceChanged(msgspec.Struct, frozen=True):
     protocol_fees: tuple[int, ...]
 
 
+class BalancerBalanceManaged(msgspec.Struct, frozen=True):
+    """A Balancer V2 pool's asset manager took tokens or gave them back, or said what it holds: the pool's balance is both together."""
+
+    pool: Hash
+    manager: Address
+    token: Address
+    cash_delta: int
+    managed_delta: int
+
+
+class BalancerFeeSet(msgspec.Struct, frozen=True):
+    """A Balancer V2 pool's fee from now on, 18 decimals."""
+
+    fee: int
+
+
+class AmplificationUpdateStarted(msgspec.Struct, frozen=True):
+    """A Balancer V2 stable pool's amplification, thousandths, goes from one value to another between two times, Unix seconds."""
+
+    start: int
+    end: int
+    start_time: int
+    end_time: int
+
+
+class AmplificationUpdateStopped(msgspec.Struct, frozen=True):
+    """A Balancer V2 stable pool's amplification stays what it is, thousandths."""
+
+    amplification: int
+
+
+class PausedStateChanged(msgspec.Struct, frozen=True):
+    """A Balancer V2 pool, or its vault, was paused or goes on."""
+
+    paused: bool
+
+
 class UnknownLog(msgspec.Struct, frozen=True):
     """A log of an event that is none of these; empty where it has no topic."""
 
@@ -305,4 +342,9 @@ PoolEvent = (
     | CurveWithdrawal
     | BalancerSwap
     | BalancerBalanceChanged
+    | BalancerBalanceManaged
+    | BalancerFeeSet
+    | AmplificationUpdateStarted
+    | AmplificationUpdateStopped
+    | PausedStateChanged
 )

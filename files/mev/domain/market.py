@@ -46,6 +46,14 @@ class V4Key(msgspec.Struct, frozen=True):
     native: bool = False
 
 
+class BalancerKey(msgspec.Struct, frozen=True):
+    """Where a Balancer V2 pool is: in which vault, under which id, and between which tokens it swaps, in its own order."""
+
+    vault: Address
+    id: Hash
+    tokens: tuple[Address, ...]
+
+
 class Pool(msgspec.Struct, frozen=True):
     """A pool as its factory made it: constant product (Uniswap V2 and its forks), with a tick spacing concentrated liquidity (Uniswap V3, Algebra), or Solidly's.
 
@@ -54,6 +62,8 @@ class Pool(msgspec.Struct, frozen=True):
     so is an Algebra pool's.
     A Uniswap V4 pool has no address of its own: the first 20 bytes of its id stand here, and fee and spacing are its key's; what the protocol
     takes beside the fee is part of its state.
+    A Balancer V2 pool may have many tokens: each two of them stand as a pool of their own here, under an address that nobody has, and all
+    of one pool hold the same state, fee (0/1 here) and all.
     """
 
     address: Address
@@ -70,6 +80,13 @@ class Pool(msgspec.Struct, frozen=True):
     algebra: Algebra | None = None
     # Of a Uniswap V4 pool.
     v4: V4Key | None = None
+    # Of two tokens of a Balancer V2 pool.
+    balancer: BalancerKey | None = None
+
+    @property
+    def whole(self) -> Address:
+        """What a swap through it changes, all of it: the pool's own address where this is two tokens of several."""
+        return self.address if self.balancer is None else self.balancer.id[:20]
 
     @property
     def solidly(self) -> bool:

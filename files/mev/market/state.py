@@ -11,8 +11,10 @@ from mev.chain.wire import Log
 from mev.domain import Algebra, Block, Pool, V2State
 from mev.domain.events import MalformedLog, V4Initialized
 from mev.domain.market import Address, Hash
+from mev.market.amm.balancer import StablePool, WeightedPool
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
+from mev.market.balancer_state import Tellers, followed_balancer
 from mev.market.concentrated_state import (
     ALGEBRA_TOPICS,
     CONCENTRATED_TOPICS,
@@ -25,7 +27,7 @@ from mev.market.concentrated_state import (
 )
 from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
 
-PoolState = V2State | SolidlyPool | Concentrated
+PoolState = V2State | SolidlyPool | WeightedPool | StablePool | Concentrated
 # Of a pool that a V4 manager tells of: the pool, where it is one that is watched.
 Watches = Callable[[V4Initialized], Pool | None]
 
@@ -33,6 +35,8 @@ Watches = Callable[[V4Initialized], Pool | None]
 UNDO_BLOCKS = 64
 _OF_CONCENTRATED = CONCENTRATED_TOPICS | ALGEBRA_TOPICS
 _FOLLOWED = _OF_CONCENTRATED | {SOLIDLY_SYNC}
+# States that are compared as they are.
+_PLAIN = (V2State, SolidlyPool, WeightedPool, StablePool)
 
 
 class StateError(Exception):
@@ -72,6 +76,8 @@ class MarketState:
         for pool in states:
             if pool.v4 is not None:
                 self._managed.setdefault(pool.v4.manager, {})[pool.v4.id] = pool
+        # Balancer's vaults and pools.
+        self._tellers = Tellers(states)
         # Those of which no event says the fee in the next block.
         self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra is Algebra.PLUGIN)
 
@@ -98,16 +104,23 @@ class MarketState:
     def concentrated(self, pool: Address) -> ConcentratedPool | None:
         """Return a V3 pool, None where it is not usable; raises KeyError where it is not known."""
         state = self._states[pool]
-        if isinstance(state, V2State | SolidlyPool):
+        if isinstance(state, _PLAIN):
             raise KeyError(pool)
         return state if isinstance(state, ConcentratedPool) else None
 
     def solidly(self, pool: Address) -> SolidlyPool | None:
         """Return a Solidly pool, None where it is not usable; raises KeyError where it is not known."""
         state = self._states[pool]
-        if isinstance(state, V2State | ConcentratedPool):
+        if isinstance(state, V2State | ConcentratedPool | WeightedPool | StablePool):
             raise KeyError(pool)
         return state if isinstance(state, SolidlyPool) else None
+
+    def balancer(self, pool: Address) -> WeightedPool | StablePool | None:
+        """Return a Balancer pool, None where it is not usable; raises KeyError where it is not known."""
+        state = self._states[pool]
+        if isinstance(state, V2State | SolidlyPool | ConcentratedPool):
+            raise KeyError(pool)
+        return state if isinstance(state, WeightedPool | StablePool) else None
 
     def unusable(self) -> dict[Address, str]:
         """Return the pools through which nothing is traded, and why."""
@@ -135,6 +148,8 @@ class MarketState:
             if pool is None or not log.topics:
                 if log.address in self._managed:
                     self._follow_managed(log, after)
+                elif log.address in self._tellers.addresses:
+                    self._follow_balancer(log, after)
                 elif log.address in self._fee_setters and log.topics[:1] == (CUSTOM_FEE,):
                     self._set_fee(log, after)
             elif log.topics[0] == SYNC:
@@ -184,6 +199,15 @@ class MarketState:
         self._states[pool.address] = NO_PRICE
         return pool
 
+    def _follow_balancer(self, log: Log, after: dict[Address, PoolState]) -> None:
+        """Take in what a vault says of its pools, or one of these of itself: it is so for all of its pairs."""
+        for pairs in self._tellers.told(log):
+            first = pairs[0]
+            state = after.get(first.address) or self._states[first.address]
+            if first.balancer is not None and isinstance(state, WeightedPool | StablePool | Unusable):
+                told = followed_balancer(first.balancer, state, log)
+                after.update((pair.address, told) for pair in pairs)
+
     def _set_fee(self, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in what a factory says of a pool of its own; of another one's it has nothing to say."""
         address, fee = fee_of(log)
@@ -232,6 +256,6 @@ class MarketState:
 def _differs(one: PoolState, other: PoolState) -> bool:
     if isinstance(one, V2State) and isinstance(other, V2State):
         return (one.reserve0, one.reserve1) != (other.reserve0, other.reserve1)
-    if isinstance(one, V2State | SolidlyPool) or isinstance(other, V2State | SolidlyPool):
+    if isinstance(one, _PLAIN) or isinstance(other, _PLAIN):
         return one != other
     return not same(one, other)

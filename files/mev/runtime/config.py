@@ -114,6 +114,7 @@
 Addresses with mixed case must hold their EIP-55 checksum.
 """
 
+import re
 import tomllib
 from collections.abc import Callable
 from enum import StrEnum
@@ -209,6 +210,12 @@ class StrategyName(StrEnum):
 
 class EvmAddress(bytes):
     """What addresses are declared as here; equal to the plain 20 bytes."""
+
+    __slots__ = ()
+
+
+class PoolId(bytes):
+    """What the ids of a vault's pools are declared as here; equal to the plain 32 bytes, of which the first 20 are the pool's address."""
 
     __slots__ = ()
 
@@ -355,6 +362,19 @@ class V4ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
     )
 
 
+class BalancerVaultConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A Balancer V2 vault, and which of its pools are watched, by their ids: weighted and stable ones."""
+
+    name: _Name
+    address: _Address
+    pools: Annotated[
+        tuple[Annotated[PoolId, Meta(description="a pool's id: 0x and 64 hexadecimal digits")], ...],
+        Meta(
+            min_length=1, max_length=256, description="a list of 1 to 256 pools' ids, each 0x and 64 hexadecimal digits"
+        ),
+    ]
+
+
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A router that does not say itself whose pools it swaps through: a V2, a V3, a Solidly and an Algebra factory's, or some of these, by their names."""
 
@@ -480,6 +500,14 @@ def _address(text: str) -> EvmAddress:
     return EvmAddress(address)
 
 
+def _pool_id(text: str) -> PoolId:
+    if _POOL_ID.fullmatch(text) is None:
+        raise ValueError("it is not 0x and 64 hexadecimal digits")
+    if not any(identity := bytes.fromhex(text[2:])):
+        raise ValueError("it is zero, which is no pool's")
+    return PoolId(identity)
+
+
 def _path(text: str) -> Path:
     if not text.startswith("/"):
         raise ValueError("it is not absolute")
@@ -497,8 +525,10 @@ def _url(text: str) -> Url:
     return Url(text)
 
 
+_POOL_ID = re.compile(r"0x[0-9a-fA-F]{64}")
 _PARSERS: dict[object, Callable[[str], object]] = {
     EvmAddress: _address,
+    PoolId: _pool_id,
     Path: _path,
     Url: _url,
     **SHARED_PARSERS,

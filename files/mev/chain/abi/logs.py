@@ -11,7 +11,11 @@ from mev.chain.abi.reader import int_array, word_array
 from mev.chain.abi.words import WORD_BYTES, AbiError, event_topic
 from mev.domain.events import (
     AlgebraPoolCreated,
+    AmplificationUpdateStarted,
+    AmplificationUpdateStopped,
     BalancerBalanceChanged,
+    BalancerBalanceManaged,
+    BalancerFeeSet,
     BalancerSwap,
     CurveExchange,
     CurveLiquidity,
@@ -26,6 +30,7 @@ from mev.domain.events import (
     PairMint,
     PairSwap,
     PancakePoolSwap,
+    PausedStateChanged,
     PluginConfigured,
     PoolBurn,
     PoolCreated,
@@ -321,6 +326,11 @@ _FIXED: dict[Hash, _Layout] = dict(
         _layout("RemoveLiquidityOne(address,uint256,uint256,uint256)", _one_coin, [0]),
         _layout("RemoveLiquidityOne(address,int128,uint256,uint256,uint256)", _one_coin_of_ng, [0]),
         _layout("Swap(bytes32,address,address,uint256,uint256)", BalancerSwap, [0, 1, 2]),
+        _layout("PoolBalanceManaged(bytes32,address,address,int256,int256)", BalancerBalanceManaged, [0, 1, 2]),
+        _layout("SwapFeePercentageChanged(uint256)", BalancerFeeSet, []),
+        _layout("AmpUpdateStarted(uint256,uint256,uint256,uint256)", AmplificationUpdateStarted, []),
+        _layout("AmpUpdateStopped(uint256)", AmplificationUpdateStopped, []),
+        _layout("PausedStateChanged(bool)", PausedStateChanged, []),
         *_curve_layouts(),
     ]
 )

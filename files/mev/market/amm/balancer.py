@@ -9,6 +9,7 @@ pool-stable 2.0.0, pool-utils 2.0.1, and for composable pools pool-stable of 202
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from mev.market.amm.errors import AmmError
@@ -69,8 +70,8 @@ class StablePool(NamedTuple):
     def amount_out(self, i: int, j: int, amount_in: int) -> int:
         """Return what comes out of token j for exactly `amount_in` of token i; raises AmmError where the pool reverts."""
         _pair(self.balances, self.scaling, i, j)
-        balances = self._scaled()
-        invariant = self.invariant(balances)
+        balances = self.scaled()
+        invariant = held_invariant(self)
         put_in = mul_down(_less_fee(amount_in, self.fee), self.scaling[i])
         after = list(balances)
         after[i] += put_in
@@ -82,8 +83,8 @@ class StablePool(NamedTuple):
     def amount_in(self, i: int, j: int, amount_out: int) -> int:
         """Return what token i costs for exactly `amount_out` of token j; raises AmmError where the pool reverts."""
         _pair(self.balances, self.scaling, i, j)
-        balances = self._scaled()
-        invariant = self.invariant(balances)
+        balances = self.scaled()
+        invariant = held_invariant(self)
         taken = mul_down(amount_out, self.scaling[j])
         if taken > balances[j]:
             raise AmmError("SUB_OVERFLOW")
@@ -161,8 +162,15 @@ class StablePool(NamedTuple):
             raise AmmError("MIN_AMP")
         return leverage
 
-    def _scaled(self) -> list[int]:
+    def scaled(self) -> list[int]:
+        """Return the balances in 18 decimals."""
         return [mul_down(balance, factor) for balance, factor in zip(self.balances, self.scaling, strict=True)]
+
+
+@lru_cache(maxsize=1024)
+def held_invariant(pool: StablePool) -> int:
+    """Return the invariant of what a pool holds, 18 decimals: the same for every amount that it is asked about."""
+    return pool.invariant(pool.scaled())
 
 
 def _pair(balances: Sequence[int], scaling: Sequence[int], i: int, j: int) -> tuple[int, int]:

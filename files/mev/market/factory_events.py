@@ -11,19 +11,34 @@ import itertools
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 import structlog
 
-from mev.chain.abi import ALGEBRA_POOL_CREATED, PAIR_CREATED, POOL_CREATED, SOLIDLY_POOL_CREATED, AbiError
+from mev.chain.abi import (
+    ALGEBRA_POOL_CREATED,
+    PAIR_CREATED,
+    POOL_CREATED,
+    SOLIDLY_POOL_CREATED,
+    V4_INITIALIZED,
+    AbiError,
+)
 from mev.chain.abi.logs import decode_log
 from mev.chain.errors import MalformedAnswerError, RpcError
 from mev.chain.rpc import Rpc
 from mev.chain.wire import ADDRESS_BYTES, HASH_BYTES, data, encode, fixed, quantity
 from mev.domain import Algebra, Pool
-from mev.domain.events import AlgebraPoolCreated, MalformedLog, PairCreated, PoolCreated, SolidlyPoolCreated
+from mev.domain.events import (
+    AlgebraPoolCreated,
+    MalformedLog,
+    PairCreated,
+    PoolCreated,
+    SolidlyPoolCreated,
+    V4Initialized,
+)
 from mev.domain.market import Address, Hash
+from mev.market.v4_state import initialised, pool_of
 from mev.runtime.config import AlgebraFactoryConfig, FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
 
 FIRST_SPAN = 2_000
@@ -35,7 +50,16 @@ FEE_DENOMINATOR = 10**6
 # Of a pool in the file: its addresses, and how many numbers follow them.
 TEXTS = 3
 
-AnyFactory = FactoryConfig | V3FactoryConfig | SolidlyFactoryConfig | AlgebraFactoryConfig
+
+class V4Maker(NamedTuple):
+    """A V4 manager, which makes pools by initialising them, and what the native coin of its pools counts as."""
+
+    name: str
+    address: Address
+    wrapped_native: Address
+
+
+AnyFactory = FactoryConfig | V3FactoryConfig | SolidlyFactoryConfig | AlgebraFactoryConfig | V4Maker
 Made = PairCreated | PoolCreated | SolidlyPoolCreated | AlgebraPoolCreated
 
 log = structlog.get_logger(__name__)
@@ -46,7 +70,7 @@ class FactoryEventsError(Exception):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The pools whose events stand in blocks up to `through`, after the range before."""
+    """The pools whose events stand in blocks up to `through`, after the range before; of V4's those without hooks and with a fee that does not change."""
 
     through: int
     pools: tuple[Pool, ...]
@@ -83,8 +107,8 @@ async def created(rpc: Rpc, factory: AnyFactory, first_block: int, last_block: i
             span = (end - begin + 1) // 2
             log.info("range is halved", factory=factory.name, first=begin, last=end, reason=str(refusal))
             continue
-        pools = tuple(_pool(rpc, factory, event, begin, end) for event in events or ())
-        yield Found(end, pools)
+        pools = [_pool(rpc, factory, event, begin, end) for event in events or ()]
+        yield Found(end, tuple(pool for pool in pools if pool is not None))
         begin = end + 1
         span = max(1, span // 2) if len(pools) > MANY_EVENTS else min(2 * span, LONGEST_SPAN)
 
@@ -94,17 +118,19 @@ def _topic(factory: AnyFactory) -> Hash:
         return SOLIDLY_POOL_CREATED
     if isinstance(factory, AlgebraFactoryConfig):
         return ALGEBRA_POOL_CREATED
+    if isinstance(factory, V4Maker):
+        return V4_INITIALIZED
     return PAIR_CREATED if isinstance(factory, FactoryConfig) else POOL_CREATED
 
 
-def _pool(rpc: Rpc, factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
+def _pool(rpc: Rpc, factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool | None:
     try:
         return _read(factory, event, begin, end)
     except AbiError as error:
         raise MalformedAnswerError(f"{rpc.node}: an event of {factory.name} cannot be read: {error}") from None
 
 
-def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
+def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool | None:
     topics = [fixed(topic, HASH_BYTES) for topic in event.topics]
     if fixed(event.address, ADDRESS_BYTES) != factory.address or event.removed:
         raise AbiError("it is not this factory's")
@@ -113,6 +139,8 @@ def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
     made = decode_log(topics, data(event.data)) if topics[:1] == [_topic(factory)] else None
     if isinstance(made, MalformedLog):
         raise AbiError(f"{made.event}: {made.reason}")
+    if isinstance(made, V4Initialized) and isinstance(factory, V4Maker):
+        return _managed(factory, made)
     if not isinstance(made, Made):
         raise AbiError("it makes no pool")
     if not NOBODY < made.token0 < made.token1:
@@ -120,6 +148,16 @@ def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool:
     if made.pool == NOBODY:
         raise AbiError("its pool is nobody")
     return _made(factory, made.pool, made.token0, made.token1, *_own(made))
+
+
+def _managed(maker: V4Maker, made: V4Initialized) -> Pool | None:
+    """Return what a manager's event is of; None where that is a pool with hooks, or one whose fee changes."""
+    if not made.currency0 < made.currency1:
+        raise AbiError("its tokens are not in order")
+    pool = initialised(maker.name, made, maker.address, maker.wrapped_native)
+    if pool is not None and (pool.v4 is None or pool.v4.id != made.pool):
+        raise AbiError("its id is not that of its key")
+    return pool
 
 
 def _own(made: Made) -> tuple[int, ...]:
@@ -137,6 +175,9 @@ def _made(factory: AnyFactory, address: Address, token0: Address, token1: Addres
     if isinstance(factory, AlgebraFactoryConfig):
         # Its spacing, and who says its fee, is known once it is read.
         return Pool(address, factory.name, token0, token1, 0, 1, algebra=Algebra.OWN)
+    if isinstance(factory, V4Maker):
+        fee, spacing, native = own
+        return pool_of(factory.name, factory.address, (token0, token1), fee, spacing, native=bool(native))
     fee, spacing = own
     return Pool(address, factory.name, token0, token1, FEE_DENOMINATOR - fee, FEE_DENOMINATOR, spacing)
 
@@ -149,7 +190,7 @@ class _Head(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
     through: int
-    # Pool, token0, token1; of a V3 pool its fee (millionths) and its spacing, of a Solidly pool 1 for a stable one, too.
+    # Pool, token0, token1; of a V3 pool its fee (millionths) and its spacing, of a V4 pool 1 for the native coin's behind them, of a Solidly pool 1 for a stable one, too.
     pools: list[tuple[str | int, ...]]
 
 
@@ -217,12 +258,15 @@ def _line(pool: Pool) -> tuple[str | int, ...]:
         own = (int(pool.stable),)
     elif pool.concentrated:
         own = (pool.fee_denominator - pool.fee_numerator, pool.tick_spacing)
+        own += () if pool.v4 is None else (int(pool.v4.native),)
     return (encode(pool.address), encode(pool.token0), encode(pool.token1), *own)
 
 
 def _numbers(factory: AnyFactory) -> int:
     if isinstance(factory, SolidlyFactoryConfig):
         return 1
+    if isinstance(factory, V4Maker):
+        return 3
     return 0 if isinstance(factory, FactoryConfig | AlgebraFactoryConfig) else 2
 
 
@@ -232,4 +276,7 @@ def _stored(factory: AnyFactory, each: tuple[str | int, ...]) -> Pool:
     if len(texts) != TEXTS or len(own) != _numbers(factory):
         raise MalformedAnswerError(f"{each} is no pool of {factory.name}")
     address, token0, token1 = (fixed(text, ADDRESS_BYTES) for text in texts)
-    return _made(factory, address, token0, token1, *own)
+    made = _made(factory, address, token0, token1, *own)
+    if made.address != address:
+        raise MalformedAnswerError(f"{each} is no pool of {factory.name}: its key has another id")
+    return made

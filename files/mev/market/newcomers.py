@@ -1,6 +1,6 @@
 """Tokens that nobody configured: read from the factories' events, and only those that a simulation finds nothing wrong with.
 
-A token comes into question where two pools or more trade it against configured tokens, V3 pools of the fees that are watched among them: with one there is no cycle. The events are read once and kept in
+A token comes into question where two pools or more trade it against configured tokens, V3 pools of the fees that are watched among them, and V4's of the kinds that are: with one there is no cycle. The events are read once and kept in
 a file a factory (mev.market.factory_events), final blocks only; every token is examined once a run (mev.market.token_safety), with one of its pools as holder.
 """
 
@@ -15,7 +15,7 @@ from mev.chain.rpc import Rpc, RpcError
 from mev.chain.wire import encode
 from mev.domain import Block, Pool
 from mev.domain.market import Address
-from mev.market.factory_events import FEE_DENOMINATOR, AnyFactory, DiscoveryLog, FactoryEventsError, created
+from mev.market.factory_events import FEE_DENOMINATOR, AnyFactory, DiscoveryLog, FactoryEventsError, V4Maker, created
 from mev.market.state import UNDO_BLOCKS
 from mev.market.token_safety import Verdict, examine
 from mev.runtime.config import ChainConfig, DiscoveryConfig, V3FactoryConfig
@@ -49,6 +49,7 @@ class Newcomers:
             *self._chain.v3_factories,
             *self._chain.solidly_factories,
             *self._chain.algebra_factories,
+            *(V4Maker(each.name, each.address, self._chain.wrapped_native) for each in self._chain.v4_managers),
         ]
         pools = [pool for factory in makers for pool in await self._created(rpc, factory, block)]
         known: set[Address] = {self._chain.wrapped_native, *(token.address for token in self._chain.tokens)}
@@ -67,7 +68,8 @@ class Newcomers:
     async def _examine(self, rpc: Rpc, token: Address, holders: list[Address], block: Block) -> bool:
         """Find a token's verdict; False where the node cannot simulate at all."""
         try:
-            for holder in holders[:HOLDERS]:
+            # V4's pools have one holder, their manager.
+            for holder in [*dict.fromkeys(holders)][:HOLDERS]:
                 finding = await examine(rpc, token, holder, block)
                 if finding.verdict is not Verdict.NOT_HELD:
                     break
@@ -100,6 +102,10 @@ class Newcomers:
             # Of another fee they are not read.
             watched = {FEE_DENOMINATOR - fee for fee in factory.fees}
             return [pool for pool in known.pools if pool.fee_numerator in watched]
+        if isinstance(factory, V4Maker):
+            [kinds] = [each.pools for each in self._chain.v4_managers if each.name == factory.name]
+            of = {(FEE_DENOMINATOR - kind.fee, kind.tick_spacing) for kind in kinds}
+            return [pool for pool in known.pools if (pool.fee_numerator, pool.tick_spacing) in of]
         return known.pools
 
     def _open(self, path: Path, factory: AnyFactory) -> DiscoveryLog:
@@ -122,9 +128,10 @@ async def newcomers_of(name: str, rpc: Rpc, chain: ChainConfig, block: Block) ->
 
 
 def _candidates(pools: Iterable[Pool], known: set[Address]) -> dict[Address, list[Address]]:
-    """Return the tokens that are not known, each with its pairs against known ones, where it has enough of them."""
+    """Return the tokens that are not known, each with who holds it for each of its pools against known ones, where it has enough of them."""
     found: defaultdict[Address, list[Address]] = defaultdict(list)
     for pool in pools:
         if (pool.token0 in known) != (pool.token1 in known):
-            found[pool.token1 if pool.token0 in known else pool.token0].append(pool.address)
+            holder = pool.address if pool.v4 is None else pool.v4.manager
+            found[pool.token1 if pool.token0 in known else pool.token0].append(holder)
     return {token: held for token, held in found.items() if len(held) >= LEAST_POOLS}

@@ -244,3 +244,5 @@ def test_what_opens_between_an_algebra_pool_and_a_pair_is_found_in_its_block_and
     looked = installation.mev("replay", f"{before}-{before + 2}")["blocks"]
     # Blocks that are past show the same one.
     assert looked[1]["best"]["opportunity"] in [fill["opportunity"] for fill in fills]
+    held = installation.mev("backtest", f"{before}-{before + 2}", "--gas", "400000")["blocks"]
+    assert int(held[1]["expected_profit_wei"]) >= int(looked[1]["best"]["expected_profit_wei"]) > 0

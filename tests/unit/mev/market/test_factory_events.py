@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mev.chain.abi import PAIR_CREATED, POOL_CREATED
+from mev.chain.abi import PAIR_CREATED, POOL_CREATED, V4_INITIALIZED
 from mev.chain.rpc import MalformedAnswerError, Rpc, RpcError
 from mev.chain.wire import encode
 from mev.domain import Pool
-from mev.market.factory_events import DiscoveryLog, FactoryEventsError, Found, created
+from mev.market.factory_events import DiscoveryLog, FactoryEventsError, Found, V4Maker, created
+from mev.market.v4_state import pool_of
 from mev.runtime.config import EvmAddress, FactoryConfig, V3FactoryConfig
 
 from tests.unit.mev.chain.node import CHAIN_ID, RefusalError, running
@@ -188,5 +189,66 @@ def test_a_hostile_event_of_a_v3_factory_is_named(changes: dict[str, Any], said:
             node.answers = {"eth_getLogs": [v3_event(**changes)]}
             with pytest.raises(MalformedAnswerError, match=said):
                 assert [found async for found in created(rpc, V3, 0, LAST)]
+
+    asyncio.run(story())
+
+
+WRAPPED, TOKEN, NOBODY = b"\xee" * 20, b"\x02" * 20, bytes(20)
+V4 = V4Maker("uniswap_v4", FACTORY.address, WRAPPED)
+# One of the native coin, whose wrapped form has the higher address, and one of two tokens.
+KEYS = {
+    native: pool_of("uniswap_v4", FACTORY.address, (WRAPPED if native else b"\x01" * 20, TOKEN), 500, 10, native=native)
+    for native in (True, False)
+}
+
+
+def v4_event(*, native: bool = False, fee: int = 500, hooks: int = 0, **changes: Any) -> dict[str, Any]:
+    pool = KEYS[native]
+    assert pool.v4 is not None
+    topics = [V4_INITIALIZED, pool.v4.id, bytes(12) + (NOBODY if native else pool.token0), bytes(12) + pool.token1]
+    words = b"".join(number.to_bytes(32, "big") for number in (fee, 10, hooks, 2**96, 0))
+    return {**event(0), "topics": [encode(topic) for topic in topics], "data": encode(words), **changes}
+
+
+def test_a_v4_manager_s_pools_are_found_and_kept_without_those_with_hooks_or_fees_that_change(tmp_path: Path) -> None:
+    path = tmp_path / "uniswap_v4.pools"
+    told = [v4_event(native=True), v4_event(hooks=7), v4_event(fee=0x800000), v4_event()]
+
+    async def story() -> None:
+        async with running() as node, Rpc(node.url, chain_id=CHAIN_ID) as rpc:
+            node.answers = {"eth_getLogs": told}
+            log = DiscoveryLog.open(path, 1, V4)
+            async for found in created(rpc, V4, 0, 10):
+                log.append(found)
+            assert log.pools == [KEYS[True], KEYS[False]]
+            assert {pool.token0 for pool in log.pools} == {WRAPPED, b"\x01" * 20}
+
+    asyncio.run(story())
+    assert DiscoveryLog.open(path, 1, V4).pools == [KEYS[True], KEYS[False]]
+    # Another one's pools have other ids only where their keys differ; a key that was changed in the file has another one.
+    path.write_text(path.read_text().replace(",500,10,", ",501,10,"))
+    with pytest.raises(FactoryEventsError, match="its key has another id"):
+        DiscoveryLog.open(path, 1, V4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (event(0), "makes no pool"),
+        ({"topics": [encode(V4_INITIALIZED)]}, "4 and 160 are expected"),
+        ({"fee": 501}, "its id is not that of its key"),
+        ({"data": encode((2**200).to_bytes(160, "big"))}, "its id is not that of its key|does not fit"),
+        (
+            {"topics": [encode(topic) for topic in (V4_INITIALIZED, bytes(32), bytes(12) + TOKEN, bytes(12) + TOKEN)]},
+            "its tokens are not in order",
+        ),
+    ],
+)
+def test_a_hostile_event_of_a_v4_manager_is_named(changes: dict[str, Any], said: str) -> None:
+    async def story() -> None:
+        async with running() as node, Rpc(node.url, chain_id=CHAIN_ID) as rpc:
+            node.answers = {"eth_getLogs": [v4_event(**changes)]}
+            with pytest.raises(MalformedAnswerError, match=said):
+                assert [found async for found in created(rpc, V4, 0, LAST)]
 
     asyncio.run(story())

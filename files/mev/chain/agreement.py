@@ -6,8 +6,9 @@ answer has not said it. One that cannot be connected to is not counted: where on
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+import msgspec
 import structlog
 
 from mev.chain.end_point import Answer, Asked, EndPoint
@@ -23,7 +24,66 @@ from mev.chain.messages import Json, decode
 
 T = TypeVar("T")
 
+# Once more than half have answered the others are waited for so long.
+SLOW_SECONDS = 0.25
+
 log = structlog.get_logger(__name__)
+
+
+class Everywhere(msgspec.Struct, Generic[T], frozen=True):
+    """What each node that answered says, and how many were asked."""
+
+    asked: int
+    said: list[tuple[EndPoint, T]]
+
+    def most(self, says: Callable[[T], bool]) -> bool:
+        """Whether more than half of the nodes that were asked say so; who is silent does not."""
+        return 2 * sum(says(value) for _, value in self.said) > self.asked
+
+
+async def all_say(
+    end_points: Sequence[EndPoint],
+    asked: Sequence[Asked],
+    read: Callable[[Sequence[Json]], T],
+    timeout_seconds: float,
+) -> Everywhere[T]:
+    """Return what each connected node says, as `read` makes it of its answers; it may raise RpcUnavailableError or RpcError for those that are none.
+
+    Raises what the last one did where none has anything to say.
+    """
+    running = {asyncio.create_task(each.ask(asked, timeout_seconds)): each for each in voters(end_points)}
+    said: list[tuple[EndPoint, T]] = []
+    count = len(running)
+    failed: RpcUnavailableError | RpcError = RpcNotSentError(
+        f"{', '.join(each.node for each in end_points)}: none is connected"
+    )
+    try:
+        while running:
+            patience = SLOW_SECONDS if 2 * len(said) > count else None
+            done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for task in done:
+                end_point = running.pop(task)
+                try:
+                    said.append((end_point, read(decoded(asked, task.result()))))
+                except RpcNotSentError as failure:
+                    count -= 1
+                    failed = failure
+                except (RpcUnavailableError, RpcError) as failure:
+                    failed = failure
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    if not said:
+        raise failed
+    return Everywhere(count, said)
+
+
+def voters(end_points: Sequence[EndPoint]) -> list[EndPoint]:
+    """Return who is asked: nodes of this chain with a connection, or whose first one is still being made."""
+    return [each for each in end_points if each.wrong_chain is None and (each.ready or each.unheard)]
 
 
 async def most_say(
@@ -38,11 +98,10 @@ async def most_say(
     `read` makes of a node's answers what is compared; it may raise RpcUnavailableError for those that are none. Two that `contradicts`
     calls a contradiction cannot both come from honest nodes: each is named in the log and counted, and who is outvoted is left alone for a while.
     """
-    voters = [each for each in end_points if each.wrong_chain is None and (each.ready or each.unheard)]
-    running = {asyncio.create_task(each.ask(asked, timeout_seconds)): each for each in voters}
+    running = {asyncio.create_task(each.ask(asked, timeout_seconds)): each for each in voters(end_points)}
     said: list[tuple[EndPoint, T]] = []
     silent: list[str] = []
-    count = len(voters)
+    count = len(running)
     try:
         while running:
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

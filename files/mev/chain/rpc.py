@@ -21,7 +21,7 @@ from typing import Self, TypeVar
 
 import structlog
 
-from mev.chain.agreement import decoded, most_say
+from mev.chain.agreement import Everywhere, all_say, decoded, most_say
 from mev.chain.end_point import Answer, Asked, Bounds, EndPoint
 from mev.chain.errors import (
     DisputedError,
@@ -44,6 +44,7 @@ __all__ = [
     "MAX_NOTIFICATION_BYTES",
     "SAFE_METHODS",
     "DisputedError",
+    "EndPoint",
     "Gap",
     "HostileAnswerError",
     "Json",
@@ -194,6 +195,26 @@ class Rpc:
             answers, _ = await self._ask(calls, bound)
             return read(decoded(calls, answers))
         return await most_say(self._end_points, calls, read, contradicts, bound)
+
+    async def everywhere(
+        self, calls: Sequence[Asked], read: Callable[[Sequence[Json]], T], *, timeout_seconds: float
+    ) -> Everywhere[T]:
+        """Return what each connected node says, as `read` makes it of its answers (mev.chain.agreement).
+
+        Raises RpcUnavailableError or RpcError where none has anything to say.
+        """
+        if not self.several:
+            answers, only = await self._ask(calls, None)
+            return Everywhere(1, [(only, read(decoded(calls, answers)))])
+        return await all_say(self._end_points, calls, read, timeout_seconds)
+
+    async def tell(self, end_point: EndPoint, method: str, params: Sequence[object]) -> Json:
+        """Ask one node of those that `everywhere` told of; raises as `call`."""
+        end_point.calls += 1
+        (answer,) = await end_point.ask([(method, params)], None)
+        if isinstance(answer, RpcError):
+            raise answer
+        return decode(method, answer, object)
 
     async def latest(self) -> Head:
         """Return the chain's head.

@@ -9,13 +9,14 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mev.chain.abi import keccak256
 from mev.trading.execution import contract
 from mev.trading.execution.receipt import TRANSFER
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
-from tests.integration.mev.conftest import text, word
+from tests.integration.mev.conftest import raw, text, word
 from tests.integration.mev.test_crash import MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Relay:
         self.sent: list[str] = []
         # With the first transaction that it is sent it goes, and does not come back.
         self.dies_at_send = self.dead = False
+        # Transactions are answered with their hash, and no node ever hears of them.
+        self.swallows = False
 
     @contextmanager
     def running(self) -> Iterator[Relay]:
@@ -78,6 +81,10 @@ class Relay:
                             self.dead = self.dies_at_send
                     if self.dead:
                         return
+                    if self.swallows and isinstance(content, dict) and content["method"] == "eth_sendRawTransaction":
+                        taken = {"jsonrpc": "2.0", "id": content["id"], "result": hash_of(content["params"][0])}
+                        engine.send(json.dumps(taken))
+                        continue
                     node.send(message)
             except ConnectionClosed:
                 return
@@ -100,6 +107,10 @@ class Relay:
         if method == "newHeads":
             return {**message, "params": {**message["params"], "result": told["result"]}}
         return {"jsonrpc": "2.0", "id": message["id"], **told}
+
+
+def hash_of(transaction: str) -> str:
+    return text(keccak256(raw(transaction)))
 
 
 def wealth(pool: bytes, wrapped: bytes, executor: bytes, profit: int) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import msgspec
 import structlog
 
 from mev.chain import wire
-from mev.chain.rpc import DisputedError, Rpc, RpcError, RpcUnavailableError
+from mev.chain.agreement import Everywhere
+from mev.chain.rpc import DisputedError, EndPoint, Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block, State
 from mev.domain.market import Address
 from mev.trading.execution import receipt as receipts
@@ -25,6 +26,8 @@ GRACE_BLOCKS = 2
 MOST_REPLACEMENTS = 8
 # So many blocks before its deadline a trade that waits is bid up, once a block.
 REBID_BLOCKS = 2
+# Where a chain has several nodes, who takes longer to say what it knows of a transaction is not heard.
+FOLLOW_SECONDS = 2.0
 # A transfer to oneself; rollups count the parent chain's data as gas, and what is not used is not paid.
 CANCEL_GAS = 100_000
 
@@ -64,6 +67,14 @@ class Withdraw(msgspec.Struct, frozen=True):
 Decision = Raise | Withdraw
 # Asked about an opportunity's submission, what was sent for it last, and the head that missed it; None leaves it be.
 Decide = Callable[[Submission, Submission, Block], Awaitable[Decision | None]]
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What a node knows of a submission: its nonce is used, a receipt for each that was sent for it, and whether it has the newest of these."""
+
+    used: bool
+    shown: tuple[bool, ...]
+    known: bool
 
 
 class Execution:
@@ -160,26 +171,32 @@ class Execution:
 
     async def _fate(self, submission: Submission, head: Block, cap_wei: int, decide: Decide | None) -> Settled | None:
         replacements = self._ledger.replacements(submission)
-        # The nonce is read first: used but without a receipt of ours, another transaction took it.
-        used = wire.quantity(
-            await self._rpc.call("eth_getTransactionCount", [wire.encode(submission.sender), "latest"])
-        )
-        for candidate in (submission, *replacements):
-            answer = await self._rpc.call("eth_getTransactionReceipt", [wire.encode(candidate.hash)])
-            if answer is not None:
+        sent = (submission, *replacements)
+        newest = sent[-1]
+        # One node may have kept to itself what it was given, or keep a receipt back: each is asked.
+        nodes = await self._seen(submission, sent)
+        for number, candidate in enumerate(sent):
+            if nodes.most(lambda seen, number=number: seen.shown[number]):  # type: ignore[misc]
                 receipt = await self._receipt(candidate)
                 return None if receipt is None else _by_receipt(submission, candidate, receipt)
         late = head.number > submission.deadline_block + GRACE_BLOCKS
-        if used > submission.nonce:
+        if nodes.most(lambda seen: seen.used and not any(seen.shown)):
             # Ours may have it, and its receipt be slow to show.
             lost = late and await self._lost(submission, replacements)
             return Settled(submission, State.EXPIRED, Reason.NONCE_USED, None) if lost else None
-        newest = replacements[-1] if replacements else submission
-        known = await self._rpc.call("eth_getTransactionByHash", [wire.encode(newest.hash)]) is not None
         trades = newest is submission or is_rebid(newest)
         taken = False
-        if not known and (not trades or head.number < submission.deadline_block):
-            taken = await self._send_again(newest)
+        if not trades or head.number < submission.deadline_block:
+            # Not all: whoever has it need not get it again.
+            given = [await self._send_again(newest, node) for node, seen in nodes.said if not seen.known]
+            taken = any(given) and not nodes.most(lambda seen: seen.known)
+        if not nodes.most(lambda seen: not seen.used and not any(seen.shown)):
+            log.info(
+                "not settled yet",
+                **_named(submission),
+                why="some nodes say that its nonce is used, and some that it is not",
+            )
+            return None
         cancels = sum(not is_rebid(each) for each in replacements)
         if head.number > submission.deadline_block + GRACE_BLOCKS * (cancels + 1):
             await self._cancel(submission, replacements, head, cap_wei)
@@ -189,6 +206,27 @@ class Execution:
         if decide is not None and due and not taken and trades and not is_operators(submission.opportunity):
             await self._decide(submission, replacements, head, cap_wei, decide)
         return None
+
+    async def _seen(self, submission: Submission, sent: Sequence[Submission]) -> Everywhere[_Seen]:
+        # The nonce is read first: used but without a receipt of ours, another transaction took it.
+        asked: list[tuple[str, tuple[object, ...]]] = [
+            ("eth_getTransactionCount", (wire.encode(submission.sender), "latest"))
+        ]
+        asked += [("eth_getTransactionReceipt", (wire.encode(each.hash),)) for each in sent]
+        asked += [("eth_getTransactionByHash", (wire.encode(sent[-1].hash),))]
+
+        def read(answers: Sequence[object]) -> _Seen:
+            for answer in answers:
+                if isinstance(answer, RpcError):
+                    raise answer
+            count, *shown, newest = answers
+            return _Seen(
+                used=wire.quantity(count) > submission.nonce,
+                shown=tuple(each is not None for each in shown),
+                known=newest is not None,
+            )
+
+        return await self._rpc.everywhere(asked, read, timeout_seconds=FOLLOW_SECONDS)
 
     async def _receipt(self, submission: Submission) -> Receipt | None:
         """Return the receipt that more than half of the connected nodes show; None where that is none."""
@@ -243,7 +281,14 @@ class Execution:
         that one, or the node is behind.
         """
         sender = self._signer.address
-        nonce = wire.quantity(await self._rpc.call("eth_getTransactionCount", [wire.encode(sender), "pending"]))
+        nodes = await self._rpc.everywhere(
+            [("eth_getTransactionCount", (wire.encode(sender), "pending"))],
+            lambda answers: wire.quantity(_answer(answers)),
+            timeout_seconds=FOLLOW_SECONDS,
+        )
+        # What more than half of them have reached: one that knows of transactions that nobody has would leave a gap which is never filled.
+        counts = sorted((count for _, count in nodes.said), reverse=True)
+        nonce = counts[len(counts) // 2]
         # The node may not have what was written before a crash, or what went to a private relay.
         taken = {each.nonce for each in self._ledger.in_flight(self.accounts.chain) if each.sender == sender}
         while nonce in taken:
@@ -255,9 +300,24 @@ class Execution:
             )
         return nonce
 
-    async def _send_again(self, submission: Submission) -> bool:
-        log.info("sent again", **_named(submission), nonce=submission.nonce)
-        return await self._send(submission)
+    async def _send_again(self, submission: Submission, node: EndPoint) -> bool:
+        """Give a node what it does not know; whether it takes it, or does not say."""
+        log.info("sent again", **_named(submission), nonce=submission.nonce, node=node.node)
+        try:
+            await self._rpc.tell(node, "eth_sendRawTransaction", [wire.encode(submission.raw)])
+        except RpcError as refusal:
+            log.warning("refused", **_named(submission), node=node.node, why=str(refusal))
+            return any(known for _, known in (await self._known(submission)).said)
+        except RpcUnavailableError as silence:
+            log.warning("unanswered", **_named(submission), why=str(silence))
+        return True
+
+    async def _known(self, submission: Submission) -> Everywhere[bool]:
+        return await self._rpc.everywhere(
+            [("eth_getTransactionByHash", (wire.encode(submission.hash),))],
+            lambda answers: _answer(answers) is not None,
+            timeout_seconds=FOLLOW_SECONDS,
+        )
 
     async def _cancel(
         self, submission: Submission, replacements: Sequence[Submission], head: Block, cap_wei: int
@@ -301,15 +361,26 @@ class Execution:
         )
 
     async def _send(self, submission: Submission) -> bool:
-        """Return False only where the node refused the transaction and, asked again, does not know it."""
+        """Return False only where the node refused the transaction, and every one, asked again and given it too, neither knows nor takes it."""
         try:
             await self._rpc.call("eth_sendRawTransaction", [wire.encode(submission.raw)])
         except RpcError as refusal:
             log.warning("refused", **_named(submission), why=str(refusal))
-            return await self._rpc.call("eth_getTransactionByHash", [wire.encode(submission.hash)]) is not None
+            nodes = await self._known(submission)
+            if any(known for _, known in nodes.said) or not self._rpc.several:
+                return any(known for _, known in nodes.said)
+            # One node's refusal may be its own, or a lie about what it has passed on.
+            return any([await self._send_again(submission, node) for node, _ in nodes.said])
         except RpcUnavailableError as silence:
             log.warning("unanswered", **_named(submission), why=str(silence))
         return True
+
+
+def _answer(answers: Sequence[object]) -> object:
+    (answer,) = answers
+    if isinstance(answer, RpcError):
+        raise answer
+    return answer
 
 
 def _named(submission: Submission, original: Submission | None = None) -> dict[str, str]:

@@ -24,10 +24,11 @@ CALL = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
 VICTIM, VICTIM_V6 = "198.51.100.77", "2001:db8:bad::7"
 OFFENCES = "/var/log/edge/offences.log"
 HOSTILE = f'x","client":"{VICTIM}","network":"{VICTIM}/32","refused":"key'
-# Writes a line as sshd would, often, and lives on until journald has looked at who wrote it.
+# Takes a program's name, writes a line as that would, often, and lives on until journald has looked at who wrote it.
 FORGE = """
-import sys, syslog, time
-syslog.openlog("sshd", syslog.LOG_PID, syslog.LOG_AUTH)
+import ctypes, sys, syslog, time
+ctypes.CDLL(None).prctl(15, sys.argv[2].encode(), 0, 0, 0)
+syslog.openlog(sys.argv[2], syslog.LOG_PID, syslog.LOG_AUTH)
 for _ in range(6):
     syslog.syslog(sys.argv[1])
 time.sleep(1)
@@ -217,7 +218,7 @@ def test_who_guesses_at_ssh_is_banned_and_one_whose_name_was_written_is_not(
     try:
         # Whoever has a shell here may write to the journal what he likes, under any name.
         forged = f"Failed password for root from {VICTIM} port 22 ssh2"
-        host.check_output("runuser -u ops -- python3 -c %s %s", FORGE, forged)
+        host.check_output("runuser -u ops -- python3 -c %s %s sshd", FORGE, forged)
         names = (f"root from {VICTIM} port 1 ssh2", f"a from {VICTIM_V6} port 22", "root")
         for user in names:
             options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ConnectTimeout=5"
@@ -249,12 +250,16 @@ def test_what_is_done_with_accounts_is_told(host: Host) -> None:
     host.run("echo wrong | runuser -u nobody -- sudo -S id")
     host.check_output("userdel --remove eve 2>/dev/null; useradd --create-home eve")
     forged = f"Accepted publickey for root from {VICTIM} port 1 ssh2: ED25519 SHA256:x"
-    host.check_output("runuser -u ops -- python3 -c %s %s", FORGE, forged)
+    host.check_output("runuser -u ops -- python3 -c %s %s sshd", FORGE, forged)
+    shell = "pam_unix(su:session): session opened for user root(uid=0) by ops(uid=1000)"
+    host.check_output("runuser -u nobody -- python3 -c %s %s su", FORGE, shell)
+    refused = "     forger : command not allowed ; PWD=/ ; USER=root ; COMMAND=/usr/bin/id"
+    host.check_output("runuser -u nobody -- python3 -c %s %s sudo", FORGE, refused)
     assert until(lambda: {"sudo_refused", "account_changed"} <= {alert["kind"] for alert in told(host)})
     alerts = told(host)
     assert any(alert["kind"] == "sudo_refused" and alert["user"] == "nobody" for alert in alerts)
     assert any("name=eve" in alert.get("detail", "") for alert in alerts)
-    assert not any(alert["kind"] == "root_login" for alert in alerts)
+    assert not any(alert["kind"] == "root_login" or alert.get("user") == "forger" for alert in alerts)
     state = json.loads(host.check_output("cat /var/lib/login-alerts/state.json"))
     assert hosts.known(Checkout.here())["detection"].gateway in state["known"]["ops"]
 
@@ -267,6 +272,17 @@ def test_the_units_are_not_root_s_and_the_firewall_is_its_only_privilege(host: H
     exposures = {row["unit"]: float(row["exposure"]) for row in found}
     assert exposures["fail2ban.service"] <= 2.0
     assert exposures["login-alerts.service"] <= 1.5
+
+
+def test_who_reads_the_edge_s_log_does_not_read_its_key(host: Host) -> None:
+    key = host.check_output("find /data/blockchain/nodes/security/ssl_keys/edge -type f -group www-data | head -1")
+    assert host.run(f"runuser -u fail2ban -- cat {key}").rc == 0
+    # What runs in the unit has its groups, and its view of the file system.
+    inside = "nsenter --mount --target $(systemctl show fail2ban --property=MainPID --value) setpriv --reuid fail2ban --init-groups"
+    assert host.run(f"{inside} --regid fail2ban cat {OFFENCES}").rc == 0
+    done = host.run(f"{inside} --regid fail2ban cat {key}")
+    assert done.rc != 0
+    assert "Permission denied" in done.stderr
 
 
 def test_without_a_firewall_that_bans_it_is_refused(host: Host) -> None:

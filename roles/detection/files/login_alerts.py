@@ -33,12 +33,12 @@ ACCOUNT_TOOLS = (
     "chsh",
     "chage",
 )
+# These run as their caller, and any process may give itself their name: what file it is, the kernel says.
+SESSION_TOOLS = {"/usr/bin/su": "su", "/usr/bin/login": "login", "/usr/bin/sudo": "sudo"}
 # Fields that journald fills in itself begin with an underscore; one group a line, each an alternative.
 MATCHES = [
     ["_SYSTEMD_UNIT=ssh.service", "_UID=0"],
-    ["_COMM=sudo"],
-    ["_COMM=su"],
-    ["_COMM=login"],
+    *([f"_EXE={path}"] for path in SESSION_TOOLS),
     ["_COMM=audisp-syslog", "_UID=0"],
     *([f"_COMM={tool}", "_UID=0"] for tool in ACCOUNT_TOOLS),
 ]
@@ -66,16 +66,17 @@ Alert = dict[str, Any]
 def alerts(entry: Mapping[str, Any], known: dict[str, list[str]]) -> Iterator[Alert]:
     """Give what an entry of the journal is an alert of; `known` are the addresses of each account, and learns new ones."""
     message, program = entry.get("MESSAGE"), entry.get("_COMM")
+    session = SESSION_TOOLS.get(entry.get("_EXE", ""))
     if not isinstance(message, str):
         return
     # A session's processes, sudo's among them, may stay in that unit where no login manager runs.
     if entry.get("_SYSTEMD_UNIT") == "ssh.service" and entry.get("_UID") == "0" and program in ("sshd", "sshd-session"):
         yield from _login(message, known)
-    elif program in ("su", "login"):
+    elif session in ("su", "login"):
         found = ROOT_SESSION.fullmatch(message)
         if found:
             yield {"kind": "root_login", "user": found["user"] or "root", "by": found["by"]}
-    elif program == "sudo":
+    elif session == "sudo":
         found = SUDO.fullmatch(message)
         if found:
             yield {"kind": "sudo_refused", "user": found["user"], "detail": message.strip()}

@@ -53,9 +53,18 @@ def test_root_s_login_is_told_each_time() -> None:
     ],
 )
 def test_a_root_s_shell_is_told_however_it_was_opened(program: str, message: str, by: str) -> None:
-    (alert,) = told(message, _COMM=program)
+    (alert,) = told(message, _COMM=program, _EXE=f"/usr/bin/{program}")
     assert (alert["kind"], alert["by"]) == ("root_login", by)
-    assert told(message.replace("user root", "user rooter"), _COMM=program) == []
+    assert told(message.replace("user root", "user rooter"), _COMM=program, _EXE=f"/usr/bin/{program}") == []
+
+
+def test_a_service_that_calls_itself_su_or_sudo_tells_nothing() -> None:
+    shell = "pam_unix(su:session): session opened for user root(uid=0) by ops(uid=1000)"
+    assert told(shell, _COMM="su", _EXE="/usr/bin/python3.11", _UID="986") == []
+    refused = "     ops : command not allowed ; PWD=/ ; USER=root ; COMMAND=/usr/bin/id"
+    assert told(refused, _COMM="sudo", _EXE="/opt/mev/bin/python", _UID="986") == []
+    asked = [match for alternative in PROGRAM.MATCHES for match in alternative]
+    assert not {"_COMM=su", "_COMM=sudo", "_COMM=login"} & set(asked)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +77,14 @@ def test_a_root_s_shell_is_told_however_it_was_opened(program: str, message: str
     ],
 )
 def test_a_refused_sudo_is_told(message: str) -> None:
-    (alert,) = told(message, _COMM="sudo")
+    (alert,) = told(message, _COMM="sudo", _EXE="/usr/bin/sudo")
     assert alert["kind"] == "sudo_refused"
     assert alert["user"] in ("ops", "nobody")
 
 
 def test_sudo_that_was_allowed_is_not_told() -> None:
     words = "     ops : PWD=/home/ops ; USER=root ; COMMAND=/bin/sh -c x : user NOT in sudoers ; y"
-    assert told(words, _COMM="sudo") == []
+    assert told(words, _COMM="sudo", _EXE="/usr/bin/sudo") == []
 
 
 SYSCALL = (

@@ -159,6 +159,32 @@ def test_wrong_passwords_lock_an_account_s_password(host: Host) -> None:
     assert directory.startswith("/tmp/user/")  # noqa: S108 - what PAM says is looked at
 
 
+def test_an_empty_password_opens_nothing_and_a_weak_one_is_not_taken(host: Host) -> None:
+    host.run("useradd blank && passwd --delete blank")
+    try:
+        opened = host.run("echo | timeout 20 runuser -u nobody -- su blank -c id")
+        taken = {
+            word: host.run(f"echo blank:{word} | chpasswd").rc == 0
+            for word in ("Short-1a", "correct-horse-battery-77", "Password-12345-Password", "Korrekt-Horse-77")
+        }
+    finally:
+        host.run("userdel blank")
+    assert opened.rc != 0
+    assert "Permission denied" in opened.stderr or "Authentication failure" in opened.stderr
+    assert [word for word, well in taken.items() if well] == ["Korrekt-Horse-77"]
+
+
+def test_sessions_over_ssh_make_nothing_for_the_world_and_root_by_sudo_does() -> None:
+    done = subprocess.run(
+        ["ssh", "-F", str(ssh.config(Checkout.here())), SCENARIO, "umask; sudo sh -c umask; sudo -i sh -c umask"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["0027", "0022", "0022"]
+
+
 def test_an_administrator_without_a_key_is_not_locked_out(host: Host) -> None:
     before = host.run("sshd -T").stdout
     host.run("useradd --create-home keyless")

@@ -128,12 +128,23 @@ def scanned(output: str) -> list[int]:
     return sorted({int(port) for port in re.findall(r"\b(\d+)/open/tcp", output)})
 
 
-def strange_ports(ports: Iterable[int], allowed: Iterable[Entry]) -> list[dict[str, str]]:
-    """Ports that are open from outside and no listener of the catalogue's that others than the host itself may reach; findings."""
+def strange_ports(scans: Iterable[Entry], allowed: Iterable[Entry]) -> list[dict[str, str]]:
+    """Ports that are open from outside and no listener of the catalogue's that others than the host itself may reach; findings.
+
+    `scans` are a loop's results, an address each: [{item: address, stdout: what `nmap -oG -` printed}].
+    """
     known = {entry["port"] for entry in allowed if entry["protocol"] == "tcp" and not _is_loopback(entry["address"])}
+    found: dict[int, list[str]] = {}
+    for scan in scans:
+        for port in scanned(scan["stdout"]):
+            found.setdefault(port, []).append(scan["item"])
     return [
-        finding("nmap", f"tcp {port}", "it is open from outside, and the catalogue has nothing there for others")
-        for port in ports
+        finding(
+            "nmap",
+            f"tcp {port}",
+            f"it is open from outside at {' and '.join(addresses)}, and the catalogue has nothing there for others",
+        )
+        for port, addresses in sorted(found.items())
         if port not in known
     ]
 
@@ -281,7 +292,6 @@ class FilterModule:
             "host_audit_allowed": allowed_listeners,
             "host_audit_services": services_of,
             "host_audit_unlisted": unlisted,
-            "host_audit_scanned": scanned,
             "host_audit_strange_ports": strange_ports,
             "host_audit_units": unit_findings,
             "host_audit_unit_limits": unit_limits,

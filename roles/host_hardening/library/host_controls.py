@@ -25,7 +25,7 @@ options:
       files are C({path, content, mode, validate}), settings C({path, key, value}) of files with one key and value a line, sysctls
       C({key: value}), modes C({path, mode, owner, group}) of what is there (the path may be a pattern), units C({name, state}) with the states
       enabled (and running), disabled (and stopped) and masked, mounts C({path, options}) of directories that are bound to themselves,
-      proofs C({path, has, otherwise}) of text that a file has to have once the control holds and that is not written by it,
+      proofs C({path, has, lacks, otherwise}) of text that a file has to have, or (if given) must not, once the control holds and that is not written by it,
       after commands that make a change known.
     type: list
     elements: dict

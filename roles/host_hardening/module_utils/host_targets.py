@@ -272,11 +272,10 @@ def targets_of(control: dict[str, Any]) -> tuple[list[Target], list[str]]:
         mounts, problems = mount_targets(entry)
         found += mounts
         wrong += problems
-    wrong += [
-        entry["otherwise"]
-        for entry in control.get("proofs") or []
-        if entry["has"] not in (text_of(entry["path"]) or "")
-    ]
+    for entry in control.get("proofs") or []:
+        text = text_of(entry["path"]) or ""
+        if entry["has"] not in text or ("lacks" in entry and entry["lacks"] in text):
+            wrong.append(entry["otherwise"])
     for entry in control.get("units") or []:
         found.append(Target("unit", entry["name"], UNIT_STATES[entry["state"]]))
     return found, wrong

@@ -110,7 +110,12 @@ Host: 192.0.2.1 ()\tPorts: 22/open/tcp//ssh///, 80/closed/tcp//http///, 8545/ope
 def test_ports_that_are_open_from_outside_are_the_catalogue_s_for_others() -> None:
     allowed = audit.allowed_listeners(LISTENERS, ["ssh", "erigon"])
     assert audit.scanned(NMAP) == [22, 8545, 9999]
-    assert [row["name"] for row in audit.strange_ports(audit.scanned(NMAP), allowed)] == ["tcp 8545", "tcp 9999"]
+    one = NMAP.replace("8545/open", "8545/filtered")
+    scans = [{"item": "192.0.2.7", "stdout": one}, {"item": "2001:db8::7", "stdout": NMAP}]
+    found = audit.strange_ports(scans, allowed)
+    assert [row["name"] for row in found] == ["tcp 8545", "tcp 9999"]
+    assert "from outside at 2001:db8::7, and" in found[0]["text"]
+    assert "from outside at 192.0.2.7 and 2001:db8::7, and" in found[1]["text"]
 
 
 def test_a_scan_of_no_host_is_no_clean_report() -> None:

@@ -177,7 +177,7 @@ def test_a_mount_of_the_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch)
 def test_what_a_control_has_to_bring_about_and_did_not_is_said_each_time(host: module.Host, tmp_path: Path) -> None:
     path = tmp_path / "common-auth"
     path.write_text("auth required pam_unix.so\n")
-    control = {
+    control: dict[str, Any] = {
         "name": "c",
         "on": True,
         "proofs": [{"path": str(path), "has": "pam_faillock.so", "otherwise": "it has no lock"}],
@@ -189,3 +189,6 @@ def test_what_a_control_has_to_bring_about_and_did_not_is_said_each_time(host: m
     assert host.hold(control) == []
     path.write_text("")
     assert host.hold({**control, "on": False}) == []
+    control["proofs"][0]["lacks"] = "nullok"
+    path.write_text("auth required pam_faillock.so\nauth required pam_unix.so nullok\n")
+    assert host.hold(control) == ["it has no lock"]

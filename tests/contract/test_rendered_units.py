@@ -204,12 +204,13 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     plain = {name.removeprefix("managed_service_"): value for name, value in defaults.items()}
     plain |= {"description": "A service", "user": "node", "group": "node", "syslog_identifier": "node"}
     plain |= {"command": ["/opt/node/bin/node"], "apparmor_mode": "off"}
-    differences = load_plugin("managed_service", "action_plugins", "service_differences")
-    texts = differences.Texts(str(ROOT / "templates" / "systemd"), {})
+    service_values = load_plugin("managed_service", "plugin_utils", "service_values")
+    service_files = load_plugin("managed_service", "plugin_utils", "service_files")
+    texts = service_files.Texts(str(ROOT / "templates" / "systemd"), {})
     found = {}
     for name, placement in placements.items():
         values = {**plain, "name": name, **placement}
-        assert differences.value_problems(values) == [], name
+        assert service_values.value_problems(values) == [], name
         found[name] = texts.unit(values).splitlines()
     return found
 

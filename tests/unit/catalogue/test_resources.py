@@ -16,7 +16,7 @@ MAIN = Path(__file__).parents[3] / "roles" / "catalogue" / "defaults" / "main"
 
 resources = load_plugin("catalogue", "filter_plugins", "catalogue_resources")
 host_resources = load_plugin("catalogue", "library", "host_resources")
-differences = load_plugin("managed_service", "action_plugins", "service_differences")
+service_values = load_plugin("managed_service", "plugin_utils", "service_values")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_every_limit_is_one_that_a_unit_takes() -> None:
     assert list(given) == [*SERVICES, *HOST_SERVICES]
     for name, each in given.items():
         for key in ("memory_high", "memory_max"):
-            assert each[key] == "" or differences.MEMORY.fullmatch(each[key]), name
+            assert each[key] == "" or service_values.MEMORY.fullmatch(each[key]), name
     assert (given["ssh"]["memory_high"], given["ssh"]["memory_max"]) == ("", "")
 
 

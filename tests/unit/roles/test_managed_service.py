@@ -7,6 +7,7 @@ import hashlib
 import os
 import pwd
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ import yaml
 from tests.plugins import ROLES, load_plugin
 
 differences = load_plugin("managed_service", "action_plugins", "service_differences")
+service_files = load_plugin("managed_service", "plugin_utils", "service_files")
+service_values = load_plugin("managed_service", "plugin_utils", "service_values")
+# Ansible lays a role's module_utils there on the host.
+sys.modules["ansible.module_utils.socket_holders"] = load_plugin("managed_service", "module_utils", "socket_holders")
 unit_facts = load_plugin("managed_service", "library", "unit_facts")
 
 TEMPLATES = ROLES.parent / "templates" / "systemd"
@@ -47,7 +52,7 @@ def facts(**given: Any) -> dict[str, Any]:
 
 
 def texts(sandbox: dict[str, Any] | None = None) -> Any:
-    return differences.Texts(str(TEMPLATES), sandbox or {})
+    return service_files.Texts(str(TEMPLATES), sandbox or {})
 
 
 def test_files_have_all_their_attributes_and_the_unit_comes_last() -> None:
@@ -58,7 +63,7 @@ def test_files_have_all_their_attributes_and_the_unit_comes_last() -> None:
         ],
         environment={"LEVEL": "info", "TOKEN": "%d/token"},
     )
-    files = differences.wanted_files(wanted, texts(), {})
+    files = service_files.wanted_files(wanted, texts(), {})
     assert [(file["path"], file["owner"], file["group"], file["mode"]) for file in files] == [
         ("/etc/node.toml", "root", "chain", "0640"),
         ("/etc/secret", "root", "chain", "0600"),
@@ -80,7 +85,7 @@ def test_the_host_is_told_digests_and_no_contents() -> None:
         credentials=[{"id": "jwt", "path": "/etc/secret"}, {"id": "key", "path": "/etc/key"}],
     )
     asked = differences.asked_of_host(
-        wanted, [], differences.wanted_files(wanted, texts(), {}), {"/ca/edge.key": "ab" * 32}
+        wanted, [], service_files.wanted_files(wanted, texts(), {}), {"/ca/edge.key": "ab" * 32}
     )
     assert "content" not in str(asked)
     assert [file.get("sha256", "") for file in asked["files"]][:3] == [
@@ -122,7 +127,7 @@ def test_limits_and_weights_are_what_a_running_service_follows(tmp_path: Path) -
 
 def test_a_pair_has_a_second_unit_that_restarts_nothing() -> None:
     recovery = {"command": ["/bin/wait"], "type": "oneshot", "wanted_by": []}
-    second, own = differences.wanted_files(values(), texts(), recovery)
+    second, own = service_files.wanted_files(values(), texts(), recovery)
     assert (second["path"], second["restarts"]) == ("/etc/systemd/system/node-recovery.service", False)
     assert (own["path"], own["restarts"]) == ("/etc/systemd/system/node.service", True)
     assert "ExecStart=/bin/wait\n" in second["content"]
@@ -131,7 +136,7 @@ def test_a_pair_has_a_second_unit_that_restarts_nothing() -> None:
 
 
 def test_an_absent_service_wants_no_files() -> None:
-    assert differences.wanted_files(values(state="absent", command=[]), texts(), {}) == []
+    assert service_files.wanted_files(values(state="absent", command=[]), texts(), {}) == []
 
 
 RELOAD = {
@@ -195,7 +200,7 @@ def test_what_differs_decides_what_is_done(
 
 def test_a_service_that_can_reload_restarts_for_its_unit_and_its_environment_alone() -> None:
     wanted = values(**RELOAD, environment={"LEVEL": "info"}, reads=["/opt/node/current"])
-    files = differences.wanted_files(wanted, texts(), {})
+    files = service_files.wanted_files(wanted, texts(), {})
     assert "ExecReload=/bin/node \\\n    -s \\\n    reload\n" in files[-1]["content"]
     asked = differences.asked_of_host(wanted, [], files, {})
     assert asked["reloads"] == ["/etc/node.toml"]
@@ -208,7 +213,7 @@ SPECS = ROLES / "managed_service" / "meta" / "argument_specs.yml"
 
 
 def test_values_of_the_specs_types_are_taken() -> None:
-    assert differences.type_problems(values(stop_seconds="90", changed=False), SPECS) == []
+    assert service_values.type_problems(values(stop_seconds="90", changed=False), SPECS) == []
 
 
 @pytest.mark.parametrize(
@@ -222,7 +227,7 @@ def test_values_of_the_specs_types_are_taken() -> None:
     ],
 )
 def test_a_value_of_another_type_is_refused_by_its_name(given: dict[str, Any], sentence: str) -> None:
-    [problem] = differences.type_problems(values(**given), SPECS)
+    [problem] = service_values.type_problems(values(**given), SPECS)
     assert sentence in problem
     assert problem.endswith("(for the service node).")
 
@@ -244,7 +249,7 @@ def test_a_value_of_another_type_is_refused_by_its_name(given: dict[str, Any], s
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused(file: dict[str, Any], sentence: str) -> None:
-    (problem,) = differences.value_problems(values(files=[file]))
+    (problem,) = service_values.value_problems(values(files=[file]))
     assert sentence in problem
 
 
@@ -304,12 +309,12 @@ def timed(**given: Any) -> dict[str, Any]:
 
 def test_a_timer_has_a_file_of_its_own_and_is_what_is_started() -> None:
     wanted = timed(files=[{"path": "/etc/node.toml", "content": "a = 1\n"}])
-    files = {file["path"]: file for file in differences.wanted_files(wanted, texts(), {})}
+    files = {file["path"]: file for file in service_files.wanted_files(wanted, texts(), {})}
     text = files["/etc/systemd/system/node.timer"]["content"]
     assert "OnCalendar=*-*-* 03:00:00 UTC\nRandomizedDelaySec=60\nPersistent=yes\n" in text
     assert "[Install]" not in files["/etc/systemd/system/node.service"]["content"]
     assert differences.asked_of_host(wanted, [], list(files.values()), {})["unit"] == "node.timer"
-    assert "/etc/systemd/system/node.timer" in differences.own_paths(wanted, {})
+    assert "/etc/systemd/system/node.timer" in service_files.own_paths(wanted, {})
     assert differences.is_to_be_enabled(wanted)
 
 
@@ -332,7 +337,7 @@ def test_a_timer_is_started_again_for_its_own_file_only(path: str, restarts: boo
     ],
 )
 def test_a_timer_that_cannot_be_is_refused(given: dict[str, Any], words: str) -> None:
-    [problem] = differences.value_problems(values(**{"timer": {"on_calendar": ["daily"]}, **given}))
+    [problem] = service_values.value_problems(values(**{"timer": {"on_calendar": ["daily"]}, **given}))
     assert words in problem
 
 
@@ -349,11 +354,11 @@ def test_an_early_unit_comes_before_the_network_and_counts_as_active_afterwards(
         assert f"\n{line}\n" in unit
     assert "network-online" not in unit
     assert "RemainAfterExit" not in texts().unit(values())
-    assert "allowed: an early unit of type oneshot only" in " ".join(differences.value_problems(values(early=True)))
+    assert "allowed: an early unit of type oneshot only" in " ".join(service_values.value_problems(values(early=True)))
 
 
 def test_no_service_is_root_s() -> None:
-    [problem] = differences.value_problems(values(user="root"))
+    [problem] = service_values.value_problems(values(user="root"))
     assert "managed_service_user is root" in problem
 
 
@@ -382,10 +387,10 @@ def test_a_profile_is_one_that_apparmor_s_own_parser_takes(given: dict[str, Any]
     path = tmp_path / "profile"
     path.write_text(texts(SANDBOX).profile(values(apparmor_mode=mode, **given)))
     done = subprocess.run(
-        [differences.PARSER, "--skip-kernel-load", "--skip-cache", path], capture_output=True, text=True, check=False
+        [service_files.PARSER, "--skip-kernel-load", "--skip-cache", path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    names = subprocess.run([differences.PARSER, "--names", path], capture_output=True, text=True, check=True).stdout
+    names = subprocess.run([service_files.PARSER, "--names", path], capture_output=True, text=True, check=True).stdout
     assert names.split() == [f"fleet-{given.get('name', 'node')}"]
 
 
@@ -417,7 +422,7 @@ def test_a_unit_names_its_profile_where_the_kernel_has_apparmor(mode: str, line:
     unit = str(texts().unit(values(apparmor_mode=mode)))
     assert ("AppArmorProfile" in unit) is bool(line)
     assert line in unit
-    paths = [file["path"] for file in differences.wanted_files(values(apparmor_mode=mode), texts(), {})]
+    paths = [file["path"] for file in service_files.wanted_files(values(apparmor_mode=mode), texts(), {})]
     assert ("/etc/apparmor.d/fleet-node" in paths) is bool(line)
 
 

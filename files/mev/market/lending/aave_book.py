@@ -3,7 +3,7 @@
 import contextlib
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,9 +13,28 @@ import msgspec
 from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.lending.aave_events import Indices
-from mev.market.lending.aave_v3 import Held, Reserve, health_factor, liquidate, owed, supplied
-from mev.market.lending.takings import LeftAlone, Taking, Takings
-from mev.market.lending.wad_ray import RAY, UINT256_MAX, WAD, Overflowed
+from mev.market.lending.aave_v3 import (
+    HUNDRED_PERCENT,
+    Held,
+    Reserve,
+    grown_debt,
+    grown_supply,
+    health_factor,
+    liquidate,
+    owed,
+    supplied,
+)
+from mev.market.lending.takings import LeftAlone, Sides, Taking, Takings
+from mev.market.lending.wad_ray import (
+    RAY,
+    UINT256_MAX,
+    WAD,
+    Overflowed,
+    mul_div_ceil,
+    ray_mul_ceil,
+    ray_mul_floor,
+    wad_div,
+)
 from mev.market.state import UNDO_BLOCKS, StateError
 
 _MAX_RESERVES = 128
@@ -79,9 +98,20 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
         return any(self.borrows(number) for number in listed(self.bits))
 
 
-def listed(bits: int) -> list[int]:
+# Borrowers have few bitmaps between them.
+@lru_cache(maxsize=16_384)
+def listed(bits: int) -> tuple[int, ...]:
     """Return the numbers of the listings that a user's bitmap names."""
-    return [number for number in range(_MAX_RESERVES) if bits >> 2 * number & 3]
+    return tuple(number for number in range(_MAX_RESERVES) if bits >> 2 * number & 3)
+
+
+class _Now(msgspec.Struct, frozen=True):
+    """What a listing's balances are multiplied by at the time of the block; None where the pool cannot compute it."""
+
+    supply_index: int | None
+    borrow_index: int | None
+    price: int | None
+    unit: int
 
 
 class _Applied(NamedTuple):
@@ -109,6 +139,9 @@ class AaveBook:
         self._categories = dict(categories)
         self._positions = {user: position for user, position in positions.items() if position.indebted}
         self._journal: deque[_Applied] = deque(maxlen=UNDO_BLOCKS)
+        # By listing, and by bitmap: made as they are needed, and good for this block's listings.
+        self._now: dict[int, _Now] = {}
+        self._sides: dict[int, Sides] = {}
 
     @property
     def block(self) -> Block:
@@ -149,6 +182,7 @@ class AaveBook:
         self._listings = {listing.number: listing for listing in listings}
         self._categories = dict(categories)
         self._block = block
+        self._forget()
         return frozenset(changed)
 
     def undo_to(self, ancestor: Block) -> None:
@@ -166,6 +200,7 @@ class AaveBook:
             self._listings = applied.listings
             self._categories = dict(applied.categories)
             self._put(applied.positions)
+        self._forget()
 
     def position(self, user: Address, timestamp: int) -> Sequence[Held] | None:
         """Return what a borrower has at a time, as the pool computes it; None where a price that it needs is missing.
@@ -197,12 +232,49 @@ class AaveBook:
                     found[each.asset] = (supply, debt)
         return found
 
+    def sides(self, user: Address) -> Sides:
+        """Return which assets are a borrower's collateral, and which he owes."""
+        position = self._positions[user]
+        found = self._sides.get(position.bits)
+        if found is None:
+            known = [number for number in listed(position.bits) if number in self._listings]
+            found = self._sides[position.bits] = (
+                tuple(self._listings[number].asset for number in known if position.uses(number)),
+                tuple(self._listings[number].asset for number in known if position.borrows(number)),
+            )
+        return found
+
     def health(self, user: Address) -> int | None:
-        """Return a borrower's health factor; None where a price is missing, 2**256 - 1 where he owes less than a dollar."""
-        held = self.position(user, self._block.timestamp)
-        if held is None:
-            return None
-        return UINT256_MAX if sum(each.debt_base for each in held) < DUST_BASE else health_factor(held)
+        """Return a borrower's health factor; None where a price is missing, 2**256 - 1 where he owes less than a dollar.
+
+        As `health_factor` of his `position`, without making one: thousands are asked for when a price falls.
+        """
+        position = self._positions[user]
+        bits = position.bits
+        category = self._categories.get(position.category) if position.category else None
+        weighted, debts = 0, []
+        for number in listed(bits):
+            listing = self._listings.get(number)
+            if listing is None:
+                continue
+            now = self._now.get(number) or self._indexed(number, listing)
+            if now.price is None:
+                return None
+            scaled_supply, scaled_debt = position.scaled.get(number, (0, 0))
+            if now.supply_index is None:
+                raise Overflowed
+            supply = ray_mul_floor(scaled_supply, now.supply_index)
+            if bits >> 2 * number & 1:
+                if now.borrow_index is None:
+                    raise Overflowed
+                debts.append((ray_mul_ceil(scaled_debt, now.borrow_index), now.price, now.unit))
+            if bits >> 2 * number & 2:
+                special = category is not None and category.collateral >> number & 1
+                threshold = category.liquidation_threshold if category and special else listing.liquidation_threshold
+                weighted += supply * now.price // now.unit * threshold
+        # Once it is known that no price is missing: what is worth too much for the pool may be beside one that is.
+        debt = sum(mul_div_ceil(*each) for each in debts)
+        return UINT256_MAX if debt < DUST_BASE else wad_div(weighted, debt) // HUNDRED_PERCENT
 
     def takings(self, user: Address, native: Address) -> Takings | None:
         """Return what can be taken of a borrower; None where he is not liquidatable, or a price is missing."""
@@ -225,6 +297,19 @@ class AaveBook:
     def sellers(self) -> Collection[Address]:
         """Return nobody: what is seized is given at once."""
         return ()
+
+    def _indexed(self, number: int, listing: Listing) -> _Now:
+        indices, seconds = listing.indices, max(0, self._block.timestamp - listing.indices.updated_at)
+        supply_index = borrow_index = None
+        with contextlib.suppress(Overflowed):
+            supply_index = grown_supply(indices.liquidity_index, indices.liquidity_rate, seconds)
+        with contextlib.suppress(Overflowed):
+            borrow_index = grown_debt(indices.borrow_index, indices.borrow_rate, seconds)
+        found = self._now[number] = _Now(supply_index, borrow_index, listing.price, 10**listing.decimals)
+        return found
+
+    def _forget(self) -> None:
+        self._now, self._sides = {}, {}
 
     def _put(self, positions: Mapping[Address, Position | None]) -> None:
         for user, position in positions.items():

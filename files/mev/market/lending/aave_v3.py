@@ -78,14 +78,24 @@ class Liquidation(msgspec.Struct, frozen=True, kw_only=True):
     protocol_fee: int
 
 
+def grown_supply(liquidity_index: int, rate: int, seconds: int) -> int:
+    """Return a reserve's liquidity index `seconds` after its last update; index and yearly rate in ray."""
+    return ray_mul(linear_interest(rate, seconds), liquidity_index)
+
+
+def grown_debt(borrow_index: int, rate: int, seconds: int) -> int:
+    """Return a reserve's variable borrow index `seconds` after its last update; index and yearly rate in ray."""
+    return ray_mul(compounded_interest(rate, seconds), borrow_index)
+
+
 def supplied(scaled: int, liquidity_index: int, rate: int, seconds: int) -> int:
     """Return an aToken's balance `seconds` after the reserve's last update; index and yearly rate in ray."""
-    return ray_mul_floor(scaled, ray_mul(linear_interest(rate, seconds), liquidity_index))
+    return ray_mul_floor(scaled, grown_supply(liquidity_index, rate, seconds))
 
 
 def owed(scaled: int, borrow_index: int, rate: int, seconds: int) -> int:
     """Return a variable debt `seconds` after the reserve's last update; index and yearly rate in ray."""
-    return ray_mul_ceil(scaled, ray_mul(compounded_interest(rate, seconds), borrow_index))
+    return ray_mul_ceil(scaled, grown_debt(borrow_index, rate, seconds))
 
 
 def health_factor(position: Sequence[Held]) -> int:

@@ -20,7 +20,7 @@ from mev.market.lending.compound_v3 import (
     is_liquidatable,
     quote_collateral,
 )
-from mev.market.lending.takings import LeftAlone, Taking, Takings
+from mev.market.lending.takings import LeftAlone, Sides, Taking, Takings
 from mev.market.lending.wad_ray import UINT256_MAX, WAD
 from mev.market.state import UNDO_BLOCKS, StateError
 
@@ -98,6 +98,10 @@ class CometBook:
         if market is not None:
             found[self.terms.base] = (1.0, float(market.base_price) * market.base_borrow_index)
         return found
+
+    def sides(self, user: Address) -> Sides:
+        """Return which assets are a borrower's collateral, and that he owes base."""
+        return tuple(sorted(self._positions[user].collateral)), (self.terms.base,)
 
     def health(self, user: Address) -> int | None:
         """Return what counts of the collateral over the debt in wad, below 1e18 exactly where absorb() takes the borrower.

@@ -44,6 +44,10 @@ class Takings(NamedTuple):
     what: object
 
 
+# The assets that count for a borrower, and those that he owes.
+Sides = tuple[tuple[Address, ...], tuple[Address, ...]]
+
+
 class Watched(Protocol):
     """A market's book as watching and liquidating sees it."""
 
@@ -56,6 +60,9 @@ class Watched(Protocol):
 
     def worths(self) -> dict[Address, tuple[float, float]]:
         """Return by asset what a unit of supply and one of debt are worth now."""
+
+    def sides(self, user: Address) -> Sides:
+        """Return which assets are a borrower's collateral, and which he owes."""
 
     def health(self, user: Address) -> int | None:
         """Return collateral over debt in wad, below 1e18 exactly where it can be liquidated; None where a price is missing, 2**256 - 1 where it is not worth it.

@@ -1,10 +1,13 @@
 """Who can be liquidated: the heap misses nobody that looking at everybody finds, whatever prices and time do."""
 
+from unittest.mock import patch
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mev.market.lending.aave_book import AaveBook, Position
+from mev.market.lending.aave_book import AaveBook, Category, Position
 from mev.market.lending.aave_v3 import health_factor
-from mev.market.lending.wad_ray import WAD
+from mev.market.lending.wad_ray import UINT256_MAX, WAD, Overflowed
 from mev.market.lending.watch import Watch
 
 from tests.unit.mev.market.lending_books import ASSETS, DECIMALS, PRICES, USD, book, child, listings, owing
@@ -42,8 +45,15 @@ def everybody(found: AaveBook) -> list[bytes]:
 
 
 @settings(max_examples=60)
-@given(BORROWERS, BLOCKS)
-def test_nobody_is_missed(borrowers: list[tuple[bytes, bytes, int, int]], blocks: list[tuple[int, ...]]) -> None:
+@given(BORROWERS, BLOCKS, st.sampled_from([0, 1, 1024]))
+def test_nobody_is_missed(
+    borrowers: list[tuple[bytes, bytes, int, int]], blocks: list[tuple[int, ...]], groups: int
+) -> None:
+    with patch("mev.market.lending.watch.MOST_GROUPS", groups):
+        _nobody_is_missed(borrowers, blocks)
+
+
+def _nobody_is_missed(borrowers: list[tuple[bytes, bytes, int, int]], blocks: list[tuple[int, ...]]) -> None:
     held, watch, prices = drawn(borrowers), Watch(), dict(PRICES)
     assert watch.liquidatable(held, (), anew=True) == everybody(held)
     for seconds, *moves in blocks:
@@ -92,3 +102,46 @@ def test_who_is_far_from_it_is_not_looked_at_again() -> None:
         held.apply(child(held.block, 12), listings(prices), {}, {})
         watch.liquidatable(held, (), anew=False)
     assert len(looked) == 100
+
+
+def test_a_price_that_falls_has_only_those_looked_at_whose_collateral_it_is() -> None:
+    native, dollar, coin = ASSETS
+    near = {number.to_bytes(20, "big"): owing(native, 10**18, dollar, 1590 * 10**6) for number in range(3)}
+    others = {number.to_bytes(20, "big"): owing(coin, 10**8, dollar, 47_900 * 10**6) for number in range(10, 110)}
+    debtors = {number.to_bytes(20, "big"): owing(coin, 10**8, native, 239 * 10**17) for number in range(200, 300)}
+    held, watch, looked = book(near | others | debtors), Watch(), []
+    assert watch.liquidatable(held, (), anew=True) == []
+    look = watch._look
+    watch._look = lambda book, user: (looked.append(user), look(book, user))[1]  # type: ignore[method-assign, func-returns-value]
+    held.apply(child(held.block, 12), listings({**PRICES, native: PRICES[native] * 9 // 10}), {}, {})
+    assert watch.liquidatable(held, (), anew=False) == sorted(near)
+    assert sorted(looked) == sorted(near)
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(0, 63),
+    st.lists(st.tuples(st.integers(0, 10**30) | st.just(2**250), st.integers(0, 10**30)), min_size=3, max_size=3),
+    st.integers(0, 10**9),
+    st.integers(0, 7),
+    st.tuples(*(st.integers(1, 10**14) | st.none() | st.just(2**240) for _ in ASSETS)),
+)
+def test_a_health_factor_is_the_position_s_own(
+    bits: int, scaled: list[tuple[int, int]], seconds: int, special: int, prices: tuple[int | None, ...]
+) -> None:
+    user = b"\x01" * 20
+    owes = Position(bits=bits | 1, category=special and 1, scaled=dict(enumerate(scaled)))
+    category = Category(liquidation_threshold=9300, liquidation_bonus=10100, collateral=special)
+    held = AaveBook(child(book({}).block, 0), [], {}, {user: owes})
+    held.apply(
+        child(held.block, seconds), listings(dict(zip(ASSETS, prices, strict=True))), {1: category}, {user: owes}
+    )
+    try:
+        position = held.position(user, held.block.timestamp)
+        expected = None if position is None else health_factor(position)
+        small = position is not None and sum(each.debt_base for each in position) < USD
+    except Overflowed:
+        with pytest.raises(Overflowed):
+            held.health(user)
+        return
+    assert held.health(user) == (UINT256_MAX if small else expected)

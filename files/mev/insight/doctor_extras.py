@@ -69,9 +69,19 @@ def _named(chain: ChainConfig) -> Iterator[tuple[str, bytes]]:
     yield "wrapped_native", chain.wrapped_native
     for token in chain.tokens:
         yield f"tokens: {token.symbol}", token.address
-    for kind in ("v2_factories", "v3_factories", "solidly_factories", "algebra_factories", "v4_managers"):
+    for kind in (
+        "v2_factories",
+        "v3_factories",
+        "solidly_factories",
+        "algebra_factories",
+        "v4_managers",
+        "balancer_vaults",
+    ):
         for made in getattr(chain, kind):
             yield f"{kind}: {made.name}", made.address
+    for vault in chain.balancer_vaults:
+        for identity in vault.pools:
+            yield f"balancer_vaults: pool {wire.encode(identity)}", identity[: wire.ADDRESS_BYTES]
     for kind in ("aave_v3", "compound_v3"):
         for market in getattr(chain, kind):
             yield f"{kind}: {market.name}", market.pool

@@ -8,13 +8,17 @@ from typing import Any
 from mev.chain.rpc import Rpc
 from mev.domain import Pool
 from mev.domain.market import Address
+from mev.market.amm.balancer import WeightedPool
+from mev.market.amm.log_exp import ONE
 from mev.market.amm.price_math import Q96
 from mev.market.amm.solidly import SolidlyPool
+from mev.market.balancer_state import places
 from mev.market.load import load_market
 from mev.market.newcomers import newcomers_of
 from mev.market.state import MarketState
 from mev.runtime.address import checksum
 from mev.runtime.config import ChainConfig, Config
+from mev.search.rates import RATE, RateTable
 
 Document = dict[str, Any]
 
@@ -49,7 +53,7 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
     document: Document = {
         "pool": checksum(pool.address),
         "factory": pool.factory,
-        "kind": _kind(pool),
+        "kind": _kind(pool, state),
         "token0": checksum(pool.token0),
         "token1": checksum(pool.token1),
         "symbol0": _symbol(chain, pool.token0),
@@ -65,8 +69,12 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
     }
     if pool.v4 is not None:
         document["pool_id"] = "0x" + pool.v4.id.hex()
+    if pool.balancer is not None:
+        document["pool_id"] = "0x" + pool.balancer.id.hex()
     shift = Decimal(10) ** (_decimals(chain, pool.token0) - _decimals(chain, pool.token1))
-    if pool.solidly:
+    if pool.balancer is not None:
+        document |= _balancer(pool, state, shift)
+    elif pool.solidly:
         document |= _solidly(state.solidly(pool.address), shift)
     elif not pool.concentrated:
         held = state.v2(pool.address)
@@ -92,7 +100,10 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
     return document
 
 
-def _kind(pool: Pool) -> str:
+def _kind(pool: Pool, state: MarketState) -> str:
+    if pool.balancer is not None:
+        held = state.balancer(pool.address)
+        return "balancer" if held is None else f"balancer_{'weighted' if isinstance(held, WeightedPool) else 'stable'}"
     if pool.solidly:
         return "solidly_stable" if pool.stable else "solidly_volatile"
     if pool.algebra is not None:
@@ -100,6 +111,23 @@ def _kind(pool: Pool) -> str:
     if pool.v4 is not None:
         return "v4"
     return "v3" if pool.concentrated else "v2"
+
+
+def _balancer(pool: Pool, state: MarketState, shift: Decimal) -> Document:
+    """What differs in the document of two tokens of a Balancer pool: balances, the fee (part of its state), and the price of next to nothing, which floats tell well enough."""
+    held = state.balancer(pool.address)
+    if held is None:
+        return {"fee_ppm": None}
+    i, j = places(pool, zero_for_one=True)
+    document: Document = {
+        "reserve0": str(held.balances[i]),
+        "reserve1": str(held.balances[j]),
+        "fee_ppm": held.fee * 10**6 // ONE,
+    }
+    rate = float(RateTable([pool]).refreshed(state)[RATE, 0])
+    if not rate:
+        return document | {"quarantined": "it is empty"}
+    return document | {"price": _price(_WORKING.divide(Decimal(rate), 1 - Decimal(held.fee) / ONE), shift)}
 
 
 def _solidly(held: SolidlyPool | None, shift: Decimal) -> Document:

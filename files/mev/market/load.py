@@ -8,6 +8,7 @@ from mev.chain.rpc import Rpc
 from mev.domain import Block
 from mev.domain.market import Address, Hash
 from mev.market.algebra_state import ask_fees
+from mev.market.balancer_state import BALANCER_TOPICS
 from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
 from mev.market.resume import market_at
 from mev.market.solidly_state import SOLIDLY_TOPICS
@@ -34,6 +35,7 @@ async def load_market(
         chain.algebra_factories,
         chain.v4_managers,
         chain.wrapped_native,
+        chain.balancer_vaults,
     )
     managers: dict[Address, Watches] = {
         each.address: Watched(each, frozenset(tokens), chain.wrapped_native).pool_of for each in chain.v4_managers
@@ -51,5 +53,6 @@ def market_topics(chain: ChainConfig) -> list[Hash]:
         *(sorted(CONCENTRATED_TOPICS) if chain.v3_factories or chain.algebra_factories else ()),
         *(sorted(ALGEBRA_TOPICS) if chain.algebra_factories else ()),
         *(sorted(V4_TOPICS) if chain.v4_managers else ()),
+        *(sorted(BALANCER_TOPICS) if chain.balancer_vaults else ()),
         *(sorted(SOLIDLY_TOPICS) if chain.solidly_factories else ()),
     ]

@@ -20,6 +20,7 @@ from mev.domain.market import Address
 from mev.market.algebra_state import find_algebra, read_algebra, read_deltas, read_now
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
+from mev.market.balancer_state import read_balancer
 from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
 from mev.market.discovery import find_pairs, read_pairs
 from mev.market.discovery_v3 import find_concentrated, read_concentrated, read_net, read_prices
@@ -31,6 +32,7 @@ from mev.market.v4_state import read_net as read_v4_net
 from mev.market.v4_state import read_now as read_v4_now
 from mev.runtime.config import (
     AlgebraFactoryConfig,
+    BalancerVaultConfig,
     FactoryConfig,
     SolidlyFactoryConfig,
     V3FactoryConfig,
@@ -63,6 +65,7 @@ async def market_at(
     algebra: Sequence[AlgebraFactoryConfig] = (),
     v4: Sequence[V4ManagerConfig] = (),
     wrapped_native: Address | None = None,
+    balancer: Sequence[BalancerVaultConfig] = (),
 ) -> dict[Pool, PoolState]:
     """Return every pool of the factories between two of the tokens, as it is after `block`; raises as `discover`."""
     tokens = list(tokens)
@@ -88,6 +91,8 @@ async def market_at(
     states.update(await read_algebra(rpc, [one for one in integral if one.address not in kept], block))
     states.update(await read_v4(rpc, [pool for pool in managed if pool.address not in kept], block))
     states.update(await read_solidly(rpc, solidly, [pool for pool in curves if pool.address not in kept], block))
+    # Not in snapshots: to check one takes as many questions as to read it.
+    states.update(await read_balancer(rpc, balancer, tokens, block))
     return states
 
 

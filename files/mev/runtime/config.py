@@ -92,6 +92,9 @@
     v4_managers = [                          # optional: Uniswap V4's PoolManager: pools of two tokens without hooks, of these fees and spacings; without any, of Uniswap's usual four
       { name = "uniswap_v4", address = "0x000000000004444c5dc75cB358380D2e3dE08A90", pools = [{ fee = 500, tick_spacing = 10 }] },
     ]
+    balancer_vaults = [                      # optional: Balancer V2's vault, and the ids of its weighted and stable pools that are watched
+      { name = "balancer_v2", address = "0xBA12222222228d8Ba445958a75a0704d566BF2C8", pools = ["0x96646936b91d6b9d7d0c47c496afbf3d6ec7b6f8000200000000000000000019"] },
+    ]
     routers = [                              # optional: routers whose pools the strategy sandwich could not ask for, with the factories whose pools they swap through
       { address = "0x66a9893cC07D91D95644AEDD05D03f95e1dBA8Af", factories = ["uniswap_v2", "uniswap_v3"] },
     ]
@@ -416,6 +419,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     solidly_factories: tuple[SolidlyFactoryConfig, ...] = ()
     algebra_factories: tuple[AlgebraFactoryConfig, ...] = ()
     v4_managers: tuple[V4ManagerConfig, ...] = ()
+    balancer_vaults: tuple[BalancerVaultConfig, ...] = ()
     routers: tuple[RouterConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
     compound_v3: tuple[LendingConfig, ...] = ()

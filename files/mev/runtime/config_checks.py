@@ -69,9 +69,18 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
             for number, made in enumerate(chain.algebra_factories)
         ),
         *((f"{where}.v4_managers[{number}]", made.name, made.address) for number, made in enumerate(chain.v4_managers)),
+        *(
+            (f"{where}.balancer_vaults[{number}]", made.name, made.address)
+            for number, made in enumerate(chain.balancer_vaults)
+        ),
     ]
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)
+    yield from _repeated(
+        (f"{where}.balancer_vaults[{number}].pools[{position}]", f"0x{identity.hex()}", vault.name)
+        for number, vault in enumerate(chain.balancer_vaults)
+        for position, identity in enumerate(vault.pools)
+    )
     lending = [
         (f"{where}.{kind}[{number}]", market.name, f"0x{market.pool.hex()}")
         for kind, markets in (("aave_v3", chain.aave_v3), ("compound_v3", chain.compound_v3))

@@ -23,6 +23,8 @@ class _Step(NamedTuple):
     number: int
     hop: Hop
     token_out: Address
+    # What the swap changes, all of it: no path goes through that twice.
+    whole: Address
 
 
 class CycleIndex:
@@ -52,7 +54,7 @@ class CycleIndex:
                 self.hops[position, column] = step.number
                 through[step.hop.pool].append(position)
         # Of which steps a table of rates has an estimate alone, by number; None where of none.
-        curved = [pool.concentrated or pool.stable is True for pool in self.pools]
+        curved = [pool.concentrated or pool.stable is True or pool.balancer is not None for pool in self.pools]
         self.estimated = np.append(np.repeat(curved, 2), [False]) if any(curved) else None
         # The steps by column and in the processor's own size, as screening reads it: numpy would turn it into that each time.
         self.columns: NDArray[np.intp] = np.ascontiguousarray(self.hops.T, dtype=np.intp)
@@ -105,20 +107,22 @@ class Cycles(Sequence[Cycle]):
 def _steps(pools: Sequence[Pool]) -> Mapping[Address, Sequence[_Step]]:
     steps: defaultdict[Address, list[_Step]] = defaultdict(list)
     for position, pool in enumerate(pools):
-        steps[pool.token0].append(_Step(2 * position, Hop(pool.address, zero_for_one=True), pool.token1))
-        steps[pool.token1].append(_Step(2 * position + 1, Hop(pool.address, zero_for_one=False), pool.token0))
+        steps[pool.token0].append(_Step(2 * position, Hop(pool.address, zero_for_one=True), pool.token1, pool.whole))
+        steps[pool.token1].append(
+            _Step(2 * position + 1, Hop(pool.address, zero_for_one=False), pool.token0, pool.whole)
+        )
     return steps
 
 
 def _paths(steps: Mapping[Address, Sequence[_Step]], start: Address, max_hops: int) -> Iterator[tuple[_Step, ...]]:
     for first in steps.get(start, ()):
         for second in steps[first.token_out]:
-            if second.hop.pool == first.hop.pool:
+            if second.whole == first.whole:
                 continue
             if second.token_out == start:
                 yield first, second
             elif max_hops == MAX_HOPS:
-                # A pool between the third token and the start is neither of the first two.
+                # A pool of two tokens between the third one and the start is neither of the first two; one of several may be.
                 for third in steps[second.token_out]:
-                    if third.token_out == start:
+                    if third.token_out == start and third.whole not in (first.whole, second.whole):
                         yield first, second, third

@@ -10,15 +10,19 @@ from typing import NamedTuple
 
 from mev.domain import Cycle, Hop
 from mev.market.amm import UINT112_MAX, AmmError, cheapest_in, swap
+from mev.market.amm.balancer import StablePool, WeightedPool
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import FEE_DENOMINATOR as SOLIDLY_DENOMINATOR
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.ticks import FEE_DENOMINATOR
+from mev.market.balancer_state import places
 from mev.market.state import MarketState
 
 Q96 = 96
 # A V3 pool's own exact-output answer may be this much more than the least that gives as much.
 NEARLY = 4
+# As many base units as tokens of 6 and of 18 decimals lie apart are 2 ** 40.
+MOST_DOUBLINGS = 48
 
 
 class Map(NamedTuple):
@@ -168,7 +172,39 @@ class SolidlyLeg:
         return self.pool.amount_out(amount_in, zero_for_one=self.zero_for_one)
 
 
-AnyLeg = Leg | ConcentratedLeg | SolidlyLeg
+@dataclass(frozen=True, slots=True)
+class BalancerLeg:
+    """A hop between two tokens of a Balancer pool, by their numbers in it."""
+
+    pool: WeightedPool | StablePool
+    token_in: int
+    token_out: int
+
+    def amount_out(self, amount_in: int) -> int:
+        """Return what comes out; raises AmmError where the pool or its vault would revert, or nothing does."""
+        if amount_in <= 0 or self.pool.balances[self.token_in] + amount_in > UINT112_MAX:
+            raise AmmError("nothing goes in, or more than the vault can hold")
+        given = self.pool.amount_out(self.token_in, self.token_out, amount_in)
+        if not 0 < given <= self.pool.balances[self.token_out]:
+            raise AmmError("nothing comes out, or more than the pool has")
+        return given
+
+    def cheapest_in(self, amount_out: int) -> int:
+        """Return what the pool itself asks for as much, which may be a little more than the least; raises AmmError where it has not as much."""
+        asked = self.pool.amount_in(self.token_in, self.token_out, amount_out)
+        # An invariant that is one off makes it ask for less than it takes, of a token with more decimals much less.
+        for doublings in range(MOST_DOUBLINGS):
+            amount = asked + (1 << doublings) - 1
+            if self.amount_out(amount) >= amount_out:
+                return amount
+        raise AmmError("the pool does not give as much for what it asks")
+
+    def piece(self, amount_in: int) -> Piece | None:  # noqa: ARG002
+        """Return None: powers and stable curves have no such map."""
+        return None
+
+
+AnyLeg = Leg | ConcentratedLeg | SolidlyLeg | BalancerLeg
 
 
 def legs_of(cycle: Cycle, state: MarketState) -> list[AnyLeg]:
@@ -192,6 +228,11 @@ def leg_of(state: MarketState, hop: Hop) -> AnyLeg:
         if found is None:
             raise AmmError("the pool is not usable")
         return ConcentratedLeg(found, hop.zero_for_one)
+    if pool.balancer is not None:
+        several = state.balancer(hop.pool)
+        if several is None:
+            raise AmmError("the pool is not usable")
+        return BalancerLeg(several, *places(pool, zero_for_one=hop.zero_for_one))
     if pool.solidly:
         curve = state.solidly(hop.pool)
         if curve is None:

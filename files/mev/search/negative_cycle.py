@@ -29,6 +29,7 @@ class RateGraph:
     def __init__(self, pools: Iterable[Pool]) -> None:
         self.pools = tuple(pools)
         self._rates = RateTable(self.pools)
+        self._whole = {pool.address: pool.whole for pool in self.pools}
         names: dict[Address, int] = {}
         for pool in self.pools:
             names.setdefault(pool.token0, len(names))
@@ -88,7 +89,7 @@ class RateGraph:
             total = float(layers[-1][origin])
             if hops >= min_hops and total < -TINY and (best is None or total < best[0] - TINY):
                 path = self._walk_back(layers, weight, origin)
-                if len({hop.pool for hop in path}) == hops:
+                if len({self._whole[hop.pool] for hop in path}) == hops:
                     best = total, path
         return None if best is None else Cycle(start, best[1])
 

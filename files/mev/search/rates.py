@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mev.domain import Pool
+from mev.market.amm import AmmError
+from mev.market.amm.balancer import AMPLIFICATION_PRECISION, StablePool, WeightedPool, held_invariant
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.log_exp import ONE
 from mev.market.amm.solidly import FEE_DENOMINATOR, SolidlyPool
 from mev.market.amm.ticks import FEE_DENOMINATOR as MILLION
+from mev.market.balancer_state import places
 from mev.market.state import MarketState, PoolState
 
 Floats = NDArray[np.float64]
@@ -48,6 +52,8 @@ class RateTable:
             elif isinstance(held, ConcentratedPool):
                 # A V4 pool's may differ between the directions.
                 parts, whole = (MILLION - held.fees[0], MILLION - held.fees[1]), MILLION
+            elif isinstance(held, WeightedPool | StablePool):
+                parts, whole = (ONE - held.fee, ONE - held.fee), ONE
             for way, (one, other) in enumerate(_virtual(pool, state)):
                 slope = parts[way] / (whole * one) if one and other else 0.0
                 rows[:, 2 * position + way] = (slope * other, slope) if slope else (0.0, 1.0)
@@ -56,6 +62,14 @@ class RateTable:
 
 def _virtual(pool: Pool, state: MarketState) -> list[tuple[float, float]]:
     """Return what a pool seems to hold of what goes in and of what comes out, from token0 to token1 and back."""
+    if pool.balancer is not None:
+        several = state.balancer(pool.address)
+        if several is None or not all(several.balances):
+            return [(1.0, 0.0)] * 2
+        ways = [places(pool, zero_for_one=way) for way in (True, False)]
+        if isinstance(several, WeightedPool):
+            return [_weighted(several, *way) for way in ways]
+        return [_along_invariant(several, *way) for way in ways]
     if pool.solidly:
         curve = state.solidly(pool.address)
         if curve is None or not (curve.reserve0 and curve.reserve1):
@@ -89,3 +103,32 @@ def _bent(reserve_in: float, reserve_out: float, unit_in: float, unit_out: float
     bend = 6 * (price * (x * x + y * y) - x * y * (1 + price * price)) / (x * (x * x + 3 * y * y))
     seeming = min(2 * price / bend if bend > 0 else x * MOST_STRAIGHT, x * MOST_STRAIGHT)
     return seeming * unit_in, price * seeming * unit_out
+
+
+def _weighted(pool: WeightedPool, i: int, j: int) -> tuple[float, float]:
+    """Return the pair that has the price of a power of what is left, and bends as it does next to nothing."""
+    ratio = pool.weights[i] / pool.weights[j]
+    seeming = 2.0 * pool.balances[i] / (1 + ratio)
+    return seeming, seeming * ratio * pool.balances[j] / pool.balances[i]
+
+
+def _along_invariant(pool: StablePool, i: int, j: int) -> tuple[float, float]:
+    """Return the pair that has the price of A n^n S + D = A D n^n + D^(n+1) / (n^n P) at a pool's balances, and bends as it does there; straighter than MOST_STRAIGHT is not."""
+    try:
+        invariant = float(held_invariant(pool))
+    except AmmError:
+        return 1.0, 0.0
+    balances = [float(balance) for balance in pool.scaled()]
+    leverage = pool.amplification * len(balances) / AMPLIFICATION_PRECISION
+    # D^(n+1) / (n^n P)
+    rest = invariant
+    for balance in balances:
+        rest *= invariant / (len(balances) * balance)
+    x, y = balances[i], balances[j]
+    one, other = leverage + rest / x, leverage + rest / y
+    price = one / other
+    # What the price falls by as x grows and y shrinks along the curve: `rest` changes with both.
+    change = rest * (price / y - 1 / x)
+    fall = ((change / y + rest * price / (y * y)) * one - (change / x - rest / (x * x)) * other) / (other * other)
+    seeming = min(2 * price / fall if fall > 0 else x * MOST_STRAIGHT, x * MOST_STRAIGHT)
+    return seeming * ONE / pool.scaling[i], price * seeming * ONE / pool.scaling[j]

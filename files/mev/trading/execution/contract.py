@@ -26,6 +26,8 @@ HOPS_OFFSET = 4 * WORD_BYTES
 V4_MARK = 1 << 128
 V4_SPACING_SHIFT = 24
 V4_NATIVE_SHIFT = 48
+# What stands there of a Balancer pool, whose id stands in the numerator's.
+BALANCER_MARK = 1 << 129
 
 
 class ExecutorMissingError(Exception):
@@ -80,7 +82,7 @@ def encode_execute(
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
 
-    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair, of which 0/1 takes part, says itself what it gives. A V4 pool's step names its manager and its key. A liquidation is one of BORROWER/0.
+    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair, of which 0/1 takes part, says itself what it gives. A V4 pool's step names its manager and its key, a Balancer pool's its vault and its id. A liquidation is one of BORROWER/0.
     With `flash` it is that of execute_flash(): the first step is paid last, and a loan of a V3 pool is one of LENT/0. `parts` has for each
     hop what it takes of what is held where the next one takes of it too, base units of its token; 0 is all that is left.
     """
@@ -95,6 +97,9 @@ def encode_execute(
             own = pool.fee_denominator - pool.fee_numerator
             key = own | pool.tick_spacing << V4_SPACING_SHIFT | pool.v4.native << V4_NATIVE_SHIFT
             fee = (key, V4_MARK)
+        elif pool.balancer is not None:
+            venue = pool.balancer.vault
+            fee = (int.from_bytes(pool.balancer.id, "big"), BALANCER_MARK)
         steps.append([venue, token_in, int(hop.zero_for_one), *fee, part])
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")

@@ -4,10 +4,10 @@
 """
 @title Executor
 @license MIT
-@notice Takes a cycle of swaps through V2 and Solidly pairs, V3 and V4 pools from its own inventory, all of it or nothing.
+@notice Takes a cycle of swaps through V2 and Solidly pairs, V3, V4 and Balancer pools from its own inventory, all of it or nothing.
 @dev Only the cycle's own token leaves the contract before the last check, so
      whatever a pair or a token of the path does, the call ends with the promised profit or is as if it never was.
-     No token is ever approved but to the lending pool of a liquidation, for the time of its one call, and no more than it is to take.
+     No token is ever approved but to the lending pool of a liquidation and to Balancer's vault, for the time of its one call, and no more than it is to take.
      What a hop passes on is what really arrived, not what was promised: a token that takes a fee on transfer lowers
      the profit, and the last check judges it.
      What is held may be split over hops that give the same token: those but the last take their part, the last one the rest.
@@ -45,6 +45,27 @@ interface LendingPool:
 interface Comet:
     def absorb(absorber: address, accounts: DynArray[address, 1]): nonpayable
     def buyCollateral(asset: address, min_amount: uint256, base_amount: uint256, recipient: address): nonpayable
+
+
+struct SingleSwap:
+    pool_id: bytes32
+    # 0: given in.
+    kind: uint8
+    asset_in: address
+    asset_out: address
+    amount: uint256
+    user_data: Bytes[1]
+
+
+struct Funds:
+    sender: address
+    from_internal_balance: bool
+    recipient: address
+    to_internal_balance: bool
+
+
+interface Vault:
+    def swap(single: SingleSwap, funds: Funds, limit: uint256, deadline: uint256) -> uint256: nonpayable
 
 
 # How a V4 manager knows a pool; hooks are nobody: no code but the manager's runs.
@@ -86,6 +107,7 @@ event NativePaid:
 # liquidation: `pair` is Aave's pool, token_in the debt's token, and fee_numerator the borrower's address; the next token is the collateral.
 # A fee_denominator of MANAGED marks a V4 pool: `pair` is its manager, fee_numerator the pool's fee from bit 24 on its ticks' spacing,
 # and bit 48 whether its first currency is the native coin, of which this contract holds the wrapped form.
+# A fee_denominator of VAULTED marks a Balancer pool: `pair` is its vault, and fee_numerator the pool's id.
 # With zero_for_one `pair` is a Comet, and where it is the borrower too nobody is absorbed: what it has for sale already is bought.
 # Of execute_flash(), a first hop whose next token is its own is a loan for a fee: zero_for_one says that it is the pool's token1, and of a V3
 # pool fee_numerator is how much is lent.
@@ -101,6 +123,7 @@ struct Hop:
 MAX_HOPS: constant(uint256) = 8
 # More than any pair's fee_denominator.
 MANAGED: constant(uint256) = 2**128
+VAULTED: constant(uint256) = 2**129
 # The prices next to the ends of what a V3 pool can have: no limit.
 LOWEST_PRICE: constant(uint160) = 4295128740
 HIGHEST_PRICE: constant(uint160) = 1461446703485210103287273052203988822378723970341
@@ -390,6 +413,8 @@ def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
 
         if hops[i].fee_denominator == MANAGED:
             self._swap_managed(hops[i], taken, token if following == count else hops[following].token_in, to)
+        elif hops[i].fee_denominator == VAULTED:
+            self._swap_vaulted(hops[i], taken, token if following == count else hops[following].token_in, to)
         elif hops[i].fee_denominator != 0:
             if not paid:
                 assert extcall IERC20(hops[i].token_in).transfer(hops[i].pair, taken, default_return_value=True), "transfer"
@@ -406,7 +431,7 @@ def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
 @internal
 @pure
 def _is_pair(hop: Hop) -> bool:
-    return hop.fee_denominator != 0 and hop.fee_denominator != MANAGED
+    return hop.fee_denominator != 0 and hop.fee_denominator < MANAGED
 
 
 @internal
@@ -492,3 +517,26 @@ def _swap_managed(hop: Hop, amount: uint256, token_out: address, to: address):
     extcall Manager(hop.pair).unlock(b"")
     # One that never called back must not be able to later.
     self.swapping = empty(address)
+
+
+@internal
+def _swap_vaulted(hop: Hop, amount: uint256, token_out: address, to: address):
+    held: uint256 = staticcall IERC20(hop.token_in).balanceOf(self)
+    assert extcall IERC20(hop.token_in).approve(hop.pair, amount, default_return_value=True), "approve"
+    extcall Vault(hop.pair).swap(
+        SingleSwap(
+            pool_id=convert(hop.fee_numerator, bytes32),
+            kind=0,
+            asset_in=hop.token_in,
+            asset_out=token_out,
+            amount=amount,
+            user_data=b"",
+        ),
+        Funds(sender=self, from_internal_balance=False, recipient=to, to_internal_balance=False),
+        0,
+        block.timestamp,
+    )
+    # Whatever the vault took of it: nobody may take anything later.
+    assert extcall IERC20(hop.token_in).approve(hop.pair, 0, default_return_value=True), "approve"
+    # Less than all of it would leave some of a token behind.
+    assert held - staticcall IERC20(hop.token_in).balanceOf(self) == amount, "partial"

@@ -167,7 +167,7 @@ class Liquidations:
         best_in = self._best(into, self._token, put_in)
         best_out = self._best(out, collateral, max(1, taking.supplied // 4))
         for first, last in product(best_in, best_out):
-            pools = [hop.pool for hop in (*first, *last)]
+            pools = [self._state.pools()[hop.pool].whole for hop in (*first, *last)]
             if len(pools) <= MOST_SWAPS and len(set(pools)) == len(pools):
                 yield first, last
 

@@ -117,8 +117,10 @@ class Vault:
         return bytes(identity)
 
     def afford(self, token: bytes, amount: int) -> None:
-        """Give the account more of a token, and let the vault take it."""
-        give(self.bench, self.evm, token, self.bench.account, amount)
+        """Give the account as much of a token where it has less, and let the vault take it."""
+        [held] = self.bench.ask(["uint256"], text(token), "balanceOf(address)", self.bench.account)
+        if held < amount:
+            give(self.bench, self.evm, token, self.bench.account, amount)
         self.bench.send(text(token), "approve(address,uint256)", self.vault, 2**256 - 1)
 
     def join(self, identity: bytes, tokens: Sequence[bytes], amounts: Sequence[int], kind: int = JOIN_EXACT) -> None:

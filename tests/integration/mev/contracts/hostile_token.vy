@@ -14,6 +14,7 @@ THIEF: constant(uint256) = 3
 BOMB: constant(uint256) = 4
 LIAR: constant(uint256) = 5
 
+decimals: public(constant(uint8)) = 18
 balanceOf: public(HashMap[address, uint256])
 allowance: public(HashMap[address, HashMap[address, uint256]])
 totalSupply: public(uint256)

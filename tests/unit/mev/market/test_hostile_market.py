@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mev.chain.abi import AbiError, event_topic
 from mev.chain.wire import Log
-from mev.domain import Block, Pool, V2State
+from mev.domain import BalancerKey, Block, Pool, V2State
 from mev.market.amm import AmmError
+from mev.market.amm.balancer import StablePool, StableRounding, WeightedPool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.tick_math import MAX_SQRT_PRICE, MIN_SQRT_PRICE, sqrt_price_at
+from mev.market.balancer_state import BALANCER_TOPICS, pair_of
 from mev.market.concentrated_state import made
 from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC
 from mev.market.state import MarketState, PoolState
@@ -29,7 +31,24 @@ OTHER = Pool(b"\x02" * 20, "sushi", WETH, TOKEN, 997, 1000)
 RANGES = Pool(b"\x03" * 20, "v3", WETH, TOKEN, 997_000, 10**6, 60)
 VOLATILE = Pool(b"\x04" * 20, "aerodrome", WETH, TOKEN, 0, 1, stable=False)
 STABLE = Pool(b"\x05" * 20, "aerodrome", WETH, TOKEN, 0, 1, stable=True)
-TOPICS = [SYNC, SWAP, PANCAKE_SWAP, MINT, BURN, INITIALIZE, FLASH, SOLIDLY_SYNC, CUSTOM_FEE, bytes(32)]
+VAULT = b"\x0f" * 20
+OF_THREE = BalancerKey(VAULT, b"\x06" * 32, (WETH, TOKEN, b"\xcc" * 20))
+OF_TWO = BalancerKey(VAULT, b"\x07" * 32, (WETH, TOKEN))
+WEIGHTED = pair_of("balancer_v2", OF_THREE, 0, 1)
+INVARIANT = pair_of("balancer_v2", OF_TWO, 0, 1)
+TOPICS = [
+    *sorted(BALANCER_TOPICS),
+    SYNC,
+    SWAP,
+    PANCAKE_SWAP,
+    MINT,
+    BURN,
+    INITIALIZE,
+    FLASH,
+    SOLIDLY_SYNC,
+    CUSTOM_FEE,
+    bytes(32),
+]
 # The ends of what a word, a reserve, a price, a tick or a liquidity can be, and what is just beyond.
 ENDS = [
     *(0, 1, 2, UNIT, 2**112 - 1, 2**112, 2**127 - 1, 2**127, 2**128 - 1, 2**128, 2**160 - 1, 2**160, 2**255, 2**256 - 1),
@@ -38,12 +57,17 @@ ENDS = [
     *(10**21, 30, 500, 9999, 10_001),
 ]  # fmt: skip
 words = st.one_of(st.sampled_from(ENDS), st.integers(0, 2**256 - 1)).map(lambda each: each.to_bytes(32, "big"))
+# Whom an event may be about.
+NAMES = [bytes(12) + STABLE.address, OF_THREE.id, OF_TWO.id, bytes(12) + WETH, bytes(12) + TOKEN]
 logs = st.builds(
     Log,
-    address=st.sampled_from([pool.address for pool in (PAIR, OTHER, RANGES, VOLATILE, STABLE)] + [FACTORY, NO_POOL]),
-    topics=st.tuples(
-        st.sampled_from(TOPICS), st.lists(st.one_of(words, st.just(bytes(12) + STABLE.address)), max_size=3)
-    ).map(lambda each: (each[0], *each[1])),
+    address=st.sampled_from(
+        [pool.address for pool in (PAIR, OTHER, RANGES, VOLATILE, STABLE)]
+        + [FACTORY, NO_POOL, VAULT, VAULT, WEIGHTED.whole, INVARIANT.whole]
+    ),
+    topics=st.tuples(st.sampled_from(TOPICS), st.lists(st.one_of(words, st.sampled_from(NAMES)), max_size=3)).map(
+        lambda each: (each[0], *each[1])
+    ),
     data=st.one_of(st.lists(words, max_size=7).map(b"".join), st.binary(max_size=70)),
     index=st.integers(0, 3),
     transaction=st.just(bytes(32)),
@@ -62,6 +86,8 @@ def market() -> MarketState:
         RANGES: held,
         VOLATILE: SolidlyPool(1000 * UNIT, 1000 * UNIT, UNIT, UNIT, 30, False),
         STABLE: SolidlyPool(1000 * UNIT, 1000 * UNIT, UNIT, UNIT, 5, True),
+        WEIGHTED: WeightedPool((1000 * UNIT,) * 3, (UNIT // 2, UNIT // 4, UNIT // 4), (UNIT,) * 3, 10**15, True),
+        INVARIANT: StablePool((1000 * UNIT,) * 2, (UNIT,) * 2, 50_000, 10**15, StableRounding.DOWN),
     }
     return MarketState(block(0), states, {FACTORY: "aerodrome"})
 
@@ -112,3 +138,34 @@ def test_reserves_at_the_ends_of_what_there_can_be_are_computed_or_refused(reser
     for amount in (1, UNIT, 2**112):
         with contextlib.suppress(AmmError):
             assert stable.swap(amount, zero_for_one=True).amount_out < stable.reserve1
+
+
+@given(st.tuples(*[st.sampled_from(ENDS)] * 4))
+@settings(max_examples=80)
+def test_balances_of_a_vault_at_the_ends_are_computed_or_refused(changes: tuple[int, int, int, int]) -> None:
+    """What comes in and goes out by the vault's word, as much as a word can say."""
+    state = market()
+    content = [
+        Log(VAULT, (SWAP_OF_VAULT, key.id, bytes(12) + WETH, bytes(12) + TOKEN), words_of(*moved), 0, bytes(32))
+        for key, moved in ((OF_THREE, changes[:2]), (OF_TWO, changes[2:]))
+    ]
+    touched = state.apply_block(block(1), content)
+    index = CycleIndex(state.pools().values(), [WETH])
+    for found in AtomicArbitrage("ethereum", index, state).opportunities(state.block, touched, 10**30):
+        assert 0 <= found.amount_in <= 10**30
+    for pool in (WEIGHTED, INVARIANT):
+        held = state.balancer(pool.address)
+        assert (held is None) == (pool.address in state.unusable())
+        if held is not None:
+            assert all(0 <= balance < 2**112 for balance in held.balances)
+    state.undo_to(block(0))
+    assert [state.held(pool.address) for pool in (WEIGHTED, INVARIANT)] == [
+        market().held(pool.address) for pool in (WEIGHTED, INVARIANT)
+    ]
+
+
+SWAP_OF_VAULT = event_topic("Swap(bytes32,address,address,uint256,uint256)")
+
+
+def words_of(*values: int) -> bytes:
+    return b"".join(each.to_bytes(32, "big") for each in values)

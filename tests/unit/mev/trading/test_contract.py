@@ -5,7 +5,8 @@ from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
 from mev.chain.abi import keccak256, selector
-from mev.domain import Cycle, Hop, Pool
+from mev.domain import BalancerKey, Cycle, Hop, Pool
+from mev.market.balancer_state import pair_of
 from mev.trading.execution import contract
 
 addresses = st.binary(min_size=20, max_size=20)
@@ -47,6 +48,18 @@ def test_execute_is_eth_abi_s(
     ]
     types = ["uint256", "uint256", "uint256", "(address,address,bool,uint256,uint256,uint256)[]"]
     assert ours == contract.EXECUTE + encode(types, [amount_in, min_profit, deadline, hops])
+
+
+@given(st.binary(min_size=32, max_size=32), addresses, addresses, addresses, st.booleans())
+def test_a_balancer_pool_s_step_names_its_vault_and_its_id(
+    identity: bytes, vault: bytes, one: bytes, other: bytes, way: bool
+) -> None:
+    pool = pair_of("balancer_v2", BalancerKey(vault, identity, (one, other)), 0, 1)
+    cycle = Cycle(one if way else other, (Hop(pool.address, way),))
+    ours = contract.encode_execute(cycle, {pool.address: pool}, 1, 2, 3)
+    hop = (vault, one if way else other, way, int.from_bytes(identity, "big"), contract.BALANCER_MARK, 0)
+    types = ["uint256", "uint256", "uint256", "(address,address,bool,uint256,uint256,uint256)[]"]
+    assert ours == contract.EXECUTE + encode(types, [1, 2, 3, [hop]])
 
 
 def test_selectors_are_the_compiled_contract_s() -> None:

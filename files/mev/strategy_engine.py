@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,7 @@ from mev.trading.desk import Desk
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Settled
 from mev.trading.execution.transaction import Signer
+from mev.trading.execution.ways import Way, way_of
 from mev.trading.ledger import Ledger, Stepped
 from mev.trading.meter import Meter
 from mev.trading.spans import Spans, spans_to
@@ -61,6 +63,7 @@ class Engine:
         spans: Spans | None = None,
         listener: SwitchListener | None = None,
         audit: SwitchAudit | None = None,
+        ways: Mapping[str, Way | None] | None = None,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -69,6 +72,7 @@ class Engine:
         self._spans = spans or Spans()
         self._listener = listener
         self._audit = audit
+        self._ways = ways or {}
         self._bus = bus
         self._rpcs: dict[str, Rpc] = {}
         self._settlements = Outbox(bus, SETTLEMENTS)
@@ -92,6 +96,7 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(way.close() for way in self._ways.values() if way is not None))
         for task in ended - {stopping}:
             # Only what nobody foresaw ends a desk: systemd starts the engine again.
             task.result()
@@ -111,6 +116,7 @@ class Engine:
                     announce=self._announce,
                     meter=self._meter,
                     spans=self._spans,
+                    way=self._ways.get(name),
                 )
 
                 def progress(desk: Desk = desk) -> None:
@@ -193,7 +199,8 @@ def main() -> int:
 
         listener = SwitchListener(config, config.control, meter.registry) if config.control else None
         ledger = Ledger(database, stepped=stepped)
-        engine = Engine(config, ledger, signer, bus, meter, spans, listener, SwitchAudit(database, config))
+        ways = {name: way_of(name, chain, meter.handed) for name, chain in config.chains.items() if signer is not None}
+        engine = Engine(config, ledger, signer, bus, meter, spans, listener, SwitchAudit(database, config), ways)
         metrics.serve(meter.registry, AGENT, config.metrics.strategy_engine)
     except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:
         sys.stderr.write(f"{AGENT}: {error}\n")

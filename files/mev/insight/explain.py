@@ -59,6 +59,10 @@ WHY: dict[str, str] = {
     Reason.NEVER_SEEN: "its deadline passed and the node never knew it",
     Reason.NONCE_USED: "another transaction used its nonce",
     Reason.REORGANISED: "a reorganisation took its block back, and what was booked for it was reversed: it is in flight again",
+    Reason.BUNDLE_MISSED: "the one block that its bundle was for does not have it: that cost nothing, and its nonce is free again",
+    Reason.SUBMITTER_REFUSED: "every private submitter that it reached refused it: the log says why, and it was sent nowhere else",
+    Reason.SUBMITTER_UNAVAILABLE: "no private submitter could be reached, and it was sent nowhere else",
+    Reason.MINED_AFTER_ALL: "it was given up, and is on the chain all the same: somebody kept it, or a reorganisation brought its block back",
     Reason.CANCELLED: "it was in no block in time, and a transaction that does nothing took its nonce",
 }
 # What a state means where it has no reason of its own.
@@ -125,6 +129,7 @@ def explain(database: Database, identity: str) -> Document:
                 "deadline_block": each.deadline_block,
                 "max_fee_wei": each.max_fee_wei,
                 "max_priority_fee_wei": each.max_priority_fee_wei,
+                "way": each.way,
                 # The same trade for a higher fee; what replaces it otherwise does nothing but take its nonce.
                 "rebid": each.opportunity.startswith(REBIDS),
                 "replaces": None if each.opportunity == own else each.opportunity.rpartition(":")[2],

@@ -104,6 +104,9 @@
     compound_v3 = [                          # optional: Comets, for the same; first_block is where their events begin
       { name = "usdc", pool = "0xc3d688B66703497DAA19211EEdff47f25384cdc3", first_block = 15_331_586 },
     ]
+    submitters = [                           # optional: the way that trades leave, all of one kind; to the nodes above, where everybody may see them, without it
+      { name = "flashbots", kind = "bundles", url = "https://relay.flashbots.net", identity = "credential:builders_identity" },
+    ]                                        # or private_rpc (method = "eth_sendRawTransaction" or "eth_sendPrivateTransaction"), plugin, public (docs/engine.md)
     max_hops = 3                             # default: swaps of a cycle; with 4, also the one of four that pays most at the margin
 
     [chains.ethereum.discovery]              # optional: tokens that the factories' events name and a simulation finds safe, too
@@ -141,6 +144,7 @@ from mev.runtime.config_shared import (
     StorageConfig,
     TracesConfig,
 )
+from mev.runtime.config_submitters import RelayUrl, SubmitterConfig, parse_relay_url
 from mev.runtime.secret import SecretError, secret, signing_key
 from mev.runtime.structure import StructureError, build
 from mev.runtime.toml_lines import complaint, lines, nearest
@@ -167,6 +171,7 @@ __all__ = [
     "SolidlyFactoryConfig",
     "StorageConfig",
     "StrategyName",
+    "SubmitterConfig",
     "TokenConfig",
     "TracesConfig",
     "V3FactoryConfig",
@@ -423,6 +428,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     routers: tuple[RouterConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
     compound_v3: tuple[LendingConfig, ...] = ()
+    submitters: tuple[SubmitterConfig, ...] = ()
     max_hops: Annotated[int, Meta(ge=2, le=4, description="2, 3 or 4 swaps")] = 3
     discovery: DiscoveryConfig | None = None
     risk: RiskConfig
@@ -535,7 +541,8 @@ _PARSERS: dict[object, Callable[[str], object]] = {
     PoolId: _pool_id,
     Path: _path,
     Url: _url,
+    RelayUrl: parse_relay_url,
     **SHARED_PARSERS,
 }
 # URLs carry API keys, and whoever writes the key itself where its reference belongs must not find it in a log.
-_HIDDEN = frozenset({Url, *SHARED_PARSERS} - {Listen})
+_HIDDEN = frozenset({Url, RelayUrl, *SHARED_PARSERS} - {Listen})

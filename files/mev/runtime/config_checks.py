@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mev.runtime.config_shared import Problem, shared_problems
+from mev.runtime.config_submitters import submitter_problems
 
 if TYPE_CHECKING:
     from mev.runtime.config import ChainConfig, Config
@@ -47,6 +48,7 @@ def problems(config: "Config", strategies: set[str]) -> Iterable[Problem]:
         if chain.http is not None and urlsplit(chain.http).scheme not in {"http", "https"}:
             yield f"{where}.http", "is no HTTP URL; allowed: an http:// or https:// URL"
         yield from _market_problems(where, chain)
+        yield from submitter_problems(f"{where}.submitters", chain.submitters)
 
 
 def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:

@@ -197,12 +197,13 @@ def _collector_url(text: str) -> CollectorUrl:
         raise ValueError("it is no HTTP URL with a host")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ValueError("it holds a user, a password or parameters")
-    if parts.scheme == "http" and not _is_own(parts.hostname):
+    if parts.scheme == "http" and not is_own(parts.hostname):
         raise ValueError("spans would cross foreign networks in clear text")
     return CollectorUrl(text)
 
 
-def _is_own(host: str) -> bool:
+def is_own(host: str) -> bool:
+    """Whether a host is this one, or of a site's own network or a VPN, by its address; a name but localhost is not."""
     if host == "localhost":
         return True
     try:

@@ -26,6 +26,7 @@ from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.transaction import Signer
 from mev.trading.execution.undone import undone
+from mev.trading.execution.ways import Way
 from mev.trading.inventory import Inventory
 from mev.trading.ledger import Ledger, Standpoint
 from mev.trading.meter import Meter
@@ -61,6 +62,7 @@ class Desk:
         announce: Callable[[Settled], None] = lambda _: None,
         meter: Meter | None = None,
         spans: Spans | None = None,
+        way: Way | None = None,
     ) -> None:
         self._announce = announce
         self._meter = meter or Meter()
@@ -72,7 +74,8 @@ class Desk:
         self._ledger = ledger
         self._execution = None
         if signer is not None:
-            self._execution = Execution(self._chain.id, rpc, signer, ledger, accounts_of(name, self._chain, signer))
+            accounts = accounts_of(name, self._chain, signer)
+            self._execution = Execution(self._chain.id, rpc, signer, ledger, accounts, way=way)
         kept = config.snapshots
         self._keeper = Keeper(kept.directory, name, self._chain.id, 60 * kept.every_minutes) if kept else None
         discovery = self._chain.discovery

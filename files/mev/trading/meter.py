@@ -96,6 +96,12 @@ class Meter(Collector):
                 ("unpriced_assets", "Its assets for which the oracle gave no usable price: who has any is left alone"),
             )
         }
+        self._handed = Counter(
+            "mev_submissions",
+            "Transactions handed to a private submitter: accepted, refused, unanswered, hostile, or not_sent (to nobody else either)",
+            ("chain", "submitter", "outcome"),
+            registry=registry,
+        )
         self._left_alone = Gauge(
             "mev_lending_left_alone",
             "Borrowers below the threshold for whom there is nothing to send, by the reason",
@@ -147,6 +153,10 @@ class Meter(Collector):
         self._head.labels(chain).set(block.number)
         self._head_time.labels(chain).set(block.timestamp)
         self._in_flight.labels(chain).set(in_flight)
+
+    def handed(self, chain: str, submitter: str, outcome: str) -> None:
+        """A transaction was handed to one of a chain's private submitters."""
+        self._handed.labels(chain, submitter, outcome).inc()
 
     def evaluated(self, chain: str, found: Exposure | Unevaluated) -> None:
         """A pending call of a router was looked at: what it exposes, or why that was not computed."""

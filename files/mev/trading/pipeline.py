@@ -287,7 +287,7 @@ class Pipeline:
     async def _submit(self, execution: Execution, block: Block, proposal: Proposal, offered: fees.Fees) -> None:
         opportunity = proposal.opportunity
         pools = opportunity.pools
-        deadline = block.number + DEADLINE_BLOCKS
+        deadline = block.number + (1 if execution.one_block else DEADLINE_BLOCKS)
         # The contract itself holds out for the gas and the minimum: reserves may move before the block that takes it.
         min_profit = proposal.gas * proposal.gas_price_wei + self._settings.limits.min_profit_wei
         in_contract = 0 if self._settings.chain_id in PARENT_NUMBERED else deadline

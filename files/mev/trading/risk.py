@@ -8,7 +8,7 @@ import msgspec
 
 from mev.domain import Opportunity, Pool
 from mev.domain.market import Address
-from mev.trading.ledger import Today, Usage
+from mev.trading.ledger import MISSED, Today, Usage
 
 
 class Reason(StrEnum):
@@ -50,6 +50,10 @@ class Reason(StrEnum):
     NONCE_USED = "nonce_used"
     CANCELLED = "cancelled"
     REORGANISED = "reorganised"
+    BUNDLE_MISSED = MISSED
+    SUBMITTER_REFUSED = "submitter_refused"
+    SUBMITTER_UNAVAILABLE = "submitter_unavailable"
+    MINED_AFTER_ALL = "mined_after_all"
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 from mev.trading.ledger.audit import Audit, Switched, last_act, write_act
 from mev.trading.ledger.ledger import Ledger, read_ledger
 from mev.trading.ledger.records import (
+    MISSED,
+    PUBLIC,
     IllegalTransitionError,
     NonceTakenError,
     Standpoint,
@@ -15,6 +17,8 @@ from mev.trading.ledger.reorganised import Booked
 from mev.trading.ledger.today import Today, Usage
 
 __all__ = [
+    "MISSED",
+    "PUBLIC",
     "Audit",
     "Booked",
     "IllegalTransitionError",

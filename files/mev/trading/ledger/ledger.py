@@ -24,6 +24,7 @@ from mev.trading.ledger.reorganised import (
     next_turn,
     original,
     read_booked,
+    read_given_up,
     read_spent_nonce,
     reverse,
     revise,
@@ -194,6 +195,26 @@ class Ledger:
             self._tell(submission.opportunity, State.SUBMITTED, reason)
         return submission
 
+    def given_up(self, chain: str, sender: Address, nonces: range) -> list[Submission]:
+        """Return what left by no public way, has expired, and used one of these nonces if anything of ours did, oldest first."""
+        with self._database.begin() as connection:
+            return [
+                _submission(row)
+                for row in read_given_up(connection, chain, sender, nonces)
+                if (revised(connection, row.opportunity) or _state(connection, row.opportunity)) is State.EXPIRED
+            ]
+
+    def reopen(self, submission: Submission, reason: str) -> None:
+        """Put an expired submission in flight again, which is on the chain all the same.
+
+        Raises NonceTakenError, with nothing written, where its nonce is in flight for another one.
+        """
+        with self._database.begin() as connection:
+            name = _hex(submission.hash)
+            revise(connection, name, submission.opportunity, State.SUBMITTED, reason, self._now_ns())
+            self._take_nonce(connection, submission)
+        self._tell(submission.opportunity, State.SUBMITTED, reason)
+
     def book(self, booked: Iterable[Entry]) -> None:
         """Write entries that belong to no submission of ours, as an opening balance."""
         with self._database.begin() as connection:
@@ -345,6 +366,7 @@ class Ledger:
                 max_fee_wei=str(submission.max_fee_wei),
                 raw=_hex(submission.raw),
                 at_ns=self._now_ns(),
+                way=submission.way,
             )
         )
 
@@ -397,6 +419,7 @@ def _submission(row: Row[tuple[object, ...]]) -> Submission:
         max_fee_wei=int(row.max_fee_wei),
         hash=_bytes(row.transaction),
         raw=_bytes(row.raw),
+        way=row.way,
     )
 
 

@@ -5,6 +5,10 @@ import msgspec
 from mev.domain import State
 from mev.domain.market import Address, Hash
 
+# The way of what the chain's own nodes were sent, where everybody may see it; others are named as configured.
+PUBLIC = "public"
+# Why a bundle is settled that its one block passed by: it has cost nothing, and is no failure.
+MISSED = "bundle_missed"
 # What takes a nonce and does nothing, and what does the same for a higher fee.
 REPLACES = "operator:replace:"
 REBIDS = "operator:rebid:"
@@ -30,6 +34,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     max_fee_wei: int
     hash: Hash
     raw: bytes
+    way: str = PUBLIC
 
 
 class Stepped(msgspec.Struct, frozen=True):

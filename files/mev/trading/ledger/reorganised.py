@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from mev.domain import State
 from mev.domain.market import Address, Hash
-from mev.trading.ledger.records import REBIDS, REPLACES
-from mev.trading.ledger.tables import entries, revisions, submissions, transitions
+from mev.trading.ledger.records import PUBLIC, REBIDS, REPLACES
+from mev.trading.ledger.tables import entries, in_flight, revisions, submissions, transitions
 
 
 class Booked(msgspec.Struct, frozen=True):
@@ -111,6 +111,27 @@ def read_spent_nonce(connection: Connection, chain: str, sender: Address, after_
     )
     found: int | None = connection.execute(query).scalar_one()
     return found
+
+
+def read_given_up(connection: Connection, chain: str, sender: Address, nonces: range) -> list[Row[tuple[object, ...]]]:
+    """Return opportunities' submissions that left by another way than the public one, are settled, and whose nonces nothing stands booked for."""
+    sent = (submissions.c.chain == chain, submissions.c.sender == "0x" + sender.hex())
+    within = (submissions.c.nonce >= nonces.start, submissions.c.nonce < nonces.stop)
+    turns = (
+        select(submissions.c.nonce, func.max(entries.c.turn).label("turn"))
+        .join(entries, entries.c.transaction == submissions.c.transaction)
+        .where(*sent, *within)
+        .group_by(submissions.c.nonce, submissions.c.transaction)
+    )
+    booked = {row.nonce for row in connection.execute(turns) if not _is_reversal(row.turn)}
+    waiting = select(in_flight.c.nonce).where(in_flight.c.chain == chain, in_flight.c.sender == "0x" + sender.hex())
+    taken = booked | set(connection.execute(waiting).scalars())
+    query = (
+        select(submissions)
+        .where(*sent, *within, submissions.c.way != PUBLIC, ~submissions.c.opportunity.startswith("operator:"))
+        .order_by(submissions.c.seq)
+    )
+    return [row for row in connection.execute(query) if row.nonce not in taken]
 
 
 def _first_fate(connection: Connection, opportunity: str) -> str:

@@ -97,6 +97,9 @@ submissions = Table(
     Column("max_fee_wei", Text, nullable=False),
     Column("raw", Text, nullable=False),
     Column("at_ns", BigNumber, nullable=False),
+    Column(
+        "way", Text, nullable=False, server_default="public", comment="public, or the kind of who was handed it alone"
+    ),
     Index("submissions_by_opportunity", "opportunity"),
 )
 

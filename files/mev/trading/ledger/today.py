@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from mev.domain import EARNINGS, FEES, State, gained
 from mev.domain.market import Address
+from mev.trading.ledger.records import MISSED
 from mev.trading.ledger.tables import entries, opportunities, revisions, transitions
 
 FATES = (State.INCLUDED, State.REVERTED, State.EXPIRED)
@@ -90,7 +91,7 @@ def _pools(hops: str) -> frozenset[Address]:
 def read_failures(connection: Connection, chain: str, count: int) -> int | None:
     """Return when the newest of `count` fates in a row was no inclusion, ns; None where one of them was, or there are fewer.
 
-    Each counts as it was settled first, whatever a reorganisation made of it later.
+    Each counts as it was settled first, whatever a reorganisation made of it later; a bundle that was not taken is neither.
     """
     query = (
         select(transitions.c.state, transitions.c.at_ns)
@@ -99,6 +100,7 @@ def read_failures(connection: Connection, chain: str, count: int) -> int | None:
             opportunities.c.chain == chain,
             transitions.c.previous == State.SUBMITTED,
             transitions.c.state.in_(FATES),
+            transitions.c.reason != MISSED,
         )
         .order_by(transitions.c.seq.desc())
         .limit(count)

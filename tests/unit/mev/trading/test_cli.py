@@ -156,7 +156,7 @@ def test_doctor_names_each_thing_that_is_not_well(config: Path, capsys: pytest.C
     seen = {finding["check"]: (finding["well"], finding["seen"]) for finding in document["findings"]}
     assert not document["well"]
     assert seen["database ledger"][0]
-    assert "schema 0004" in seen["database ledger"][1]
+    assert "schema 0005" in seen["database ledger"][1]
     assert not seen["database performance"][0]
     assert "cannot be opened as a database" in seen["database performance"][1]
     # Observing needs no key: that there is none is said, and is not wrong.

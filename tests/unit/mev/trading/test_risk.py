@@ -140,6 +140,10 @@ def test_the_codes_never_change() -> None:
         "nonce_used",
         "cancelled",
         "reorganised",
+        "bundle_missed",
+        "submitter_refused",
+        "submitter_unavailable",
+        "mined_after_all",
     }
 
 

@@ -99,11 +99,11 @@ def test_a_file_of_a_release_before_the_migrations_is_taken_over_and_a_copy_kept
         old.execute("DROP TABLE ledger_version")
         old.execute("PRAGMA user_version = 1")
     old.close()
-    with pytest.raises(StorageError, match=r"has schema version 0001, this program reads version 0004: the agent that"):
+    with pytest.raises(StorageError, match=r"has schema version 0001, this program reads version 0005: the agent that"):
         Database(path, read_only=True).prepare(tables.SCHEMA)
     Ledger(Database(path))
     with sqlite3.connect(path) as new:
-        assert new.execute("PRAGMA user_version").fetchone() == (4,), "the release before must refuse it"
+        assert new.execute("PRAGMA user_version").fetchone() == (5,), "the release before must refuse it"
     with sqlite3.connect(tmp_path / "mev_opportunities.db.0001") as kept:
         assert kept.execute("PRAGMA user_version").fetchone() == (1,)
         assert kept.execute("SELECT count(*) FROM entries").fetchone() == (len(OLD),)

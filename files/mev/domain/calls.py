@@ -41,7 +41,8 @@ class RouterSwap(msgspec.Struct, frozen=True):
 
     Amounts are base units. `native_in` and `native_out` where the path's ends are the wrapped native coin and the native one is paid or received.
     `deadline` is seconds since 1970, `price_limit` a square root in Q64.96. Between several swaps amounts may flow on: with `to_router` what comes
-    out stays with the router, with `from_router` the router pays, and with `whole` it pays all that it holds, whatever `amount` says.
+    out stays with the router, with `from_router` the router pays, and with `whole` it pays all that it holds, whatever `amount` says. V4's swaps neither pay nor
+    receive: what they owe and leave over is settled and taken by other steps, and with `whole` such a swap is of all that the ones before it left over, or owe.
     `may_fail` where the other steps happen even if this one is refused, `hop_limits` where each hop has a limit of its own, which is not read.
     """
 
@@ -76,6 +77,12 @@ class Act(StrEnum):
     PORTION = "portion"
     # `amount` of a token from the sender.
     PULL = "pull"
+    # Within V4's manager: `amount` of a token to it, or with `open` all that the swaps there left it to be owed, at most `amount`.
+    SETTLE = "settle"
+    # `amount` of a token out of it, or with `open` all that the swaps there left over, at least `amount`.
+    TAKE = "take"
+    # `amount` ten-thousandths of what the swaps there left over.
+    TAKE_PORTION = "take_portion"
     # Nothing that moves a token: a permit.
     PERMIT = "permit"
     # Whatever it is: what follows cannot be computed.
@@ -83,7 +90,10 @@ class Act(StrEnum):
 
 
 class RouterAct(msgspec.Struct, frozen=True):
-    """A step of a router's call that is no swap; `name` is the command's, `token` None for native coin, `amount` base units."""
+    """A step of a router's call that is no swap; `name` is the command's, `token` None for native coin, `amount` base units.
+
+    `to_router` where what moves stays with the router, `from_router` where the router pays rather than the sender, `whole` where that is all that it holds.
+    """
 
     kind: Act
     name: str
@@ -93,6 +103,8 @@ class RouterAct(msgspec.Struct, frozen=True):
     to_router: bool = False
     whole: bool = False
     may_fail: bool = False
+    from_router: bool = False
+    open: bool = False
 
 
 class RouterCall(msgspec.Struct, frozen=True):

@@ -384,10 +384,10 @@ class BalancerVaultConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A router that does not say itself whose pools it swaps through: a V2, a V3, a Solidly and an Algebra factory's, or some of these, by their names."""
+    """A router that does not say itself whose pools it swaps through: a V2, a V3, a Solidly and an Algebra factory's and a V4 manager's, or some of these, by their names."""
 
     address: _Address
-    factories: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=4, description="1 to 4 names of factories")]
+    factories: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=5, description="1 to 5 names of factories")]
 
 
 class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,6 +114,7 @@ def _router_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
     kinds = {made.name: "V2" for made in chain.v2_factories} | {made.name: "V3" for made in chain.v3_factories}
     kinds |= {made.name: "Solidly" for made in chain.solidly_factories}
     kinds |= {made.name: "Algebra" for made in chain.algebra_factories}
+    kinds |= {made.name: "V4" for made in chain.v4_managers}
     yield from _repeated(
         (f"{where}[{number}].address", f"0x{router.address.hex()}", ", ".join(router.factories))
         for number, router in enumerate(chain.routers)
@@ -126,7 +127,7 @@ def _router_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
         elif len({kinds[name] for name in router.factories}) < len(router.factories):
             yield (
                 place,
-                f"names {' and '.join(router.factories)}; allowed: one factory of a kind (V2, V3, Solidly, Algebra) at most",
+                f"names {' and '.join(router.factories)}; allowed: one factory of a kind (V2, V3, Solidly, Algebra, V4) at most",
             )
 
 

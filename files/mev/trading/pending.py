@@ -37,8 +37,8 @@ from mev.trading.strategies.sandwich import (
 )
 from mev.trading.strategies.sandwich_plan import plan_pool_by_pool
 
-# Whom a router has its pools from, unless a hop says another: Uniswap's and its forks', and Velodrome's.
-QUESTIONS = (selector("factory()"), selector("defaultFactory()"))
+# Whom a router has its pools from, unless a hop says another: Uniswap's and its forks', Velodrome's, and V4's.
+QUESTIONS = (selector("factory()"), selector("defaultFactory()"), selector("poolManager()"))
 NOBODY = bytes(20)
 # Anyone may send to new addresses for ever.
 REMEMBERED_ROUTERS = 4096
@@ -51,13 +51,15 @@ log = structlog.get_logger(__name__)
 
 
 class _Key(NamedTuple):
-    """What makes a pool the only one: its factory, its tokens in order, a V3 pool's fee (millionths; 0 for others), and which curve a Solidly pool has."""
+    """What makes a pool the only one: its factory, its tokens in order, a V3 or V4 pool's fee (millionths; 0 for others), which curve a Solidly pool has, and of a V4 pool its spacing and whether it is the native coin's."""
 
     factory: str
     token0: Address
     token1: Address
     fee: int
     stable: bool | None
+    tick_spacing: int = 0
+    native: bool = False
 
 
 class PendingExposures:
@@ -76,6 +78,7 @@ class PendingExposures:
         makers += [(made.address, made.name, Venue.V3) for made in config.v3_factories]
         makers += [(made.address, made.name, Venue.SOLIDLY) for made in config.solidly_factories]
         makers += [(made.address, made.name, Venue.ALGEBRA) for made in config.algebra_factories]
+        makers += [(made.address, made.name, Venue.V4) for made in config.v4_managers]
         self._venues: dict[Address, dict[Venue, str]] = {address: {venue: name} for address, name, venue in makers}
         by_name = {name: venue for _, name, venue in makers}
         self._declared: dict[Address, dict[Venue, str]] = {
@@ -162,7 +165,9 @@ class PendingExposures:
         def resolve(hop: RouterHop) -> PathHop | Unevaluated:
             named = self._venues.get(hop.factory, {}) if hop.factory and hop.factory != NOBODY else factories
             factory = named.get(hop.venue)
-            return Unevaluated.UNKNOWN_ROUTER if factory is None else _hop(hop, factory, pools, market)
+            if factory is None:
+                return Unevaluated.UNKNOWN_ROUTER
+            return _hop(hop, factory, pools, market, self._wrapped)
 
         plan = plan_of(call, resolve, router, self._wrapped, value_wei)
         if isinstance(plan, Unevaluated):
@@ -210,6 +215,8 @@ def _venue(pool: Pool) -> Venue:
         return Venue.ALGEBRA
     if pool.solidly:
         return Venue.SOLIDLY
+    if pool.v4 is not None:
+        return Venue.V4
     return Venue.V3 if pool.concentrated else Venue.V2
 
 
@@ -217,21 +224,35 @@ def _key(pool: Pool) -> _Key:
     fee = 0
     if pool.concentrated and pool.algebra is None:
         fee = (pool.fee_denominator - pool.fee_numerator) * MILLION // pool.fee_denominator
+    if pool.v4 is not None:
+        return _Key(pool.factory, pool.token0, pool.token1, fee, None, pool.tick_spacing, pool.v4.native)
     return _Key(pool.factory, pool.token0, pool.token1, fee, pool.stable)
 
 
-def _hop(hop: RouterHop, factory: str, pools: dict[_Key, Pool], market: MarketState) -> PathHop | Unevaluated:
+def _key_of(hop: RouterHop, factory: str, wrapped: Address) -> _Key | None:
+    """Return the key of the pool that a hop goes through, None where no such pool is ever watched: one with hooks."""
     token0, token1 = sorted((hop.token_in, hop.token_out))
-    fee = (hop.fee or 0) if hop.venue is Venue.V3 else 0
-    pool = pools.get(_Key(factory, token0, token1, fee, hop.stable))
-    if pool is None or pool.v4 is not None or _venue(pool) is not hop.venue:
+    if hop.venue is not Venue.V4:
+        return _Key(factory, token0, token1, (hop.fee or 0) if hop.venue is Venue.V3 else 0, hop.stable)
+    if hop.hooks != NOBODY:
+        return None
+    native = token0 == NOBODY
+    return _Key(factory, wrapped if native else token0, token1, hop.fee or 0, None, hop.tick_spacing or 0, native)
+
+
+def _hop(
+    hop: RouterHop, factory: str, pools: dict[_Key, Pool], market: MarketState, wrapped: Address
+) -> PathHop | Unevaluated:
+    key = _key_of(hop, factory, wrapped)
+    pool = None if key is None else pools.get(key)
+    if pool is None or _venue(pool) is not hop.venue:
         return Unevaluated.UNWATCHED_POOL
     # A plugin may take another fee of each swap; pools of other deployers are not watched.
     if pool.algebra is Algebra.PLUGIN:
         return Unevaluated.VENUE_ALGEBRA
     if hop.deployer and hop.deployer != NOBODY:
         return Unevaluated.UNWATCHED_POOL
-    zero_for_one = hop.token_in == pool.token0
+    zero_for_one = hop.token_in == (NOBODY if pool.v4 is not None and pool.v4.native else pool.token0)
     match market.held(pool.address):
         case V2State(reserve0, reserve1):
             curve = PairCurve(reserve0, reserve1, pool.fee_numerator, pool.fee_denominator)

@@ -26,9 +26,11 @@ NATIVE: Address = bytes(20)
 _COMMAND_MASK = 0x7F
 # As an amount: all that the router holds.
 _WHOLE = 1 << 255
+_NO_LIMIT = (1 << 256) - 1
 _V3_EXACT_IN, _V3_EXACT_OUT, _V2_EXACT_IN, _V2_EXACT_OUT = 0x00, 0x01, 0x08, 0x09
 _PULL_BATCH, _V4_SWAP, _SUB_PLAN = 0x0D, 0x10, 0x21
 _EXACT_IN_SINGLE, _EXACT_IN, _EXACT_OUT_SINGLE, _EXACT_OUT = 0x06, 0x07, 0x08, 0x09
+_SETTLE, _SETTLE_ALL, _TAKE, _TAKE_ALL, _TAKE_PORTION = 0x0B, 0x0C, 0x0E, 0x0F, 0x10
 _SWAPS = frozenset({_V3_EXACT_IN, _V3_EXACT_OUT, _V2_EXACT_IN, _V2_EXACT_OUT})
 _POOL_KEY_WORDS = 5
 _ROUTE_WORDS, _TRANSFER_WORDS = 3, 4
@@ -213,20 +215,62 @@ def _actions(data: bytes, budget: Budget, deadline: int | None, may_fail: bool) 
     steps: list[Step] = []
     for code, given in zip(codes, params, strict=True):
         budget.spend()
-        decode = _V4.get(code)
-        steps.append(
-            decode(given, deadline) if decode else RouterAct(Act.OTHER, f"V4 action 0x{code:02x}", may_fail=may_fail)
-        )
+        if decode := _V4.get(code):
+            steps.append(decode(given, deadline, may_fail))
+        elif decode_act := _V4_ACTS.get(code):
+            steps.append(decode_act(given, may_fail))
+        else:
+            steps.append(RouterAct(Act.OTHER, f"V4 action 0x{code:02x}", may_fail=may_fail))
     return steps
 
 
-def _single(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
+def _settle(data: bytes, may_fail: bool) -> RouterAct:
+    """Read (address currency, uint256 amount, bool payerIsUser): an amount of 0 is all that is owed, the highest bit all that the router holds."""
+    token, amount = _currency(data), reader.uint(data, 0, 1)
+    by_router = not reader.flag(data, 0, 2)
+    amount, is_open = (amount, False) if amount else (_NO_LIMIT, True)
+    whole = amount == _WHOLE
+    return RouterAct(
+        Act.SETTLE, "SETTLE", token, amount, whole=whole, may_fail=may_fail, from_router=by_router, open=is_open
+    )
+
+
+def _settle_all(data: bytes, may_fail: bool) -> RouterAct:
+    """Read (address currency, uint256 most)."""
+    return RouterAct(Act.SETTLE, "SETTLE_ALL", _currency(data), reader.uint(data, 0, 1), may_fail=may_fail, open=True)
+
+
+def _take(data: bytes, may_fail: bool) -> RouterAct:
+    """Read (address currency, address recipient, uint256 amount): an amount of 0 is all that is left over."""
+    recipient, amount = reader.address(data, 0, 1), reader.uint(data, 0, 2)
+    kept = recipient == ROUTER
+    return RouterAct(Act.TAKE, "TAKE", _currency(data), amount, recipient, kept, may_fail=may_fail, open=not amount)
+
+
+def _take_all(data: bytes, may_fail: bool) -> RouterAct:
+    """Read (address currency, uint256 least)."""
+    return RouterAct(Act.TAKE, "TAKE_ALL", _currency(data), reader.uint(data, 0, 1), may_fail=may_fail, open=True)
+
+
+def _take_portion(data: bytes, may_fail: bool) -> RouterAct:
+    """Read (address currency, address recipient, uint256 bips)."""
+    recipient, part = reader.address(data, 0, 1), reader.uint(data, 0, 2)
+    kept = recipient == ROUTER
+    return RouterAct(Act.TAKE_PORTION, "TAKE_PORTION", _currency(data), part, recipient, kept, may_fail=may_fail)
+
+
+def _currency(data: bytes) -> Address | None:
+    token = reader.address(data, 0, 0)
+    return None if token == NATIVE else token
+
+
+def _single(*, exact_out: bool) -> Callable[[bytes, int | None, bool], RouterSwap]:
     """Read ((currency0, currency1, fee, spacing, hooks), bool zeroForOne, uint128 amount, uint128 limit, bytes hookData).
 
     Since universal-router 2.1.1 a least price stands before hookData: where that begins tells the two apart.
     """
 
-    def decode(data: bytes, deadline: int | None) -> RouterSwap:
+    def decode(data: bytes, deadline: int | None, may_fail: bool) -> RouterSwap:
         base = reader.offset(data, 0, 0)
         ends = reader.address(data, base, 0), reader.address(data, base, 1)
         zero_for_one = reader.flag(data, base, _POOL_KEY_WORDS)
@@ -245,18 +289,19 @@ def _single(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
         )
         reader.text(data, base, place + priced, MAX_BYTES)
         bound = priced and bool(reader.uint(data, base, place))
-        return RouterSwap((hop,), amount, limit, exact_out, None, deadline, hop_limits=bound)
+        more = {"whole": not amount, "may_fail": may_fail, "hop_limits": bound}
+        return RouterSwap((hop,), amount, limit, exact_out, None, deadline, **more)
 
     return decode
 
 
-def _path(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
+def _path(*, exact_out: bool) -> Callable[[bytes, int | None, bool], RouterSwap]:
     """Read (currency, (currency, fee, spacing, hooks, hookData)[] path, uint128 amount, uint128 limit), written towards the end of it.
 
     Since universal-router 2.1.1 least prices, uint256[], stand before the amounts: five words before the path tell that.
     """
 
-    def decode(data: bytes, deadline: int | None) -> RouterSwap:
+    def decode(data: bytes, deadline: int | None, may_fail: bool) -> RouterSwap:
         base = reader.offset(data, 0, 0)
         currency = reader.address(data, base, 0)
         start, count = reader.array(data, base, 1, WORD_BYTES, MAX_HOPS)
@@ -276,7 +321,8 @@ def _path(*, exact_out: bool) -> Callable[[bytes, int | None], RouterSwap]:
         priced = reader.uint(data, base, 1) == _FIVE_WORDS
         bound = priced and bool(reader.array(data, base, 2, WORD_BYTES, MAX_HOPS)[1])
         amount, limit = reader.uint(data, base, 2 + priced, 128), reader.uint(data, base, 3 + priced, 128)
-        return RouterSwap(tuple(hops), amount, limit, exact_out, None, deadline, hop_limits=bound)
+        more = {"whole": not amount, "may_fail": may_fail, "hop_limits": bound}
+        return RouterSwap(tuple(hops), amount, limit, exact_out, None, deadline, **more)
 
     return decode
 
@@ -290,6 +336,14 @@ _V4 = {
     _EXACT_IN: _path(exact_out=False),
     _EXACT_OUT_SINGLE: _single(exact_out=True),
     _EXACT_OUT: _path(exact_out=True),
+}
+
+_V4_ACTS: dict[int, Callable[[bytes, bool], RouterAct]] = {
+    _SETTLE: _settle,
+    _SETTLE_ALL: _settle_all,
+    _TAKE: _take,
+    _TAKE_ALL: _take_all,
+    _TAKE_PORTION: _take_portion,
 }
 
 _ACTS: dict[int, Callable[[bytes, bool], RouterAct]] = {

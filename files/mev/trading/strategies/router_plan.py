@@ -16,6 +16,7 @@ from mev.trading.strategies.sandwich import Curve, PathHop
 # More hops than that nobody means, and each is attacked.
 MAX_HOPS = 8
 BIPS = 10_000
+NATIVE: Address = bytes(20)
 
 
 class Unevaluated(StrEnum):
@@ -31,7 +32,7 @@ class Unevaluated(StrEnum):
     UNWATCHED_POOL = "unwatched_pool"
     # A pool of the path has no price, or contradicted itself.
     UNUSABLE_POOL = "unusable_pool"
-    # Pools of kinds that are not followed here; of Algebra's those whose plugin says the fee.
+    # Pools of kinds that are not followed here; of V4's those of recorded blocks, of Algebra's those whose plugin says the fee.
     VENUE_V4 = "venue_v4"
     VENUE_SLIPSTREAM = "venue_slipstream"
     VENUE_ALGEBRA = "venue_algebra"
@@ -69,6 +70,8 @@ class Leg(NamedTuple):
     swap: RouterSwap
     pools: tuple[tuple[Address, bool], ...]
     keeps: bool
+    # Within V4's manager, which is paid and gives afterwards.
+    managed: bool = False
 
 
 class Plan(NamedTuple):
@@ -145,14 +148,14 @@ def plan_of(
             curves[found.address] = found.curve
             pools.append((found.address, found.zero_for_one))
         name = f"swap {sum(isinstance(each, Leg) for each in steps) + 1}"
-        steps.append(Leg(name, step, tuple(pools), step.to_router or step.recipient == router))
+        managed = step.hops[0].venue is Venue.V4
+        steps.append(Leg(name, step, tuple(pools), step.to_router or step.recipient == router, managed))
     return Plan(tuple(steps), curves, router, wrapped, value_wei)
 
 
 def _refusal(swap: RouterSwap) -> Unevaluated | None:
-    for hop in swap.hops:
-        if hop.venue in UNKEPT:
-            return UNKEPT[hop.venue]
+    if any(hop.venue is Venue.SLIPSTREAM for hop in swap.hops):
+        return Unevaluated.VENUE_SLIPSTREAM
     if swap.may_fail:
         return Unevaluated.MAY_FAIL
     if swap.price_limit is not None:
@@ -173,7 +176,14 @@ def run(plan: Plan, curves: Mapping[Address, Curve] | None = None) -> Done | Non
                 return None
     except AmmError:
         return None
-    return Done(work.curves, work.amounts, work.checks)
+    return Done(work.curves, work.amounts, work.checks) if work.settled() else None
+
+
+_MANAGED = frozenset({Act.SETTLE, Act.TAKE, Act.TAKE_PORTION})
+
+
+def _currency(token: Address) -> Address | None:
+    return None if token == NATIVE else token
 
 
 class _Run:
@@ -185,12 +195,22 @@ class _Run:
         self.amounts: list[tuple[int, int]] = []
         self.checks: list[Check] = []
         self._held: dict[Address | None, int] = {None: plan.value_wei}
+        # What swaps within V4's manager left over, or below zero owe.
+        self._deltas: dict[Address | None, int] = {}
+
+    def settled(self) -> bool:
+        """Whether V4's manager owes nothing and is owed nothing."""
+        return not any(self._deltas.values())
 
     def swap(self, leg: Leg) -> bool:
         """Do a swap; False where it is refused."""
+        if leg.managed:
+            return self._within(leg)
+        if not self.settled():
+            return False
         swap, first = leg.swap, leg.swap.hops[0].token_in
         if swap.exact_out:
-            given, taken = swap.amount, self._buy(leg)
+            given, taken = swap.amount, self._buy(leg, swap.amount)
         else:
             taken = self._held.get(first, 0) if swap.whole else swap.amount
             given = self._sell(leg, taken)
@@ -204,8 +224,50 @@ class _Run:
             return self._check(leg.name, first, taken, swap.limit, exact_out=True)
         return self._check(leg.name, swap.hops[-1].token_out, given, swap.limit)
 
+    def _within(self, leg: Leg) -> bool:
+        swap = leg.swap
+        first, last = (_currency(token) for token in (swap.hops[0].token_in, swap.hops[-1].token_out))
+        amount = swap.amount
+        if swap.whole:
+            amount = -self._deltas.get(last, 0) if swap.exact_out else self._deltas.get(first, 0)
+        if amount <= 0:
+            return False
+        if swap.exact_out:
+            taken, given = self._buy(leg, amount), amount
+        else:
+            taken, given = amount, self._sell(leg, amount)
+        self._deltas[first] = self._deltas.get(first, 0) - taken
+        self._deltas[last] = self._deltas.get(last, 0) + given
+        self.amounts.append((taken, given))
+        if swap.exact_out:
+            return self._check(leg.name, first, taken, swap.limit, exact_out=True)
+        return self._check(leg.name, last, given, swap.limit)
+
+    def _manage(self, act: RouterAct) -> bool:
+        """Pay V4's manager, or have it pay."""
+        delta = self._deltas.get(act.token, 0)
+        if act.kind is Act.SETTLE:
+            amount = self._held.get(act.token, 0) if act.whole else -delta if act.open else act.amount
+            if amount < 0 or ((act.token is None or act.from_router) and not self._pay(act.token, amount)):
+                return False
+            self._deltas[act.token] = delta + amount
+            return not act.open or self._check(act.name, act.token, amount, act.amount, exact_out=True)
+        if act.kind is Act.TAKE_PORTION:
+            amount = delta * act.amount // BIPS if act.amount <= BIPS else -1
+        else:
+            amount = delta if act.open else act.amount
+        if amount < 0:
+            return False
+        self._deltas[act.token] = delta - amount
+        self._keep(act, act.token, amount)
+        return not (act.open and act.amount) or self._check(act.name, act.token, amount, act.amount)
+
     def act(self, act: RouterAct) -> bool:
         """Do what is no swap; False where it is refused."""
+        if act.kind in _MANAGED:
+            return self._manage(act)
+        if not self.settled():
+            return False
         held = self._held.get(act.token, 0)
         amount = held if act.whole else act.amount
         match act.kind:
@@ -231,8 +293,7 @@ class _Run:
             amount, self.curves[pool] = self.curves[pool].sell(amount, zero_for_one=zero_for_one)
         return amount
 
-    def _buy(self, leg: Leg) -> int:
-        amount = leg.swap.amount
+    def _buy(self, leg: Leg, amount: int) -> int:
         for pool, zero_for_one in reversed(leg.pools):
             amount, self.curves[pool] = self.curves[pool].buy(amount, zero_for_one=zero_for_one)
         return amount

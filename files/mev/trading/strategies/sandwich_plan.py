@@ -7,12 +7,12 @@ may refuse, and every one is held. Nothing is ever taken.
 
 from collections.abc import Callable, Iterator
 
-from mev.domain.calls import Act, RouterSwap
+from mev.domain.calls import Act, RouterAct, RouterSwap
 from mev.domain.market import Address
 from mev.market.amm import AmmError
 from mev.search.attack import Attack
 from mev.search.attack_search import GOLDEN
-from mev.trading.strategies.router_plan import Check, Done, Leg, Plan, Unevaluated, run
+from mev.trading.strategies.router_plan import NATIVE, Check, Done, Leg, Plan, Unevaluated, run
 from mev.trading.strategies.sandwich import Exposure, PairCurve, PathHop, SolidlyCurve, most_exposed, pool_by_pool
 
 # The most that may be put in is known to this part of it.
@@ -49,7 +49,9 @@ def plan_pool_by_pool(plan: Plan, capital: int, cost: int = 0) -> Iterator[Expos
 def _alone(plan: Plan) -> tuple[list[PathHop], RouterSwap] | None:
     """Return the path of a plan that is one swap and nothing else, as most are."""
     leg = plan.steps[0]
-    if len(plan.steps) > 1 or not isinstance(leg, Leg) or leg.swap.from_router or len(plan.curves) < len(leg.pools):
+    if len(plan.steps) > 1 or not isinstance(leg, Leg) or leg.swap.from_router or leg.managed:
+        return None
+    if len(plan.curves) < len(leg.pools):
         return None
     return [PathHop(address, plan.curves[address], way) for address, way in leg.pools], leg.swap
 
@@ -58,7 +60,6 @@ def one_path(plan: Plan, unharmed: Done) -> tuple[list[PathHop], RouterSwap] | N
     """Return the path and the swap along it that a plan amounts to; None where it is more than one, or has limits on the way."""
     legs = plan.legs
     seen = 0
-    limit = legs[-1].swap.limit
     for step in plan.steps:
         if isinstance(step, Leg):
             if seen and not _flows_on(legs[seen - 1], step, unharmed, seen):
@@ -67,21 +68,12 @@ def one_path(plan: Plan, unharmed: Done) -> tuple[list[PathHop], RouterSwap] | N
         elif seen == 0:
             # Nothing before the first swap depends on a pool.
             continue
-        elif seen < len(legs) or step.kind not in {Act.SWEEP, Act.UNWRAP}:
+        elif seen < len(legs) or not (step.kind in {Act.SWEEP, Act.UNWRAP} or _settles(step, legs[-1])):
             return None
+    limit = _limit(plan, unharmed)
+    if limit is None:
+        return None
     last = legs[-1].swap
-    for check in unharmed.checks:
-        if check.legs != len(legs) or check.name == legs[-1].name or not check.limit:
-            continue
-        # All of it is what the last swap gave, as native coin perhaps, or it is not understood here.
-        bought = last.hops[-1].token_out
-        if check.value != unharmed.amounts[-1][1] or check.token not in {
-            bought,
-            None if bought == plan.wrapped else bought,
-        }:
-            return None
-        if not last.exact_out:
-            limit = max(limit, check.limit)
     pools = [pool for leg in legs for pool in leg.pools]
     if len({address for address, _ in pools}) < len(pools):
         return None
@@ -89,6 +81,39 @@ def one_path(plan: Plan, unharmed: Done) -> tuple[list[PathHop], RouterSwap] | N
     amount = last.amount if last.exact_out else unharmed.amounts[0][0]
     swap = RouterSwap(hops, amount, limit, last.exact_out, last.recipient, last.deadline)
     return [PathHop(address, plan.curves[address], way) for address, way in pools], swap
+
+
+def _limit(plan: Plan, unharmed: Done) -> int | None:
+    """Return the limit that the last swap's and those of the steps after it amount to; None where one is of anything else."""
+    legs = plan.legs
+    last = legs[-1].swap
+    limit = last.limit
+    bought = None if last.hops[-1].token_out == NATIVE else last.hops[-1].token_out
+    for check in unharmed.checks:
+        if check.legs != len(legs) or check.name == legs[-1].name or not check.limit:
+            continue
+        if check.exact_out:
+            # All that is owed to V4's manager is what one swap took, or it is not understood here.
+            if len(legs) > 1 or check.value != unharmed.amounts[0][0]:
+                return None
+            limit = min(limit, check.limit) if last.exact_out else limit
+            continue
+        # All of it is what the last swap gave, as native coin perhaps, or it is not understood here.
+        if check.value != unharmed.amounts[-1][1] or check.token not in {
+            bought,
+            None if bought == plan.wrapped else bought,
+        }:
+            return None
+        if not last.exact_out:
+            limit = max(limit, check.limit)
+    return limit
+
+
+def _settles(act: RouterAct, last: Leg) -> bool:
+    """Whether V4's manager is paid all that it is owed, or gives all that is left over; of an exact input what it is owed is known before."""
+    if act.kind is Act.SETTLE:
+        return act.open or not last.swap.exact_out
+    return act.kind is Act.TAKE and act.open
 
 
 def _flows_on(before: Leg, after: Leg, unharmed: Done, seen: int) -> bool:

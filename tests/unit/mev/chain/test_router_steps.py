@@ -71,6 +71,55 @@ def test_amounts_flow_through_the_universal_router() -> None:
     )
 
 
+V4_SINGLE = [f"({KEY},bool,uint128,uint128,bytes)"]
+V4_ACTIONS: list[tuple[int, list[str], list[Any], RouterAct]] = [
+    (0x0B, ["address", "uint256", "bool"], [A, 7, True], RouterAct(Act.SETTLE, "SETTLE", A, 7)),
+    (
+        *(0x0B, ["address", "uint256", "bool"], [NOBODY, WHOLE, False]),
+        RouterAct(Act.SETTLE, "SETTLE", None, WHOLE, whole=True, from_router=True),
+    ),
+    (
+        *(0x0B, ["address", "uint256", "bool"], [A, 0, False]),
+        RouterAct(Act.SETTLE, "SETTLE", A, 2**256 - 1, from_router=True, open=True),
+    ),
+    (0x0C, ["address", "uint256"], [A, 9], RouterAct(Act.SETTLE, "SETTLE_ALL", A, 9, open=True)),
+    (0x0E, THREE, [B, ME, 5], RouterAct(Act.TAKE, "TAKE", B, 5, ME)),
+    (0x0E, THREE, [B, ROUTER, 0], RouterAct(Act.TAKE, "TAKE", B, 0, ROUTER, to_router=True, open=True)),
+    (0x0F, ["address", "uint256"], [NOBODY, 3], RouterAct(Act.TAKE, "TAKE_ALL", None, 3, open=True)),
+    (0x10, THREE, [B, ME, 25], RouterAct(Act.TAKE_PORTION, "TAKE_PORTION", B, 25, ME)),
+    # Neither is one of the router's.
+    (0x0D, ["address", "address"], [A, B], RouterAct(Act.OTHER, "V4 action 0x0d")),
+    (0x12, ["address"], [A], RouterAct(Act.OTHER, "V4 action 0x12")),
+]
+
+
+def managed(*actions: tuple[int, list[str], list[Any]], code: int = 0x10) -> bytes:
+    inputs = [encode(types, values) for _, types, values in actions]
+    return execute((code, ["bytes", "bytes[]"], [bytes(action for action, _, _ in actions), inputs]))
+
+
+def test_what_is_paid_to_v4_s_manager_and_taken_from_it() -> None:
+    found = steps(managed(*((code, types, values) for code, types, values, _ in V4_ACTIONS)))
+    assert found == tuple(act for *_, act in V4_ACTIONS)
+    open_swap = (6, V4_SINGLE, [((A, B, 500, 10, NOBODY), True, 0, 5, b"")])
+    hop = RouterHop(Venue.V4, A, B, fee=500, tick_spacing=10, hooks=NOBODY)
+    # The command may fail, and all within it with it.
+    assert steps(managed(open_swap, V4_ACTIONS[3][:3], code=0x90)) == (
+        RouterSwap((hop,), 0, 5, False, None, 9, whole=True, may_fail=True),
+        RouterAct(Act.SETTLE, "SETTLE_ALL", A, 9, may_fail=True, open=True),
+    )
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_v4_s_actions_that_were_tampered_with_are_told_of_and_nothing_else(draw: st.DataObject) -> None:
+    swap = (6, V4_SINGLE, [((A, B, 500, 10, NOBODY), True, 7, 5, b"hook")])
+    data = bytearray(managed(swap, *((code, types, values) for code, types, values, _ in V4_ACTIONS)))
+    for _ in range(draw.draw(st.integers(1, 4))):
+        data[draw.draw(st.integers(4, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    assert isinstance(decode_call(bytes(data)), RouterCall | MalformedCall)
+
+
 def test_a_sub_plan_that_may_fail_says_so_of_all_its_steps() -> None:
     inner = encode(["bytes", "bytes[]"], [b"\x08", [encode(PAIRS, [ME, 7, 5, [A, B], True])]])
     for code, may_fail in ((b"\x21", False), (b"\xa1", True)):

@@ -259,15 +259,15 @@ WRONG = [
         'factories = ["uniswap_v2", "uniswap_v3"]',
         'factories = ["uniswap_v2", "sushi"]',
         "chains.ethereum.routers[0].factories names sushi",
-        "allowed: aerodrome, algebra, uniswap_v2, uniswap_v3 (the chain's factories)",
+        "allowed: aerodrome, algebra, uniswap_v2, uniswap_v3, uniswap_v4 (the chain's factories)",
     ),
     (
         'factories = ["uniswap_v2", "uniswap_v3"]',
         'factories = ["uniswap_v2", "uniswap_v2"]',
         "chains.ethereum.routers[0].factories names uniswap_v2 and uniswap_v2",
-        "allowed: one factory of a kind (V2, V3, Solidly, Algebra) at most",
+        "allowed: one factory of a kind (V2, V3, Solidly, Algebra, V4) at most",
     ),
-    ('factories = ["uniswap_v2", "uniswap_v3"]', "factories = []", "routers[0].factories is []", "1 to 4 names"),
+    ('factories = ["uniswap_v2", "uniswap_v3"]', "factories = []", "routers[0].factories is []", "1 to 5 names"),
     (
         'name = "aerodrome"',
         'name = "uniswap_v2"',

@@ -13,6 +13,7 @@ from mev.domain import Algebra, Block, Pool, V2State
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import NO_PRICE
 from mev.market.state import MarketState, PoolState
+from mev.market.v4_state import pool_of
 from mev.runtime.config import load
 from mev.trading.meter import Meter
 from mev.trading.pending import PendingExposures
@@ -34,6 +35,11 @@ __all__ = ["config"]
 WEI = 10**18
 WETH, A, B = b"\xee" * 20, b"\x0a" * 20, b"\x0b" * 20
 V2, V3, AERODROME, UNIVERSAL, CAMELOT, STRANGE, ALGEBRA = (bytes([number]) * 20 for number in range(0x21, 0x28))
+MANAGER = b"\x2f" * 20
+V4_POOLS = [
+    pool_of("v4", MANAGER, (WETH, B), 500, 10, native=True),
+    pool_of("v4", MANAGER, (A, B), 3000, 60),
+]
 AERODROME_ROUTER, V3_ROUTER, QUICKSWAP = b"\x31" * 20, b"\x32" * 20, b"\x33" * 20
 INTEGRAL = "exactInputSingle((address,address,address,address,uint256,uint256,uint256,uint160))"
 ITSELF = (2).to_bytes(20, "big")
@@ -42,7 +48,8 @@ MORE = """
 v3_factories = [{{ name = "v3", address = "0x{v3}", fees = [500] }}]
 solidly_factories = [{{ name = "aerodrome", address = "0x{aerodrome}" }}]
 algebra_factories = [{{ name = "algebra", address = "0x{algebra}" }}]
-routers = [{{ address = "0x{universal}", factories = ["v2", "v3", "aerodrome"] }}]
+routers = [{{ address = "0x{universal}", factories = ["v2", "v3", "aerodrome", "v4"] }}]
+v4_managers = [{{ name = "v4", address = "0x{manager}" }}]
 """
 
 
@@ -59,6 +66,7 @@ def market() -> MarketState:
             [(-600, 600, 10**22)], 500
         ),
         Pool(b"\5" * 20, "v3", B, WETH, 999_500, 10**6, 60): NO_PRICE,
+        **{pool: concentrated([(-600, 600, 10**22)], 500) for pool in V4_POOLS},
     }
     return MarketState(Block(1, bytes(32), bytes(32), 0, 0), pools)
 
@@ -80,6 +88,19 @@ def execute(*commands: tuple[int, list[str], list[Any]]) -> bytes:
 PAIRS = ["address", "uint256", "uint256", "address[]", "bool"]
 PATH = ["address", "uint256", "uint256", "bytes", "bool"]
 COIN = ["address", "uint256"]
+V4 = ["bytes", "bytes[]"]
+KEY = "(address,address,uint24,int24,address)"
+SINGLE_V4 = [f"({KEY},bool,uint128,uint128,bytes)"]
+
+
+def managed(*actions: tuple[int, list[str], list[Any]]) -> tuple[int, list[str], list[Any]]:
+    return 0x10, V4, [bytes(code for code, _, _ in actions), [encode(types, values) for _, types, values in actions]]
+
+
+def v4_swap(key: tuple[Any, ...], amount: int, limit: int, *, zero_for_one: bool = True) -> tuple[int, list[str], Any]:
+    return 6, SINGLE_V4, [(key, zero_for_one, amount, limit, b"")]
+
+
 AMOUNT, WHOLE = 100 * WEI, 2**255
 TAXED = "SupportingFeeOnTransferTokens"
 MIXED = execute(
@@ -128,8 +149,36 @@ EVALUATED = {
         sent(QUICKSWAP, call(INTEGRAL, (A, B, bytes(20), V2, 2**40, AMOUNT, 1, 0))),
         b"\6",
     ),
+    "V4's, of the native coin, which comes with the call": (
+        sent(
+            UNIVERSAL,
+            execute(
+                managed(
+                    v4_swap((bytes(20), B, 500, 10, bytes(20)), AMOUNT, 1),
+                    (0x0C, ["address", "uint256"], [bytes(20), AMOUNT]),
+                    (0x0F, ["address", "uint256"], [B, 7]),
+                )
+            ),
+            AMOUNT,
+        ),
+        V4_POOLS[0].address,
+    ),
+    "V4's, out of what a pair gave": (
+        sent(
+            UNIVERSAL,
+            execute(
+                (0x08, PAIRS, [ITSELF, AMOUNT, 0, [WETH, A], True]),
+                managed(
+                    (0x0B, ["address", "uint256", "bool"], [A, WHOLE, False]),
+                    v4_swap((A, B, 3000, 60, bytes(20)), 0, 1),
+                    (0x0E, ["address", "address", "uint256"], [B, V2, 0]),
+                ),
+            ),
+        ),
+        b"\1" * 20,
+    ),
 }
-V4 = execute((0x10, ["bytes", "bytes[]"], [b"\x0c", [b""]]), (0x08, PAIRS, [V2, AMOUNT, 1, [WETH, A], True]))
+UNKNOWN_ACTION = execute(managed((0x12, [], [])), (0x08, PAIRS, [V2, AMOUNT, 1, [WETH, A], True]))
 NAMED = {
     Unevaluated.UNKNOWN_ROUTER: sent(STRANGE, call(SINGLE, (A, B, 500, V2, 2**40, AMOUNT, 1, 0))),
     Unevaluated.UNWATCHED_POOL: sent(V3_ROUTER, call(SINGLE, (A, B, 3000, V2, 2**40, AMOUNT, 1, 0))),
@@ -137,7 +186,7 @@ NAMED = {
     Unevaluated.REFUSED: sent(V3_ROUTER, call(SINGLE, (A, B, 500, V2, 2**40, AMOUNT, AMOUNT, 0))),
     Unevaluated.PRICE_LIMIT: sent(V3_ROUTER, call(SINGLE, (A, B, 500, V2, 2**40, AMOUNT, 1, 7))),
     Unevaluated.VENUE_ALGEBRA: sent(QUICKSWAP, call(INTEGRAL, (B, WETH, bytes(20), V2, 2**40, AMOUNT, 1, 0))),
-    Unevaluated.STEP: sent(UNIVERSAL, V4),
+    Unevaluated.STEP: sent(UNIVERSAL, UNKNOWN_ACTION),
     Unevaluated.MALFORMED: sent(V3_ROUTER, call(SINGLE, (A, B, 500, V2, 2**40, AMOUNT, 1, 0))[:-32]),
 }
 
@@ -151,7 +200,8 @@ def taken(
         config.read_text().replace("max_amount_in_wei = 1\n", f"max_amount_in_wei = {10**24}\n").replace(
             "v2_factories = []",
             f'v2_factories = [{{ name = "v2", address = "0x{V2.hex()}", fee_numerator = 997, fee_denominator = 1000 }}]'
-            + MORE.format(v3=V3.hex(), aerodrome=AERODROME.hex(), universal=UNIVERSAL.hex(), algebra=ALGEBRA.hex()),
+            + MORE.format(v3=V3.hex(), aerodrome=AERODROME.hex(), universal=UNIVERSAL.hex(), algebra=ALGEBRA.hex(),
+            manager=MANAGER.hex()),
         )
     )  # fmt: skip
     chain = load(config).chains["ethereum"]
@@ -188,7 +238,7 @@ def test_every_family_of_routers_is_evaluated(config: Path) -> None:
     for name, exposure, (_, pool) in zip(EVALUATED, found, EVALUATED.values(), strict=True):
         assert isinstance(exposure, Exposure), (name, exposure)
         assert exposure.extractable > 0, name
-        assert exposure.pool == pool * 20, name
+        assert exposure.pool == (pool if len(pool) == 20 else pool * 20), name
     said = generate_latest(meter.registry).decode()
     assert f'mev_pending_swaps_total{{chain="ethereum",outcome="exposed"}} {float(len(found))}' in said
 

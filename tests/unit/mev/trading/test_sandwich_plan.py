@@ -121,7 +121,7 @@ def test_what_would_be_refused(steps: tuple[RouterSwap | RouterAct, ...]) -> Non
 
 def test_what_is_named_rather_than_guessed() -> None:
     pools = Pools({(A, B): pair(), (B, C): pair()})
-    v4 = RouterSwap((RouterHop(Venue.V4, A, B),), WEI, 1, False, None)
+    slipstream = RouterSwap((RouterHop(Venue.SLIPSTREAM, A, B),), WEI, 1, False, None)
     cases: dict[Unevaluated, tuple[RouterSwap | RouterAct, ...]] = {
         Unevaluated.STEP: (swap(A, B, amount=WEI), RouterAct(Act.OTHER, "command 0x0e")),
         Unevaluated.MAY_FAIL: (swap(A, B, amount=WEI, may_fail=True),),
@@ -129,7 +129,7 @@ def test_what_is_named_rather_than_guessed() -> None:
         Unevaluated.HOP_LIMITS: (swap(A, B, amount=WEI, hop_limits=True),),
         Unevaluated.ALREADY_PAID: (swap(A, B, whole=False),),
         Unevaluated.UNWATCHED_POOL: (swap(A, C, amount=WEI),),
-        Unevaluated.VENUE_V4: (swap(A, B, amount=WEI), v4),
+        Unevaluated.VENUE_SLIPSTREAM: (swap(A, B, amount=WEI), slipstream),
         Unevaluated.BOTH_WAYS: (swap(A, B, amount=WEI), swap(B, A, amount=WEI)),
         Unevaluated.TOO_LONG: tuple(swap(A, B, amount=WEI) for _ in range(MAX_HOPS + 1)),
         Unevaluated.EXACT_OUT: (RouterSwap((RouterHop(Venue.SOLIDLY, A, B, stable=True),), WEI, 2 * WEI, True, None),),
@@ -140,6 +140,125 @@ def test_what_is_named_rather_than_guessed() -> None:
     assert plan_of(RouterCall("execute", wraps), pools.resolve, ROUTER, None, 1) is Unevaluated.STEP
     sweeps = (swap(A, B, amount=WEI), RouterAct(Act.SWEEP, "sweep", may_fail=True))
     assert plan_of(RouterCall("execute", sweeps), pools.resolve, ROUTER, WRAPPED, 0) is Unevaluated.MAY_FAIL
+
+
+def managed(*tokens: bytes, amount: int = 0, limit: int = 0, exact_out: bool = False) -> RouterSwap:
+    hops = tuple(RouterHop(Venue.V4, tokens[at], tokens[at + 1]) for at in range(len(tokens) - 1))
+    return RouterSwap(hops, amount, limit, exact_out, None, whole=not amount)
+
+
+def settle(
+    token: bytes | None, amount: int = 2**256 - 1, *, everything: bool = True, from_router: bool = False
+) -> RouterAct:
+    return RouterAct(Act.SETTLE, "settle", token, amount, from_router=from_router, open=everything)
+
+
+def take(token: bytes | None, amount: int = 0) -> RouterAct:
+    return RouterAct(Act.TAKE, "take", token, amount, SENDER, open=True)
+
+
+NATIVE = bytes(20)
+
+
+def test_what_goes_through_v4_s_manager_is_settled_and_taken() -> None:
+    pools = Pools({(NATIVE, A): pair(), (A, B): pair(500 * WEI, 700 * WEI)})
+    first, _ = pair().sell(10 * WEI, zero_for_one=True)
+    second, _ = pair(500 * WEI, 700 * WEI).sell(first, zero_for_one=True)
+    plan = planned(
+        pools,
+        settle(None, 10 * WEI, everything=False, from_router=True),
+        managed(NATIVE, A),
+        managed(A, B),
+        RouterAct(Act.TAKE_PORTION, "portion", B, 100, SENDER),
+        take(B, 5 * WEI),
+        value=10 * WEI,
+    )
+    done = run(plan)
+    assert done is not None
+    assert done.amounts == [(10 * WEI, first), (first, second)]
+    assert [(check.name, check.value, check.limit) for check in done.checks] == [
+        ("swap 1", first, 0),
+        ("swap 2", second, 0),
+        ("take", second - second // 100, 5 * WEI),
+    ]
+    # And backwards: what is wanted, what that costs, and all of it paid.
+    paid, _ = pair().buy(first, zero_for_one=True)
+    back = planned(
+        pools,
+        managed(NATIVE, A, amount=first, exact_out=True, limit=2 * paid),
+        settle(None, 11 * WEI),
+        take(A),
+        value=11 * WEI,
+    )
+    done = run(back)
+    assert done is not None
+    assert done.amounts == [(paid, first)]
+    both = planned(
+        pools,
+        managed(A, B, amount=second, exact_out=True, limit=10**30),
+        managed(NATIVE, A, exact_out=True, limit=10**30),
+        settle(None, from_router=True),
+        take(B),
+        value=11 * WEI,
+    )
+    done = run(both)
+    assert done is not None
+    assert done.amounts[0][0] == done.amounts[1][1]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param((managed(A, B, amount=WEI),), id="nothing is paid"),
+        pytest.param((managed(A, B, amount=WEI), settle(A)), id="nothing is taken"),
+        pytest.param((managed(A, B, amount=WEI), settle(A), take(B, amount=WEI)), id="less than the least"),
+        pytest.param((managed(A, B, amount=WEI), settle(A, WEI - 1), take(B)), id="more than the most"),
+        pytest.param(
+            (managed(A, B, amount=WEI), settle(A, WEI - 1, everything=False), take(B)), id="too little is paid"
+        ),
+        pytest.param((managed(A, B, amount=WEI), settle(A, WEI + 1, everything=False), take(B)), id="too much is paid"),
+        pytest.param((managed(A, B, amount=WEI), settle(A), take(A)), id="the wrong token is taken"),
+        pytest.param((managed(A, B, amount=WEI), settle(A, from_router=True), take(B)), id="the router has none"),
+        pytest.param((managed(A, B, amount=WEI), settle(B), take(A)), id="the wrong way round"),
+        pytest.param((managed(A, B), settle(A), take(B)), id="nothing to swap"),
+        pytest.param((managed(A, B, exact_out=True), settle(A), take(B)), id="nothing is owed"),
+        pytest.param(
+            (managed(A, B, amount=WEI), swap(A, B, amount=WEI), settle(A), take(B)), id="paid only after others"
+        ),
+        pytest.param(
+            (managed(A, B, amount=WEI), RouterAct(Act.SWEEP, "s", B), settle(A), take(B)), id="swept in between"
+        ),
+    ],
+)
+def test_what_v4_s_manager_would_refuse(steps: tuple[RouterSwap | RouterAct, ...]) -> None:
+    plan = planned(Pools({(A, B): pair()}), *steps)
+    assert run(plan) is None
+    assert evaluate_plan(plan, CAPITAL) is Unevaluated.REFUSED
+
+
+@pytest.mark.parametrize("exact_out", [False, True])
+def test_a_swap_that_v4_s_manager_is_paid_for_is_a_path_with_the_tightest_of_its_limits(exact_out: bool) -> None:
+    pools = Pools({(A, B): pair()})
+    amount = 50 * WEI
+    other = pair().buy(amount, zero_for_one=True)[0] if exact_out else pair().sell(amount, zero_for_one=True)[0]
+    loose, tight = (other * 2, other * 11 // 10) if exact_out else (other // 2, other * 9 // 10)
+    plain = planned(pools, swap(A, B, amount=amount, limit=tight, exact_out=exact_out))
+    expected = exposed(plain)
+    assert expected.extractable > 0
+    for own, outer in ((tight, loose), (loose, tight)):
+        limits = (outer, 0) if exact_out else (2**256 - 1, outer)
+        v4 = managed(A, B, amount=amount, limit=own, exact_out=exact_out)
+        plan = planned(pools, v4, settle(A, limits[0]), take(B, limits[1]))
+        done = run(plan)
+        assert done is not None
+        assert one_path(plan, done) is not None
+        assert exposed(plan) == expected
+    # A portion that somebody else takes is another matter.
+    shared = planned(pools, v4, settle(A), RouterAct(Act.TAKE_PORTION, "p", B, 100, SENDER), take(B))
+    done = run(shared)
+    assert done is not None
+    assert one_path(shared, done) is None
+    assert exposed(shared).pool == b"\1" * 20
 
 
 AMOUNTS = st.integers(10**15, 300 * WEI)

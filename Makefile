@@ -59,7 +59,7 @@ e2e: venv ## The lab from outside
 	@python -m tests.suite prerequisites e2e
 
 .PHONY: bench
-bench: venv ## Measure (SUITE=clients, converge, edge, engine or host); JSON on standard output
+bench: venv ## Measure (SUITE=clients, converge, edge, engine, host or inspect); JSON on standard output
 	@python -m tests.bench $(SUITE)
 
 .PHONY: audit

@@ -1,4 +1,4 @@
-"""Run one suite: python -m tests.bench clients|converge|edge|engine|host."""
+"""Run one suite: python -m tests.bench clients|converge|edge|engine|host|inspect."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.bench import (
     engine_search,
     engine_trading,
     host,
+    inspect,
 )
 from tests.bench.figure import Figure, table
 
@@ -35,6 +36,7 @@ SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
         engine_lending.measure(),
     ),
     "host": host.measure,
+    "inspect": inspect.measure,
 }
 
 

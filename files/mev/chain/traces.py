@@ -12,6 +12,7 @@ Reverted calls are left out with all that they called. Whatever is malformed is 
 import gzip
 import zlib
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ class RecordingError(Exception):
     """A file is no recorded block; the message names it and what is wrong."""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call that was not undone; `path` is its place among its transaction's calls, empty for the outermost."""
 
     path: tuple[int, ...]
@@ -63,7 +64,8 @@ class RecordedBlock(msgspec.Struct, frozen=True, kw_only=True):
     transactions: tuple[Transaction, ...]
 
 
-class _Action(msgspec.Struct, frozen=True):
+# What holds nothing that could hold it in turn needs no looking for cycles: a block has tens of thousands.
+class _Action(msgspec.Struct, frozen=True, gc=False):
     sender: str | None = msgspec.field(name="from", default=None)
     to: str | None = None
     call_type: str | None = msgspec.field(name="callType", default=None)
@@ -71,11 +73,11 @@ class _Action(msgspec.Struct, frozen=True):
     value: str = "0x0"
 
 
-class _Result(msgspec.Struct, frozen=True):
+class _Result(msgspec.Struct, frozen=True, gc=False):
     output: str | None = None
 
 
-class _Trace(msgspec.Struct, frozen=True):
+class _Trace(msgspec.Struct, frozen=True, gc=False):
     type: str
     action: _Action
     trace_address: list[int] = []
@@ -91,6 +93,17 @@ class _File(msgspec.Struct, frozen=True):
     # Some recordings are without it.
     block_timestamp: int | None = None
     base_fee_per_gas: int | None = None
+
+
+class _Addresses(dict[str | None, Address]):
+    """Addresses by their text: a block's traces say the same few again and again. Raises MalformedAnswerError for what is none."""
+
+    def __missing__(self, text: str | None) -> Address:
+        read = self[text] = wire.fixed(text, ADDRESS_BYTES)
+        return read
+
+
+_place = attrgetter("trace_address")
 
 
 def read_recorded(path: Path) -> RecordedBlock:
@@ -115,7 +128,8 @@ def decode_recorded(content: bytes) -> RecordedBlock:
     for trace in file.traces:
         if trace.transaction_hash is not None and trace.transaction_position is not None:
             by_position.setdefault(trace.transaction_position, []).append(trace)
-    transactions = (_transaction(position, traces) for position, traces in sorted(by_position.items()))
+    known = _Addresses()
+    transactions = (_transaction(position, traces, known) for position, traces in sorted(by_position.items()))
     return RecordedBlock(
         number=file.block_number,
         timestamp=file.block_timestamp or 0,
@@ -124,8 +138,8 @@ def decode_recorded(content: bytes) -> RecordedBlock:
     )
 
 
-def _transaction(position: int, traces: list[_Trace]) -> Transaction | None:
-    traces.sort(key=lambda trace: trace.trace_address)
+def _transaction(position: int, traces: list[_Trace], known: _Addresses) -> Transaction | None:
+    traces.sort(key=_place)
     first = traces[0]
     if first.trace_address or first.error is not None or first.action.sender is None:
         return None
@@ -133,13 +147,13 @@ def _transaction(position: int, traces: list[_Trace]) -> Transaction | None:
     return Transaction(
         position=position,
         hash=wire.fixed(first.transaction_hash, HASH_BYTES),
-        sender=wire.fixed(first.action.sender, ADDRESS_BYTES),
-        target=None if to is None else wire.fixed(to, ADDRESS_BYTES),
-        calls=tuple(_calls(traces)),
+        sender=known[first.action.sender],
+        target=None if to is None else known[to],
+        calls=tuple(_calls(traces, known)),
     )
 
 
-def _calls(traces: list[_Trace]) -> Iterator[Call]:
+def _calls(traces: list[_Trace], known: _Addresses) -> Iterator[Call]:
     undone: tuple[int, ...] | None = None
     for trace in traces:
         path = tuple(trace.trace_address)
@@ -154,9 +168,9 @@ def _calls(traces: list[_Trace]) -> Iterator[Call]:
         yield Call(
             path=path,
             static=action.call_type == STATIC_CALL,
-            sender=wire.fixed(action.sender, ADDRESS_BYTES),
-            to=wire.fixed(action.to, ADDRESS_BYTES),
+            sender=known[action.sender],
+            to=known[action.to],
             input=wire.data(action.input),
-            output=wire.data(output or "0x"),
-            value_wei=wire.quantity(action.value),
+            output=wire.data(output) if output else b"",
+            value_wei=0 if action.value == "0x0" else wire.quantity(action.value),
         )

@@ -108,31 +108,42 @@ def market(number: str) -> RecordedMarket:
     return read_market(read_recorded(BLOCKS / f"{number}.json.gz"))
 
 
+Named = tuple[str, str, str, tuple[str, ...], int]
+
+
+def labelled_sandwiches() -> set[Named]:
+    """What an independent inspector labels, by front, back, pool, victims and profit."""
+    return {
+        (
+            each["frontrun_swap"]["transaction_hash"],
+            each["backrun_swap"]["transaction_hash"],
+            each["frontrun_swap"]["contract_address"],
+            tuple(swap["transaction_hash"] for swap in each["sandwiched_swaps"]),
+            each["profit_amount"],
+        )
+        for block in labels().values()
+        for each in block["sandwiches"]
+    }
+
+
+def found_sandwiches() -> set[Named]:
+    """What is found in the same blocks, named alike."""
+    return {
+        (
+            "0x" + each.front.transaction.hex(),
+            "0x" + each.back.transaction.hex(),
+            "0x" + each.front.pool.hex(),
+            tuple("0x" + victim.transaction.hex() for victim in each.victims),
+            each.profit,
+        )
+        for number in labels()
+        for each in find_sandwiches(market(number).trades)
+    }
+
+
 @needs_recorded_blocks
 def test_recall_and_precision_on_recorded_blocks(capsys: pytest.CaptureFixture[str]) -> None:
-    """What an independent inspector labels, by front, back, pool, victims and profit."""
-    labelled, found = set(), set()
-    for number, block in labels().items():
-        labelled |= {
-            (
-                each["frontrun_swap"]["transaction_hash"],
-                each["backrun_swap"]["transaction_hash"],
-                each["frontrun_swap"]["contract_address"],
-                tuple(swap["transaction_hash"] for swap in each["sandwiched_swaps"]),
-                each["profit_amount"],
-            )
-            for each in block["sandwiches"]
-        }
-        found |= {
-            (
-                "0x" + each.front.transaction.hex(),
-                "0x" + each.back.transaction.hex(),
-                "0x" + each.front.pool.hex(),
-                tuple("0x" + victim.transaction.hex() for victim in each.victims),
-                each.profit,
-            )
-            for each in find_sandwiches(market(number).trades)
-        }
+    labelled, found = labelled_sandwiches(), found_sandwiches()
     right = len(labelled & found)
     with capsys.disabled():
         print(f"\nsandwiches: recall {right}/{len(labelled)}, precision {right}/{len(found)}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import pytest
 from mev.chain.rpc import Rpc
-from mev.domain import V2State
+from mev.domain import BalancerKey, V2State
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.balancer_state import pair_of
 from mev.market.concentrated_state import Unusable
 from mev.market.load import load_market
 from mev.runtime.config import load
@@ -23,7 +25,8 @@ from tests.integration.mev.amm.test_algebra_live import HIGHEST, LOWEST, SWAP, P
 from tests.integration.mev.amm.test_executor_kinds import DEPTH
 from tests.integration.mev.amm.test_forks_live import Curves, Market, curves, market
 from tests.integration.mev.amm.test_v4_live import FAR, KIND
-from tests.integration.mev.conftest import NATIVE_WEI, Account, Installation, text
+from tests.integration.mev.amm.vaults import Vault
+from tests.integration.mev.conftest import NATIVE_WEI, Account, Installation, raw, text
 from tests.integration.mev.test_executor_v3 import push
 from tests.integration.mev.test_v3_live import head_of
 
@@ -69,16 +72,29 @@ class World:
     """A pool of each kind beside the seed's, and what moves every one of them."""
 
     def __init__(
-        self, market: Market, curves: Curves, algebra: Place, managed: Managed, owner: Account, wrapped: bytes
+        self,
+        market: Market,
+        curves: Curves,
+        algebra: Place,
+        managed: Managed,
+        vault: Vault,
+        owner: Account,
+        wrapped: bytes,
     ) -> None:
         self.evm = owner.evm
         self.market, self.curves, self.algebra, self.managed = market, curves, algebra, managed
         self.owner, self.wrapped = owner, wrapped
         ends = (wrapped, market.shop.token)
         self.v4 = managed.pool(*ends, KIND.fee, PRICE_ONE, DEPTH, FAR, KIND.tick_spacing, native=True)
+        self.vault = vault
+        # Balancer's of three tokens, of which each two are a pool of their own.
+        self.three = sorted((*ends, curves.shop.token))
+        self.balancer = vault.weighted(self.three, [10**18 // 2, 10**18 // 4, 10**18 // 4], 10**15, [DEPTH] * 3)
+        key = BalancerKey(raw(vault.vault), self.balancer, tuple(self.three))
+        self.pairs = [pair_of("balancer_v2", key, i, j) for i, j in combinations(range(3), 2)]
 
     def pools(self) -> set[bytes]:
-        made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool, self.v4)
+        made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool, self.v4, *self.pairs)
         return {pool.address for pool in made}
 
     def new(self) -> bytes:
@@ -103,6 +119,11 @@ class World:
         self.managed.swap_in(self.v4, DEPTH, zero_for_one=True)
         self.managed.set_protocol_fee(self.v4, 1000, 250)
         self.managed.provide(self.v4, -60, 120, -DEPTH // 2)
+        for one, other in combinations(self.three, 2):
+            self.vault.swap(self.balancer, one, other, NATIVE_WEI)
+        self.vault.join(self.balancer, self.three, [NATIVE_WEI, 0, 2 * NATIVE_WEI])
+        self.vault.exit(self.balancer, self.three, self.vault.shares(self.balancer) // 3)
+        self.vault.bench.send(self.vault.pool(self.balancer), "setSwapFeePercentage(uint256)", 2 * 10**15)
         push(self.evm, self.owner, self.wrapped, 500, 90 * NATIVE_WEI)
         for _ in range(3):
             self.evm.trade()
@@ -113,6 +134,7 @@ class World:
         self.market.pancake.bench.send(driver, SWAP, made, SLOT0, False, DEPTH // 3, HIGHEST)
         self.algebra.swap(DEPTH // 3, zero_for_one=False)
         self.managed.swap_in(self.v4, DEPTH // 3, zero_for_one=False)
+        self.vault.swap(self.balancer, self.three[2], self.three[0], NATIVE_WEI)
         push(self.evm, self.owner, self.wrapped, 3000, 30 * NATIVE_WEI)
         self.evm.trade()
 
@@ -125,7 +147,8 @@ def world(
     evm: DevNode, modules: Modules, published: Modules, market: Market, curves: Curves, owner: Account, wrapped: bytes
 ) -> World:
     algebra = Place(evm, modules, published, (wrapped, market.shop.token), plugin=False)
-    made = World(market, curves, algebra, Managed(evm, modules, published), owner, wrapped)
+    vault = Vault(evm, modules, published)
+    made = World(market, curves, algebra, Managed(evm, modules, published), vault, owner, wrapped)
     # What is turned back must not have made the pools.
     evm.mine(2 * DEEPEST)
     return made
@@ -139,6 +162,7 @@ def configured(world: World, tmp_path: Path) -> Installation:
         f'solidly_factories = [{{ name = "aerodrome", address = "{world.curves.aerodrome.factory}" }}]\n'
         f'algebra_factories = [{{ name = "algebra", address = "{world.algebra.algebra.factory}" }}]\n'
         f'v4_managers = [{{ name = "uniswap_v4", address = "{world.managed.manager}" }}]\n'
+        f'balancer_vaults = [{{ name = "balancer_v2", address = "{world.vault.vault}", pools = ["{text(world.balancer)}"] }}]\n'
     )
     made.write()
     tokens = "".join(

@@ -11,16 +11,18 @@ from eth_abi.abi import decode, encode
 from mev.chain.abi import AbiError, event_topic, selector
 from mev.chain.errors import RpcError
 from mev.chain.wire import Log
-from mev.domain import BalancerKey, Block, Pool
+from mev.domain import BalancerKey, Block, Pool, V2State
 from mev.market import balancer_state
 from mev.market.amm.balancer import StablePool, StableRounding, WeightedPool
 from mev.market.balancer_state import pair_of, read_balancer
+from mev.market.snapshot import load, save
 from mev.market.state import MarketState, PoolState
 from mev.runtime.config import BalancerVaultConfig, EvmAddress, PoolId
 from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from mev.chain.rpc import Rpc
 
@@ -157,6 +159,14 @@ def test_a_pool_that_is_paused_comes_back_as_it_was_left() -> None:
     state.undo_to(block(0))
     state.apply_block(block(1), [moving])
     assert "amplification is moving" in state.unusable()[TWO.address]
+
+
+def test_a_snapshot_leaves_them_to_be_read_anew(tmp_path: Path) -> None:
+    path, pair = tmp_path / "market", Pool(b"\x01" * 20, "uniswap_v2", *TOKENS[:2], 997, 1000)
+    state = fresh()
+    state.apply_block(block(1), [said(OTHER_ID[:20], "PausedStateChanged(bool)", data=words(1))])
+    save(path, 1, block(1), {**state.states(), pair: V2State(5, 7, 0)})
+    assert load(path, 1) == (block(1), {pair: V2State(5, 7, 0)})
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Callers of WebSockets who fall silent, say nothing any more, or lose their key, beside one that goes on all the while."""
+"""Callers of WebSockets who fall silent, say nothing any more, lose their key, or subscribe to too much, beside those that go on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.edge_probe import EDGE, SOCKET, metrics, rpc, run, until
+from tests.edge_probe import EDGE, SOCKET, metrics, refusals, rpc, run, until
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -71,6 +71,28 @@ print(json.dumps({"pongs": answered.count(bytes([128 | PONG, 0])), "other": [mes
 """
 )
 
+# Subscribes three times, ends the first, subscribes again; prints each answer, and how many subscriptions the edge knew of then.
+SUBSCRIBES = (
+    EDGE
+    + SOCKET
+    + """
+import subprocess
+caller = Socket("127.12.3.1")
+def ask(method, *params):
+    # All calls have one id, which tells none from another.
+    caller.send(1, json.dumps({"jsonrpc": "2.0", "id": "same", "method": method, "params": params}).encode())
+    known = len(caller.messages)
+    caller.follow(lambda: any("id" in message for message in caller.messages[known:]))
+    return next(message for message in caller.messages[known:] if "id" in message)
+said = [ask("eth_subscribe", "newHeads") for _ in range(3)]
+said += [ask("eth_unsubscribe", "0x0"), ask("eth_subscribe", "newHeads"), ask("eth_unsubscribe", said[0]["result"])]
+said += [ask("eth_subscribe", "newHeads"), ask("eth_chainId")]
+figures = subprocess.run(["edge-pools", "show", "--metrics"], check=True, capture_output=True, text=True).stdout
+(held,) = [line.split()[1] for line in figures.splitlines() if line.startswith("edge_subscriptions ")]
+print(json.dumps({"said": said, "held": int(held)}))
+"""
+)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _a_pool(host: Host) -> None:
@@ -110,3 +132,19 @@ def test_pings_beyond_what_anybody_needs_are_not_read_at_once_and_others_go_on(h
     seen = json.loads(run(host, PINGS, {"last": rpc(identity="last")}))
     assert (0 < seen["pongs"] < 1000, seen["other"]) == (True, ["last"])
     until("no WebSocket", lambda: metrics(host)["edge_websockets"] == 0)
+
+
+def test_a_websocket_holds_so_many_subscriptions_and_one_that_has_ended_makes_room(host: Host) -> None:
+    before = refusals(host, "subscriptions")
+    seen = json.loads(run(host, SUBSCRIBES, None))
+    said = seen["said"]
+    assert {one["id"] for one in said} == {"same"}
+    # What the node does not know ends nothing.
+    assert [one["error"]["code"] if "error" in one else type(one["result"]).__name__ for one in said] == [
+        *("str", "str", -32005),
+        *(said[3]["error"]["code"] if "error" in said[3] else "bool", -32005, "bool"),
+        *("str", "str"),
+    ]
+    assert (said[3].get("result", False), said[5]["result"], seen["held"]) == (False, True, 2)
+    until("their count", lambda: refusals(host, "subscriptions") == before + 2)
+    until("no subscription", lambda: metrics(host)["edge_subscriptions"] == 0)

@@ -28,6 +28,7 @@ NUMBERS = {
     "nginx_websockets_in_all": (1, 100_000),
     "nginx_websocket_ping_seconds": (1, 3600),
     "nginx_websocket_idle_seconds": (1, 1_000_000),
+    "nginx_websocket_subscriptions": (1, 100_000),
     "nginx_emergency_requests_per_minute": (2, 1_000_000),
     "nginx_emergency_burst": (1, 1_000_000),
     "nginx_emergency_connections": (1, 65_535),

@@ -1,4 +1,4 @@
-"""How often one may call, what is kept of answers, and WebSocket frames: the edge's own Lua, run by LuaJIT."""
+"""How often one may call, what is kept of answers, WebSocket frames and subscriptions: the edge's own Lua, run by LuaJIT."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ LUA = runtime()
 LIMITS = LUA.execute('return require("edge.limits")')
 CACHE = LUA.execute('return require("edge.cache")')
 FRAMES = LUA.execute('return require("edge.frames")')
+CALLS = LUA.execute('return require("edge.calls")')
+SUBSCRIPTIONS = LUA.execute('return require("edge.subscriptions")')
 
 
 class Shared:
@@ -261,3 +263,115 @@ def test_frames_that_the_standard_does_not_have_are_none(two: bytes) -> None:
     frame, fault = FRAMES.head(two.decode("latin-1"))
     assert frame is None
     assert fault
+
+
+class Held:
+    """A WebSocket's subscriptions, of which it may hold two, and the ids that its calls go to the node with."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._held = SUBSCRIPTIONS.new(2, self._name)
+
+    def _name(self) -> str:
+        self.names.append(f"edge-{len(self.names)}")
+        return self.names[-1]
+
+    @property
+    def count(self) -> int:
+        return int(self._held.count)
+
+    def passes(self, *calls: dict[str, Any]) -> list[Any] | None:
+        """What goes to the node: a call, or a batch of several; None where it is refused."""
+        text = json.dumps(calls if len(calls) > 1 else calls[0])
+        request = CALLS.read(text)
+        trouble = SUBSCRIPTIONS.judge(self._held, request)
+        if trouble:
+            assert (trouble.code, trouble.reason) == (-32005, "subscriptions")
+            return None
+        sent = json.loads(SUBSCRIPTIONS["pass"](self._held, request, text))
+        return sent if isinstance(sent, list) else [sent]
+
+    def hears(self, identity: object, **said: object) -> Any:
+        """What the caller gets of what the node says."""
+        return json.loads(SUBSCRIPTIONS.answer(self._held, json.dumps({"jsonrpc": "2.0", "id": identity, **said})))
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(SUBSCRIPTIONS.is_waiting(self._held))
+
+
+def asks(method: str, identity: object = 1, *params: object) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": identity, "method": f"eth_{method}", "params": list(params)}
+
+
+def test_a_websocket_holds_so_many_subscriptions_until_the_node_says_that_one_has_ended() -> None:
+    held = Held()
+    for identity in (7, "mine"):
+        (sent,) = held.passes(asks("subscribe", identity, {"topics": [], "id": 3}, '"id":1')) or [None]
+        assert (sent["id"], sent["params"]) == (held.names[-1], [{"topics": [], "id": 3}, '"id":1'])
+        assert held.hears(held.names[-1], result="0xab") == {"jsonrpc": "2.0", "id": identity, "result": "0xab"}
+    assert (held.passes(asks("subscribe")), held.passes(asks("call"), asks("subscribe")), held.count) == (None, None, 2)
+    assert held.passes(asks("unsubscribe", 9, "0xnone"))
+    assert held.hears(held.names[-1], result=False)["id"] == 9
+    assert held.count == 2
+    assert held.passes(asks("unsubscribe", 9, "0xab"))
+    held.hears(held.names[-1], result=True)
+    assert (held.count, held.is_waiting) == (1, False)
+    assert held.passes(asks("subscribe"))
+
+
+def test_one_that_the_node_refuses_is_none() -> None:
+    held = Held()
+    held.passes(asks("subscribe", None, "newFoos"))
+    assert held.hears(held.names[-1], error={"code": -32602, "message": "edge-1"})["id"] is None
+    assert (held.count, held.is_waiting) == (0, False)
+
+
+def test_an_id_of_a_caller_s_frees_no_place() -> None:
+    held = Held()
+    held.passes(asks("subscribe", 1))
+    # Another call with the same id as one that ends what is not there; its answer comes first, as true as that one's would be.
+    held.passes(asks("unsubscribe", 2, "0xnone"))
+    (other,) = held.passes(asks("uninstallFilter", 2, "0x1")) or [None]
+    assert other["id"] == 2
+    assert held.hears(2, result=True) == {"jsonrpc": "2.0", "id": 2, "result": True}
+    assert held.count == 1
+    held.hears(held.names[1], result=False)
+    held.hears(held.names[1], result=True)
+    assert held.count == 1
+
+
+def test_those_of_a_batch_and_notices_keep_their_ids_and_their_places() -> None:
+    held = Held()
+    notice = asks("subscribe")
+    del notice["id"]
+    assert held.passes(notice) == [notice]
+    batch = [asks("subscribe", 1), asks("unsubscribe", 2, "0x1")]
+    assert held.passes(*batch) == batch
+    assert (held.count, held.is_waiting) == (2, False)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.sampled_from(["id", '"id":2', "\\", '{"id":']),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "x", '"id"', "\\"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    identity=st.integers(-9, 9) | st.text(max_size=6) | st.none(),
+    params=st.lists(JSON, max_size=3),
+    order=st.permutations(["jsonrpc", "id", "method", "params"]),
+    indent=st.sampled_from([None, 0, 2]),
+)
+def test_a_call_is_the_same_but_for_its_id(
+    identity: object, params: list[Any], order: list[str], indent: int | None
+) -> None:
+    call = {"jsonrpc": "2.0", "id": identity, "method": "eth_subscribe", "params": params}
+    text = json.dumps({name: call[name] for name in order}, indent=indent)
+    renamed, own = CALLS.with_id(text, '"edge-1"')
+    assert json.loads(renamed) == {**call, "id": "edge-1"}
+    assert json.loads(own) == identity

@@ -155,6 +155,8 @@ def test_a_tier_may_have_more(edge: Edge) -> None:
         ('{"jsonrpc":"2.0","id":1,"method":["eth_chainId"]}', -32600),
         ('{"jsonrpc":"2.0","id":{"a":1},"method":"eth_chainId"}', -32600),
         ('{"jsonrpc":"2.0","id":123456789012345678901234567890,"method":"eth_chainId"}', -32600),
+        # Read as a double it is another one.
+        ('{"jsonrpc":"2.0","id":9007199254740993,"method":"eth_chainId"}', -32600),
         ('{"jsonrpc":"2.0","id":NaN,"method":"eth_chainId"}', -32700),
         ('{"jsonrpc":"2.0","id":0x10,"method":"eth_chainId"}', -32700),
         ('{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":{"a":1}}', -32602),
@@ -166,14 +168,14 @@ def test_a_tier_may_have_more(edge: Edge) -> None:
         (b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}', -32700),
         ('{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}{"jsonrpc":"2.0","id":2,"method":"admin_peers"}', -32700),
     ],
-    ids=range(29),
+    ids=range(30),
 )
 def test_what_is_no_plain_call_is_refused(edge: Edge, body: bytes | str, code: int) -> None:
     status, refusal = edge.answer(body)
     assert (status, refusal["error"]["code"]) == (400, code)
 
 
-@pytest.mark.parametrize("identity", [7, 0, -1, "a\"b\\'/", "\u00fc\U0001f600", 9007199254740992, 1.5, None])
+@pytest.mark.parametrize("identity", [7, 0, -1, "a\"b\\'/", "\u00fc\U0001f600", 9007199254740991, 1.5, 0.1 + 0.2, None])
 def test_a_refusal_has_the_call_s_id(edge: Edge, identity: object) -> None:
     body = json.dumps(call("admin_peers", id=identity), ensure_ascii=False).encode()
     assert edge.answer(body)[1]["id"] == identity
@@ -219,9 +221,16 @@ def test_a_notice_is_judged_too(edge: Edge) -> None:
         ({"fromBlock": "0x1", "toBlock": "newest"}, -32602),
         ({"blockHash": "0x" + "ab" * 32}, None),
         ({"blockHash": None, "fromBlock": "earliest"}, -32005),
+        ({"blockHash": "0x" + "ab" * 32, "fromBlock": None}, None),
+        ({"blockHash": "0x" + "ab" * 32, "fromBlock": "earliest"}, -32602),
+        ({"blockHash": "0x" + "ab" * 32, "toBlock": "latest"}, -32602),
+        ({"blockHash": "", "fromBlock": "earliest"}, -32602),
+        ({"blockHash": False}, -32602),
+        ({"blockHash": {}}, -32602),
+        ({"blockHash": "0x" + "zz" * 32}, -32602),
         ({"fromBlock": None, "toBlock": None, "topics": [None, ["0x1"]]}, None),
     ],
-    ids=range(17),
+    ids=range(24),
 )
 def test_logs_are_of_so_many_blocks(edge: Edge, filter_: dict[str, Any], code: int | None) -> None:
     for method in ("eth_getLogs", "eth_newFilter"):

@@ -62,7 +62,8 @@ end
 
 -- The body, or nil and the problem with it.
 function M.read(context)
-    if ngx.req.http_version() >= 2 then
+    -- nginx takes 1.2 to 1.99 for HTTP/1 as well, and the module knows no number for them.
+    if (ngx.req.http_version() or 1.1) >= 2 then
         -- nginx reads such a body only while it passes it on.
         if not ngx.var.http_content_length then
             return nil, problem(calls.INVALID, 411, "length", "Content-Length must be given")

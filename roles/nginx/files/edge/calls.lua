@@ -99,9 +99,9 @@ local function id_text(id)
     if type(id) == "string" and #id <= M.LONGEST_ID then
         return encode(id)
     end
-    -- Beyond 2^53 the number is not the caller's any more.
-    if type(id) == "number" and math.abs(id) <= 2 ^ 53 then
-        return string.format(id == math.floor(id) and "%.0f" or "%.15g", id)
+    -- From 2^53 on the number is perhaps not the caller's any more.
+    if type(id) == "number" and math.abs(id) < 2 ^ 53 then
+        return string.format(id == math.floor(id) and "%.0f" or "%.17g", id)
     end
     return nil
 end
@@ -126,7 +126,7 @@ local function fault_of(value)
     elseif type(value.method) ~= "string" then
         return "method must be a string"
     elseif value.id ~= nil and value.id ~= null and not id_text(value.id) then
-        return "id must be a short string, a number up to 2^53 or null"
+        return "id must be a short string, a number below 2^53 or null"
     end
 end
 
@@ -218,6 +218,44 @@ function M.read(body)
         calls[at] = call_of(one)
     end
     return { batch = true, calls = calls }
+end
+
+-- Where a string's closing quote is, of the one that opens at `at`.
+local function end_of_string(text, at)
+    repeat
+        at = text:find('["\\]', at + 1)
+        local is_escape = at and text:byte(at) == 92
+        at = is_escape and at + 1 or at
+    until not is_escape
+    return at
+end
+
+-- The text of one call with another id, as JSON, and its own; nil where it has none, or none that is plain to see.
+function M.with_id(text, id)
+    local depth, at = 0, 0
+    while true do
+        at = text:find('["%[%]{}]', at + 1)
+        if not at then
+            return nil
+        end
+        local first, mark = at, text:sub(at, at)
+        if mark == '"' then
+            at = end_of_string(text, at)
+            local value = depth == 1 and text:sub(first, at) == '"id"' and text:match("^%s*:%s*()", at + 1)
+            if value then
+                local last = text:byte(value) == 34 and end_of_string(text, value) or text:find("[,}%s]", value) - 1
+                return text:sub(1, value - 1) .. id .. text:sub(last + 1), text:sub(value, last)
+            end
+        else
+            depth = depth + ((mark == "{" or mark == "[") and 1 or -1)
+        end
+    end
+end
+
+-- What a node says to one call, as a table; nil where that cannot be read.
+function M.answer(text)
+    local ok, value = pcall(decode, text)
+    return ok and type(value) == "table" and value or nil
 end
 
 -- The calls of a body that is refused whatever is in it, for their ids; nil where they cannot be read.

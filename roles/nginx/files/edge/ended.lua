@@ -63,6 +63,9 @@ function M.done(chain)
     if context.has_socket then
         pressure.close()
     end
+    if context.subscriptions then
+        pressure.subscribe(-context.subscriptions.count)
+    end
     kept.over(context)
     bodies.over(context)
     local status = ngx.status

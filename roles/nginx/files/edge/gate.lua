@@ -22,6 +22,7 @@ local requests = require("edge.requests")
 local rules = require("edge.rules")
 local sockets = require("edge.sockets")
 local standing = require("edge.standing")
+local subscriptions = require("edge.subscriptions")
 
 local shared = ngx.shared.pools
 local now = ngx.now
@@ -302,9 +303,25 @@ function M.socket()
             keep_up()
             return callers.fault(context)
         end
+        local held = sockets.subscriptions()
+        context.subscriptions = held
+        -- What changes their number, and all edges' figure with it.
+        local function counted(action, ...)
+            local before = held.count
+            local result = action(held, ...)
+            pressure.subscribe(held.count - before)
+            return result
+        end
         local why = sockets.run(socket, {
             most_bytes = facts.most_socket_bytes,
+            most_answer = subscriptions.LONGEST,
             fault = fault,
+            is_waiting = function()
+                return subscriptions.is_waiting(held)
+            end,
+            answer = function(text)
+                return counted(subscriptions.answer, text)
+            end,
             judge = function(text)
                 local ended = fault()
                 if ended then
@@ -315,7 +332,10 @@ function M.socket()
                     trouble, is_each = refusals.BUSY, false
                 end
                 if not trouble then
-                    return true
+                    trouble, is_each = subscriptions.judge(held, request), false
+                end
+                if not trouble then
+                    return true, counted(subscriptions.pass, request, text)
                 end
                 refusals.count(context, trouble.reason)
                 return false, calls.refusal(request, not is_each and trouble or nil), trouble.seconds

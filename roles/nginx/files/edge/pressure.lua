@@ -68,6 +68,13 @@ function M.close()
     held.add("sockets", -1)
 end
 
+-- More or fewer subscriptions of open WebSockets; each WebSocket has a bound of its own.
+function M.subscribe(change)
+    if change ~= 0 then
+        held.add("subscriptions", change)
+    end
+end
+
 -- Add what is held to lines of Prometheus' text format.
 function M.metrics(lines, chains)
     local function gauge(name, text, each)
@@ -82,6 +89,9 @@ function M.metrics(lines, chains)
     end)
     gauge("websockets", "Callers' open WebSockets.", function(add)
         add("", held.get("sockets"))
+    end)
+    gauge("subscriptions", "Subscriptions of callers' open WebSockets.", function(add)
+        add("", held.get("subscriptions"))
     end)
     gauge("requests_in_flight", "Requests that are at a node, or whose answer is on its way.", function(add)
         for _, chain in ipairs(chains) do

@@ -37,7 +37,8 @@ local WORDS = {
     [413] = "the body is too large",
     [414] = "the request's first line is too long",
     [429] = "too many requests or connections at once",
-    [494] = "the headers are too large",
+    [431] = "the headers are too large",
+    [505] = "HTTP/1.1 and HTTP/2 are spoken here",
 }
 local REASONS = { [404] = "path", [408] = "slow", [413] = "size", [429] = "connections" }
 
@@ -50,7 +51,7 @@ end
 function M.of_status(status)
     local is_limit = status == 413 or status == 429
     local words = WORDS[status] or "it is no HTTP request that is understood"
-    return problem(is_limit and calls.LIMIT or calls.INVALID, status == 494 and 431 or status, M.reason(status), words)
+    return problem(is_limit and calls.LIMIT or calls.INVALID, status, M.reason(status), words)
 end
 
 -- The problem with any call of a chain whose pool is empty.

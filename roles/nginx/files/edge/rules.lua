@@ -61,6 +61,19 @@ end
 
 local FILTER = { fromBlock = true, toBlock = true, address = true, topics = true, blockHash = true }
 
+local function is_said(value)
+    return value ~= nil and value ~= calls.null
+end
+
+-- One block's logs are no range; but a hash that some node reads as none, or beside a range, would be one.
+local function fault_of_hash(filter)
+    local hash = filter.blockHash
+    local is_hash = type(hash) == "string" and #hash == 66 and hash:find("^0x%x+$")
+    if not is_hash or is_said(filter.fromBlock) or is_said(filter.toBlock) then
+        return problem(calls.PARAMS, 400, "params", "blockHash is 0x and 64 hex digits, and neither fromBlock nor toBlock beside it")
+    end
+end
+
 local function fault_of_filter(filter, most, head, final)
     if type(filter) ~= "table" or filter == calls.null or filter[1] ~= nil then
         return problem(calls.PARAMS, 400, "params", "a filter is an object")
@@ -70,8 +83,8 @@ local function fault_of_filter(filter, most, head, final)
             return problem(calls.PARAMS, 400, "params", "a filter has fromBlock, toBlock, address, topics or blockHash, and nothing else")
         end
     end
-    if filter.blockHash ~= nil and filter.blockHash ~= calls.null then
-        return nil
+    if is_said(filter.blockHash) then
+        return fault_of_hash(filter)
     end
     local from = SETTLED[filter.fromBlock] and (final or 0) or block_of(filter.fromBlock, head)
     local to = block_of(filter.toBlock, head)

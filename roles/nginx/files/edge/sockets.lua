@@ -4,6 +4,7 @@
 local semaphore = require("ngx.semaphore")
 local frames = require("edge.frames")
 local pools = require("edge.pools")
+local subscriptions = require("edge.subscriptions")
 
 local now = ngx.now
 
@@ -15,15 +16,27 @@ local CONNECT_MS, HANDSHAKE_MS = 1000, 5000
 local LOOK_SECONDS, LAST_WORDS_SECONDS = 0.5, 0.2
 -- Set by start: a caller who takes nothing for so long is gone; after so long a silence it is pinged, and after as long again it is gone;
 -- and without a message for so long, either way, the WebSocket ends.
-local send_ms, silence_ms, idle_seconds
+local send_ms, silence_ms, idle_seconds, most_subscriptions
 local PIECE = 32768
 -- Pings and pongs of a caller in a second, beyond which it is not read for one.
 local MOST_CONTROLS = 20
 local PROTOCOL, WENT_AWAY, POLICY, TOO_BIG = 1002, 1001, 1008, 1009
 local MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
--- init_by_lua: {send_seconds, ping_seconds, idle_seconds}.
+local secret, named = nil, 0
+
+-- An id that no caller can guess, whatever others he has seen.
+local function name()
+    named = named + 1
+    return "edge-" .. ngx.md5(secret .. ngx.worker.pid() .. ":" .. named)
+end
+
+-- init_by_lua: {send_seconds, ping_seconds, idle_seconds, subscriptions}.
 function M.start(facts)
+    local random = assert(io.open("/dev/urandom", "rb"))
+    secret = random:read(32)
+    random:close()
+    most_subscriptions = tonumber(facts.subscriptions)
     send_ms, silence_ms = tonumber(facts.send_seconds) * 1000, tonumber(facts.ping_seconds) * 1000
     idle_seconds = tonumber(facts.idle_seconds)
 end
@@ -83,6 +96,11 @@ function M.connect(chain)
             return node, socket
         end
     end
+end
+
+-- What is known of a WebSocket's subscriptions (subscriptions.lua), of which there are none yet.
+function M.subscriptions()
+    return subscriptions.new(most_subscriptions, name)
 end
 
 -- Why a request does not open a WebSocket, or nil.
@@ -151,9 +169,11 @@ local function head_of(socket, wait)
     return frame
 end
 
--- Pass what an accepted WebSocket's two ends say, until one of them leaves. `about` is {most_bytes, judge, fault}: `judge(text)` gives true
--- for a message that may pass; else false, the text that refuses it, and the seconds until it might; or false, nothing, and why the connection
--- ends. `fault()` gives why it may not stay, or nothing. Gives why it ended.
+-- Pass what an accepted WebSocket's two ends say, until one of them leaves. `about` is {most_bytes, most_answer, judge, fault,
+-- is_waiting, answer}:
+-- `judge(text)` gives true for a message that may pass, and the text that goes to the node; else false, the text that refuses it, and the
+-- seconds until it might; or false, nothing, and why the connection ends. `fault()` gives why it may not stay, or nothing. While
+-- `is_waiting()`, `answer(text)` gives what goes to the caller of each whole message of the node's. Gives why it ended.
 function M.run(node_socket, about)
     local client = accept()
     if not client then
@@ -255,9 +275,9 @@ function M.run(node_socket, about)
                     local message = #parts == 1 and plain or table.concat(parts)
                     local passes, said, seconds = about.judge(message)
                     if passes then
-                        local whole = #parts == 1
-                        local start = whole and kind == frames.TEXT and frame.bytes .. key or frames.start(frames.TEXT, #message, key)
-                        if not tell(start .. (whole and payload or frames.mask(message, key))) then
+                        local same = #parts == 1 and said == message
+                        local start = same and kind == frames.TEXT and frame.bytes .. key or frames.start(frames.TEXT, #said, key)
+                        if not tell(start .. (same and payload or frames.mask(said, key))) then
                             return leave(WENT_AWAY, "the node went away")
                         end
                     elseif said then
@@ -288,7 +308,12 @@ function M.run(node_socket, about)
             end
             return payload
         end
-        local function pass(frame)
+        local function pass(frame, is_whole)
+            if is_whole and frame.length <= about.most_answer and about.is_waiting() then
+                local said = receive(node_socket, frame.length, wait)
+                said = said and about.answer(said)
+                return said and client:send(frames.start(frames.TEXT, #said) .. said)
+            end
             local ok = client:send(frame.bytes)
             local left = frame.length
             while ok and left > 0 do
@@ -316,7 +341,7 @@ function M.run(node_socket, about)
                 if not is_begun and not turn:wait(send_ms / 1000) then
                     return "gone"
                 end
-                local ok = pass(frame)
+                local ok = pass(frame, frame.final and frame.opcode == frames.TEXT)
                 spoken = now()
                 is_begun = frame.opcode < frames.CLOSE and not frame.final
                 if not is_begun then

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from testinfra.host import Host
 
+# Nobody's, behind the gateway.
+FAR = "192.0.2.199"
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 
 # One bare TCP segment for each [source, flags], its header of IP made here too; a target of link-local scope is reached by eth0.
@@ -33,6 +35,37 @@ with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             head = struct.pack("!IHBB16s16s", 6 << 28, len(segment), 6, 64, here, there)
             raw.sendto(head + segment, (target, 0, 0, socket.if_nametoindex("eth0")))
 """
+
+# An ICMP redirect as its gateway would send it, which quotes the datagram that the target has just sent from UDP port 40000 to port 9 of the far one.
+REDIRECT = """
+import socket, struct, sys
+target, gateway, far, elsewhere = map(socket.inet_aton, sys.argv[1:5])
+def checksum(data):
+    value = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while value >> 16:
+        value = (value & 0xFFFF) + (value >> 16)
+    return struct.pack("!H", ~value & 0xFFFF)
+quoted = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 32, 1, 0, 64, 17, 0, target, far)
+quoted = quoted[:10] + checksum(quoted) + quoted[12:] + struct.pack("!HHHH4s", 40000, 9, 12, 0, b"sent")
+message = struct.pack("!BBH4s", 5, 1, 0, elsewhere) + quoted
+message = message[:2] + checksum(message) + message[4:]
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(message), 2, 0, 64, 1, 0, gateway, target)
+    raw.sendto(head + message, (sys.argv[1], 0))
+"""
+# What that datagram is sent by.
+DATAGRAM = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+    udp.bind(("", 40000))
+    udp.sendto(b"sent", (sys.argv[1], 9))
+"""
+
+
+def redirect(sender: Host, target: Host, address: str, gateway: str, elsewhere: str) -> None:
+    """Have the target send a datagram by its gateway, and a neighbour say in the gateway's name that the way there is another."""
+    target.check_output("python3 -c %s %s", DATAGRAM, FAR)
+    sender.check_output("python3 -c %s %s %s %s %s", REDIRECT, address, gateway, FAR, elsewhere)
 
 
 def send(sender: Host, target: str, port: int, packets: Sequence[tuple[str, int]]) -> None:

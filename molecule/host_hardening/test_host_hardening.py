@@ -111,6 +111,11 @@ def test_the_machines_own_kernel_is_not_touched_from_a_container(host: Host) -> 
     assert host.sysctl("net.ipv4.conf.all.accept_redirects") == 0
 
 
+def test_an_interface_that_was_there_before_takes_no_redirect_and_sends_none(host: Host) -> None:
+    names = ("ipv4.conf.eth0.accept", "ipv4.conf.eth0.send", "ipv4.conf.eth0.secure", "ipv6.conf.eth0.accept")
+    assert {name: host.sysctl(f"net.{name}_redirects") for name in names} == dict.fromkeys(names, 0)
+
+
 def test_what_nobody_deployed_is_found_and_a_deployment_does_not_hide_it(host: Host) -> None:
     assert host.run("host-integrity accept 'what other tests did'").rc == 0
     assert host.run("systemctl start host-hardening-files.service").rc == 0
@@ -252,6 +257,7 @@ def test_a_control_that_is_switched_off_gives_back_what_was_there(host: Host) ->
     assert "Debian" in host.file("/etc/issue").content_string
     assert host.run(r"grep -E '^(UMASK|HOME_MODE)\s' /etc/login.defs").stdout.split() == ["HOME_MODE", "0700"]
     assert host.sysctl("net.ipv4.conf.default.accept_redirects") == 1
+    assert host.sysctl("net.ipv6.conf.eth0.accept_redirects") == 1
     assert "accept_redirects" not in host.file("/etc/sysctl.d/90-host-hardening.conf").content_string
     assert not host.mount_point(VAR_TMP).exists
     assert host.file("/etc/ssh/sshd_config").mode == 0o644

@@ -19,7 +19,7 @@ from testinfra.host import Host
 
 from lab import hosts, ssh
 from lab.checkout import Checkout
-from tests.packets import ACK, FIN, PSH, RST, SYN, URG, count, send
+from tests.packets import ACK, FAR, FIN, PSH, RST, SYN, URG, count, redirect, send
 from tests.plays import Play, play
 
 CONNECTIONS = 40
@@ -294,6 +294,15 @@ def test_false_sources_and_flags_are_dropped_and_counted(
     # An honest one comes in by the same way.
     send(stranger, target, PUBLIC, [(own, SYN)])
     assert count(node, P2P, family) == let_in + 1
+
+
+def test_nobody_on_the_wire_tells_a_host_another_way(node: Host, stranger: Host, addresses: dict[str, str]) -> None:
+    way = node.check_output("ip route get %s", FAR)
+    before = count(node, "bogus.redirect")
+    gateway = way.split()[way.split().index("via") + 1]
+    redirect(stranger, node, addresses["iptables"], gateway, addresses["iptables-c"])
+    assert count(node, "bogus.redirect") == before + 1
+    assert "redirected" not in node.check_output("ip route get %s", FAR)
 
 
 def test_ipv6_s_own_bogus_sources_end_before_any_rule(node: Host, stranger: Host) -> None:

@@ -23,7 +23,7 @@ options:
       Each C({name, on, files, settings, sysctls, modes, units, mounts, proofs, packages,
       unwanted_packages, after}); all but the name and C(on) may be missing.
       files are C({path, content, mode, validate}), settings C({path, key, value}) of files with one key and value a line, sysctls
-      C({key: value}), modes C({path, mode, owner, group}) of what is there (the path may be a pattern), units C({name, state}) with the states
+      C({key: value}) with C(*) for each interface, modes C({path, mode, owner, group}) of what is there (the path may be a pattern), units C({name, state}) with the states
       enabled (and running), disabled (and stopped) and masked, mounts C({path, options}) of directories that are bound to themselves,
       proofs C({path, has, lacks, otherwise}) of text that a file has to have, or (if given) must not, once the control holds and that is not written by it,
       after commands that make a change known.
@@ -70,9 +70,11 @@ unwanted:
 
 
 def is_gone(key: str) -> bool:
-    """Whether a record is of a mode whose path is there no longer: a package went with it, and there is nothing to give back."""
+    """Whether a record is of a mode or a kernel's value that is there no longer: its package or its interface went, and there is nothing to give back."""
     kind, _, where = key.partition(":")
-    return kind == "mode" and not Path(where).exists()
+    return (kind == "mode" and not Path(where).exists()) or (
+        kind == "sysctl" and not targets.sysctl_file(where).exists()
+    )
 
 
 class Host:
@@ -176,8 +178,11 @@ class Host:
 
 
 def sysctl_line(key: str, value: object) -> str:
-    """Give a line of the file; a key that this kernel lacks may be missing at the next boot too. Judges do not read lines that begin with a dash."""
-    return f"{'' if targets.sysctl_file(key).exists() else '-'}{key} = {value}"
+    """Give a line of the file; a key that this kernel lacks may be missing at the next boot too. Judges do not read lines that begin with a dash.
+
+    A star for interfaces is systemd's as well, also for those that come later.
+    """
+    return f"{'' if '*' in key or targets.sysctl_file(key).exists() else '-'}{key} = {value}"
 
 
 def with_sysctl_file(controls: list[dict[str, Any]], path: str) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 UNITS = "/etc/systemd/system"
+SYSCTLS = Path("/proc/sys")
 MOUNT_MARK = "# Ansible managed: host_hardening"
 State = Any
 
@@ -139,8 +140,17 @@ def write_setting(where: str, lines: State) -> None:
 
 
 def sysctl_file(key: str) -> Path:
-    """The kernel's file for a key."""
-    return Path("/proc/sys") / key.replace(".", "/")
+    """The kernel's file for a key, written as sysctl(8) has it: where a slash comes first, dots are an interface's own."""
+    first = re.search(r"[./]", key)
+    return SYSCTLS / (key if first and first[0] == "/" else key.translate(str.maketrans("./", "/.")))
+
+
+def sysctl_keys(pattern: str) -> list[str]:
+    """The keys of this kernel that a pattern with a star for interfaces names; a key without a star is itself, there or not."""
+    if "*" not in pattern:
+        return [pattern]
+    found = [str(path.relative_to(SYSCTLS)) for path in sorted(SYSCTLS.glob(pattern.replace(".", "/")))]
+    return [key if "." in key else key.replace("/", ".") for key in found]
 
 
 def read_sysctl(key: str) -> State:
@@ -262,7 +272,10 @@ def targets_of(control: dict[str, Any]) -> tuple[list[Target], list[str]]:
         Target("setting", f"{entry['path']}|{entry['key']}", [f"{entry['key']}\t{entry['value']}"])
         for entry in control.get("settings") or []
     ]
-    found += [Target("sysctl", key, str(value)) for key, value in (control.get("sysctls") or {}).items()]
+    wanted_keys = {
+        key: str(value) for pattern, value in (control.get("sysctls") or {}).items() for key in sysctl_keys(pattern)
+    }
+    found += [Target("sysctl", key, value) for key, value in wanted_keys.items()]
     for entry in control.get("modes") or []:
         for path in sorted({os.path.realpath(match) for match in Path("/").glob(entry["path"].lstrip("/"))}):
             there = permissions(path)

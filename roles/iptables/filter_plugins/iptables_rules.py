@@ -272,6 +272,9 @@ def _checks(family: str, policy: Facts) -> Iterator[str]:
         spoofed += [f"-s {each} ! -i {policy['vpn_interface']}" for each in _of(family, [policy["vpn_network"]])]
     yield from (_named(each, "bogus.source", "-j FLEET-DROP") for each in spoofed)
     yield from (_named(f"-p tcp -m tcp --tcp-flags {flags}", "bogus.flags", "-j FLEET-DROP") for flags in FLAGS)
+    # For conntrack a redirect that quotes a connection belongs to it, and INPUT would let it in.
+    redirect = "-p icmp -m icmp --icmp-type 5" if family == "v4" else "-p ipv6-icmp -m icmp6 --icmpv6-type 137"
+    yield _named(redirect, "bogus.redirect", "-j FLEET-DROP")
     # Here and not in INPUT: behind SYNPROXY no rule sees a SYN. By SYN and not by state, for the same reason.
     mask = 32 if family == "v4" else 64
     for service, ports, rate in (

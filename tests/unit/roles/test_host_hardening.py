@@ -163,6 +163,28 @@ def test_the_file_for_the_boot_holds_what_is_on_alone() -> None:
     assert last["files"][0]["content"] == "# Ansible managed\n# a\n-net.ipv4.x = 0\nnet.ipv4.ip_forward = 0\n"
 
 
+def test_each_interface_has_the_value_and_gets_its_own_back_while_it_is_there(
+    host: module.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "SYSCTLS", tmp_path)
+    files = {
+        name: tmp_path / "net/ipv4/conf" / name / "accept_redirects" for name in ("all", "eth0", "eth0.7", "veth1")
+    }
+    for file in files.values():
+        file.parent.mkdir(parents=True)
+        file.write_text("1\n")
+    control = {"name": "c", "on": True, "sysctls": {"net.ipv4.conf.*.accept_redirects": 0}}
+    assert len(host.hold(control)) == len(files)
+    assert {file.read_text() for file in files.values()} == {"0"}
+    assert host.hold(control) == []
+    files["veth1"].unlink()
+    assert host.hold(control) == []
+    host.hold({**control, "on": False})
+    assert [file.read_text() for file in files.values() if file.exists()] == ["1", "1", "1"]
+    (*_, last) = module.with_sysctl_file([control], "/etc/sysctl.d/90.conf")
+    assert "\nnet.ipv4.conf.*.accept_redirects = 0\n" in last["files"][0]["content"]
+
+
 def test_a_mount_of_the_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     table_of_mounts = "36 35 98:0 / /srv/x rw,nosuid shared:1 - ext4 /dev/sda1 rw\n"
     monkeypatch.setattr(targets, "text_of", lambda path: table_of_mounts if "mountinfo" in str(path) else None)

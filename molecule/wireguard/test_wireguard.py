@@ -94,6 +94,26 @@ def test_who_speaks_in_the_vpn_s_name_outside_of_it_is_not_heard(host: Host, ali
     assert count(host, SSH_RULE) == before[1]
 
 
+def test_a_host_of_the_vpn_cannot_speak_as_an_administrator_in_it(host: Host, other: Host, alice: Host) -> None:
+    """Root on a host sends what it likes into its tunnel; the other end takes from it no address but its own."""
+    seen = ["PREROUTING", "-i", "wg0", "-s", f"{ADDRESS['alice']}/32"]
+
+    def heard() -> int:
+        rules = host.check_output("iptables-save -c -t raw").splitlines()
+        return sum(int(line[1:].partition(":")[0]) for line in rules if f"-s {ADDRESS['alice']}/32 -i wg0" in line)
+
+    host.check_output("iptables -t raw -I %s %s %s %s %s", *seen)
+    try:
+        send(other, ADDRESS["wireguard"], 22, [(ADDRESS["alice"], SYN)] * 5)
+        # What came before this in the tunnel has been looked at.
+        assert answers(other, ADDRESS["wireguard"])
+        assert heard() == 0
+        assert answers(alice, ADDRESS["wireguard"])
+        assert heard() > 0
+    finally:
+        host.check_output("iptables -t raw -D %s %s %s %s %s", *seen)
+
+
 def test_a_tunnel_that_ends_comes_back(host: Host) -> None:
     first = host.check_output("pgrep -x wireguard-go")
     host.check_output("kill -KILL %s", first)

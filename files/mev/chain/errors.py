@@ -13,6 +13,7 @@ class Offence(StrEnum):
     WRONG_CHAIN = "wrong_chain"
     HEAD_JUMP = "head_jump"
     CONTRADICTED = "contradicted"
+    FALSE_LOGS = "false_logs"
 
 
 class RpcError(Exception):

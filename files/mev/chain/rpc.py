@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 MAX_MESSAGE_BYTES = 32 * 2**20
@@ -177,6 +178,26 @@ class Rpc:
             if isinstance(answer, RpcError):
                 raise answer
         return answers
+
+    async def batch_read(self, kind: type[T], calls: Iterable[Asked], read: Callable[[int, T | None], U]) -> list[U]:
+        """As `batch_as`, each answer as `read` makes it of the call's place and the answer.
+
+        Where it raises HostileAnswerError the node that answered is left alone for a while, as for a lie that shows by itself.
+        """
+        waiting = list(calls)
+        found: list[U] = []
+        for start in range(0, len(waiting), BATCH_CALLS):
+            chunk = waiting[start : start + BATCH_CALLS]
+            answers, end_point = await self._ask(chunk, None)
+            try:
+                for place, ((method, _), answer) in enumerate(zip(chunk, answers, strict=True), start):
+                    found.append(read(place, _typed(kind, method, answer)))
+            except HostileAnswerError as lie:
+                told = f"{end_point.node}: {lie}"
+                log.warning("node left alone", node=end_point.node, reason=told)
+                end_point.trip(HostileAnswerError(told, lie.offence))
+                raise
+        return found
 
     async def agreed(
         self,

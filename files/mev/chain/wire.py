@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from mev.chain.errors import MalformedAnswerError
+from mev.chain.errors import HostileAnswerError, MalformedAnswerError, Offence
 from mev.domain import Block
 from mev.domain.market import Address, Hash
 
@@ -62,9 +62,15 @@ class WireLog(msgspec.Struct, frozen=True, rename="camel"):
     removed: bool = False
 
     def log(self, block: Block) -> Log:
-        """Return it decoded; raises MalformedAnswerError also where it is not of this block."""
-        if self.removed or fixed(self.block_hash, HASH_BYTES) != block.hash:
-            raise MalformedAnswerError(f"eth_getLogs of block {block.number} answered with another block's log")
+        """Return it decoded; raises MalformedAnswerError, and HostileAnswerError where it is not of this block."""
+        if self.removed:
+            raise HostileAnswerError(
+                f"eth_getLogs of block {block.number} answered with a removed log", Offence.FALSE_LOGS
+            )
+        if fixed(self.block_hash, HASH_BYTES) != block.hash:
+            raise HostileAnswerError(
+                f"eth_getLogs of block {block.number} answered with another block's log", Offence.FALSE_LOGS
+            )
         if len(self.topics) > MAX_TOPICS:
             raise MalformedAnswerError(f"a log has {len(self.topics)} topics: at most {MAX_TOPICS} are possible")
         topics, content = self.content()

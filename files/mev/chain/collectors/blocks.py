@@ -15,7 +15,14 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 import structlog
 
-from mev.chain.errors import MalformedAnswerError, RpcError, RpcUnavailableError, WrongChainError
+from mev.chain.errors import (
+    HostileAnswerError,
+    MalformedAnswerError,
+    Offence,
+    RpcError,
+    RpcUnavailableError,
+    WrongChainError,
+)
 from mev.chain.messages import decode
 from mev.chain.rpc import Gap, Rpc, Subscription
 from mev.chain.wire import Head, Log, WireLog, encode
@@ -187,13 +194,17 @@ class BlockCollector:
             return [() for _ in blocks]
         # By hash (EIP-234): a number may mean another block by now.
         wanted = [{"blockHash": encode(block.hash), "topics": [self._topics]} for block in blocks]
-        answers = await self._rpc.batch_as(list[WireLog], [("eth_getLogs", (each,)) for each in wanted])
-        return [self._checked(block, found) for block, found in zip(blocks, answers, strict=True)]
+        asked = [("eth_getLogs", (each,)) for each in wanted]
+        return await self._rpc.batch_read(
+            list[WireLog], asked, lambda place, found: self._checked(blocks[place], found)
+        )
 
     def _checked(self, block: Block, found: Sequence[WireLog] | None) -> tuple[Log, ...]:
         if found is None:
             raise RpcUnavailableError(f"{self._rpc.node}: has no logs of block {block.number} yet")
         logs = sorted((item.log(block) for item in found), key=lambda item: item.index)
         if len({item.index for item in logs}) != len(logs):
-            raise MalformedAnswerError(f"{self._rpc.node}: block {block.number} has a log twice")
+            raise HostileAnswerError(
+                f"eth_getLogs of block {block.number} answered with a log twice", Offence.FALSE_LOGS
+            )
         return tuple(logs)

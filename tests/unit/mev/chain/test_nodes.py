@@ -14,6 +14,7 @@ from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
 from mev.chain.health import BreakerState
 from mev.chain.rpc import DisputedError, Offence, Rpc, RpcError, RpcNotSentError, RpcUnavailableError, WrongChainError
 from mev.domain import Block
+from structlog.testing import capture_logs
 
 from tests.unit.mev.chain.node import CHAIN_ID, HttpNode, Node, RefusalError, running
 from tests.unit.mev.chain.test_collectors import Chain, Follower, header
@@ -399,3 +400,59 @@ def test_nodes_of_which_none_is_the_majority_are_named_and_counted() -> None:
                 await rpc.agreed(asked, number_of)
 
     asyncio.run(story())
+
+
+def twice(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*logs, logs[0]]
+
+
+def another_block_s(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**logs[0], "blockHash": "0x" + 32 * "99"}, *logs[1:]]
+
+
+def removed(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**logs[0], "removed": True}, *logs[1:]]
+
+
+@pytest.mark.parametrize("bent", [twice, another_block_s, removed])
+def test_who_tells_of_logs_that_cannot_be_is_named_counted_and_left_alone(
+    bent: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+) -> None:
+    """For ever; the chain is followed through the other one, which tells of each block twice."""
+
+    async def story() -> None:
+        chain, liar, honest = Chain(), Node(), Node()
+        for node in (liar, honest):
+            chain.serve(node)
+        logs = liar.answers["eth_getLogs"]
+
+        async def late(wanted: dict[str, Any]) -> object:
+            await asyncio.sleep(0.02)
+            return logs(wanted)
+
+        liar.answers["eth_getLogs"] = lambda wanted: bent(logs(wanted))
+        honest.answers["eth_getLogs"] = late
+        follower = Follower()
+        with capture_logs() as said:
+            async with pool(liar, honest, quarantine_seconds=60) as rpc:
+                task = asyncio.create_task(follower.follow(BlockCollector(rpc, [SYNC], stall_seconds=0.1)))
+                await follower.until(chain.head)
+                # Who is asked is who was faster so far: sooner or later the liar.
+                while chain.made < 6 or not rpc.health()[0].offences:
+                    chain.mine()
+                    for node in (liar, honest, honest):
+                        await node.notify(header(chain.head))
+                    await follower.until(chain.head)
+                health = {each.node: each for each in rpc.health()}
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        assert [type(event) for event in follower.events] == [Reset] + chain.made * [NewBlock], (
+            "no block is told of twice"
+        )
+        first, second = (health[node.url.split("@")[1].split("/")[0]] for node in (liar, honest))
+        assert (first.offences, second.offences) == ({Offence.FALSE_LOGS: 1}, {})
+        assert first.state is BreakerState.OPEN
+        assert [each["node"] for each in said if each["event"] == "node left alone"] == [first.node]
+
+    asyncio.run(asyncio.wait_for(story(), 30))

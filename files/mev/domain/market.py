@@ -27,12 +27,14 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Algebra(Enum):
-    """Who says an Algebra Integral pool's fee."""
+    """Who says an Algebra pool's fee."""
 
     # The pool, by its events: no plugin of its has to do with fees.
     OWN = 1
     # Its plugin, which is asked for it after each block.
     PLUGIN = 2
+    # Of a pool before Integral (QuickSwap V3): its own storage of the past, anew in the first swap of each block; what it would be is asked after each block.
+    BEFORE_INTEGRAL = 3
 
 
 class V4Key(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ class Pool(msgspec.Struct, frozen=True):
     tick_spacing: int = 0
     # Of a Solidly pool: whether its curve is the stable one; None where it is none.
     stable: bool | None = None
-    # Of an Algebra Integral pool: who says its fee; None where it is none.
+    # Of an Algebra pool: who says its fee; None where it is none.
     algebra: Algebra | None = None
     # Of a Uniswap V4 pool.
     v4: V4Key | None = None

@@ -1,6 +1,6 @@
 """A V3 pool, PancakeSwap V3's, Algebra's or V4's, followed by its events: Initialize, Swap, Mint and Burn, in their order, exactly as the contract writes its state.
 
-An Algebra pool's fee is part of its state: Fee says it. What its plugin would take in the next block, no event says (see mev.market.algebra_state).
+An Algebra pool's fee is part of its state: Fee says it. What its plugin, or a pool before Integral, would take in the next block, no event says (see mev.market.algebra_state).
 """
 
 import msgspec
@@ -78,14 +78,15 @@ def made(
 ) -> ConcentratedPool:
     """Return a pool with its liquidity net by tick, of Algebra's and V4's with the fees given; raises AmmError where no pool can be like that."""
     fee = FEE_DENOMINATOR - pool.fee_numerator
+    integral = pool.algebra is not None and pool.algebra is not Algebra.BEFORE_INTEGRAL
     largest = INT256_MAX if pool.v4 is None else INT128_MAX
     return ConcentratedPool(
-        Ticks(net, pool.tick_spacing, words=pool.algebra is None),
+        Ticks(net, pool.tick_spacing, words=not integral),
         sqrt_price_x96=sqrt_price_x96,
         tick=tick,
         liquidity=liquidity,
         fees=(fee, fee) if fees is None else fees,
-        largest_amount=largest if pool.algebra is None else UINT128_MAX,
+        largest_amount=UINT128_MAX if integral else largest,
     )
 
 

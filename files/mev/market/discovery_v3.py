@@ -4,9 +4,10 @@ A pool is asked for its bitmap, word by word over all ticks that there can be, a
 spacing of 60 ticks, 6,932 for one of 1, and one a tick. All are pinned to the block's hash, so that they fit together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -38,6 +39,21 @@ LIQUIDITY_BITS = 128
 UINT256 = 2**256
 
 log = structlog.get_logger(__name__)
+
+
+class AnyNamed(Protocol):
+    """A pool as a factory of any kind names it."""
+
+    @property
+    def address(self) -> Address:
+        """Where it stands."""
+
+    @property
+    def factory(self) -> str:
+        """Who named it."""
+
+
+Namable = TypeVar("Namable", bound=AnyNamed)
 
 
 class Named(NamedTuple):
@@ -78,10 +94,17 @@ async def find_concentrated(
 
 async def read_concentrated(rpc: Rpc, named: Iterable[Named], block: Block) -> dict[Pool, Concentrated]:
     """Return the state of pools that answer as V3 pools do; the others are left out and logged."""
+    return await read_each(named, partial(_read, rpc, block))
+
+
+async def read_each(
+    named: Iterable[Namable], read: Callable[[Namable], Awaitable[tuple[Pool, Concentrated]]]
+) -> dict[Pool, Concentrated]:
+    """Return the state of pools that answer `read` as they should; the others are left out and logged."""
     states: dict[Pool, Concentrated] = {}
     for each in named:
         try:
-            pool, state = await _read(rpc, block, each)
+            pool, state = await read(each)
         except (AbiError, AmmError, RpcError, MalformedAnswerError) as error:
             log.warning("pool left out", pool=encode(each.address), factory=each.factory, reason=str(error))
             continue
@@ -114,14 +137,14 @@ async def _read(rpc: Rpc, block: Block, named: Named) -> tuple[Pool, Concentrate
     price, tick, liquidity = _price(answers[4], answers[5])
     if not price:
         return pool, NO_PRICE
-    return pool, made(pool, await _net(rpc, block, pool), price, tick, liquidity)
+    return pool, made(pool, await read_ticks(rpc, block, pool), price, tick, liquidity)
 
 
-async def _net(rpc: Rpc, block: Block, pool: Pool) -> dict[int, int]:
-    """Return liquidity net by initialised tick."""
+async def read_ticks(rpc: Rpc, block: Block, pool: Pool, bitmap: bytes = TICK_BITMAP) -> dict[int, int]:
+    """Return liquidity net by initialised tick; `bitmap` asks for a word of 256 ticks. Raises as `read_prices`."""
     least, greatest = (tick // pool.tick_spacing // WORD_TICKS for tick in usable(pool.tick_spacing))
     words = range(least, greatest + 1)
-    maps = await call_at(rpc, block, [(pool.address, encode_call(TICK_BITMAP, word % UINT256)) for word in words])
+    maps = await call_at(rpc, block, [(pool.address, encode_call(bitmap, word % UINT256)) for word in words])
     ticks = [
         (WORD_TICKS * word + bit) * pool.tick_spacing
         for word, answer in zip(words, maps, strict=True)

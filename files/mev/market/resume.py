@@ -226,10 +226,10 @@ async def _other_prices(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPoo
         if price != (held[pool].sqrt_price_x96, held[pool].tick, held[pool].liquidity):
             return pool
     integral = [pool for pool in held if pool.algebra is not None]
-    for pool, now in zip(integral, await read_now(rpc, [pool.address for pool in integral], block), strict=True):
+    for pool, now in zip(integral, await read_now(rpc, integral, block), strict=True):
         ours = held[pool]
-        # What a plugin says is asked for with each block.
-        fee = now.fee if pool.algebra is Algebra.PLUGIN else ours.fees[0]
+        # What no event says in time is asked for with each block.
+        fee = ours.fees[0] if pool.algebra is Algebra.OWN else now.fee
         if now != (ours.sqrt_price_x96, ours.tick, ours.liquidity, fee, pool.algebra):
             return pool
     managed = [pool for pool in held if pool.v4 is not None]
@@ -243,16 +243,21 @@ async def _other_prices(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPoo
 async def _other_ticks(rpc: Rpc, block: Block, held: dict[Pool, ConcentratedPool]) -> Pool | None:
     """Return a pool of which a tick that is known has another liquidity now."""
     ticks = [(pool, tick, net) for pool, state in held.items() for tick, net in state.ticks.net.items()]
-    ticks.sort(key=lambda each: (each[0].algebra is not None, each[0].v4 is not None))
-    uniswap = [(pool.address, tick) for pool, tick, _ in ticks if _is_v3(pool)]
+    ticks.sort(key=lambda each: (_is_integral(each[0]), each[0].v4 is not None))
+    uniswap = [(pool.address, tick) for pool, tick, _ in ticks if pool.v4 is None and not _is_integral(pool)]
     managed = [(pool, tick) for pool, tick, _ in ticks if pool.v4 is not None]
-    integral = [(pool.address, tick) for pool, tick, _ in ticks if pool.algebra is not None]
+    integral = [(pool.address, tick) for pool, tick, _ in ticks if _is_integral(pool)]
     nets = [
         *await read_net(rpc, uniswap, block),
         *await read_v4_net(rpc, managed, block),
         *await read_deltas(rpc, integral, block),
     ]
     return next((pool for (pool, _, net), found in zip(ticks, nets, strict=True) if net != found), None)
+
+
+def _is_integral(pool: Pool) -> bool:
+    """Whether its ticks are Integral's; those before are Uniswap V3's."""
+    return pool.algebra not in {None, Algebra.BEFORE_INTEGRAL}
 
 
 def _is_v3(pool: Pool) -> bool:

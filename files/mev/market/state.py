@@ -79,7 +79,7 @@ class MarketState:
         # Balancer's vaults and pools.
         self._tellers = Tellers(states)
         # Those of which no event says the fee in the next block.
-        self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra is Algebra.PLUGIN)
+        self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra not in {None, Algebra.OWN})
 
     @property
     def block(self) -> Block:

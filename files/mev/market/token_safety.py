@@ -50,13 +50,17 @@ class Finding(msgspec.Struct, frozen=True):
     tax_ppm: int = 0
 
 
-class _Call(msgspec.Struct, rename="camel"):
+class SimulatedCall(msgspec.Struct, rename="camel"):
+    """What one simulated call answered; `status` is 0x1 unless it reverted."""
+
     status: str
     return_data: str
 
 
-class _Simulated(msgspec.Struct):
-    calls: list[_Call]
+class Simulated(msgspec.Struct):
+    """One block of eth_simulateV1's answer."""
+
+    calls: list[SimulatedCall]
 
 
 class _UnreadableError(Exception):
@@ -126,7 +130,7 @@ def _taxed(token: Address, lost: int, amount: int, where: str) -> Finding:
     return Finding(token, Verdict.TRANSFER_TAX, f"a transfer {where} loses {ppm} millionths", ppm)
 
 
-async def _simulate(rpc: Rpc, block: Block, *blocks: Sequence[tuple[Address, Address, bytes]]) -> list[_Call]:
+async def _simulate(rpc: Rpc, block: Block, *blocks: Sequence[tuple[Address, Address, bytes]]) -> list[SimulatedCall]:
     """Return what calls (from, to, data) answer, one after the other; a second list is a month later."""
     state_calls: list[dict[str, object]] = [
         {
@@ -139,9 +143,7 @@ async def _simulate(rpc: Rpc, block: Block, *blocks: Sequence[tuple[Address, Add
     ]
     for later in state_calls[1:]:
         later["blockOverrides"] = {"time": hex(block.timestamp + LATER_SECONDS)}
-    found = await rpc.call_as(
-        list[_Simulated], "eth_simulateV1", [{"blockStateCalls": state_calls}, encode(block.hash)]
-    )
+    found = await rpc.call_as(list[Simulated], "eth_simulateV1", [{"blockStateCalls": state_calls}, encode(block.hash)])
     answers = [call for each in found or () for call in each.calls]
     if len(answers) != sum(map(len, blocks)):
         raise MalformedAnswerError(f"{rpc.node}: eth_simulateV1 answered {len(answers)} calls")
@@ -152,7 +154,7 @@ def _balance_of(holder: Address) -> bytes:
     return encode_call(BALANCE_OF, holder)
 
 
-def _amount(call: _Call, what: str) -> int:
+def _amount(call: SimulatedCall, what: str) -> int:
     if quantity(call.status) != 1:
         raise _UnreadableError(f"{what} reverts")
     try:
@@ -161,7 +163,7 @@ def _amount(call: _Call, what: str) -> int:
         raise _UnreadableError(f"{what} answers no number: {error}") from None
 
 
-def _moved(call: _Call) -> bool:
+def _moved(call: SimulatedCall) -> bool:
     """Whether a transfer says that it took place: it does not revert, and returns true or, as old tokens do, nothing."""
     if quantity(call.status) != 1:
         return False

@@ -86,7 +86,7 @@
     solidly_factories = [                    # optional: Velodrome V2 and Aerodrome; their pools, volatile and stable, have the fees that they say
       { name = "aerodrome", address = "0x420DD381b31aEf6683db6B902084cB0FFECe40Da" },
     ]
-    algebra_factories = [                    # optional: Algebra Integral; their pools have the fees that they or their plugins say
+    algebra_factories = [                    # optional: Algebra Integral, and its first version (QuickSwap V3); their pools have the fees that they or their plugins say
       { name = "algebra", address = "0x10253594A832f967994b44f33411940533302ACb" },
     ]
     v4_managers = [                          # optional: Uniswap V4's PoolManager: pools of two tokens without hooks, of these fees and spacings; without any, of Uniswap's usual four

@@ -247,8 +247,8 @@ def _hop(
     pool = None if key is None else pools.get(key)
     if pool is None or _venue(pool) is not hop.venue:
         return Unevaluated.UNWATCHED_POOL
-    # A plugin may take another fee of each swap; pools of other deployers are not watched.
-    if pool.algebra is Algebra.PLUGIN:
+    # A plugin may take another fee of each swap, a pool before Integral of each block's; pools of other deployers are not watched.
+    if pool.algebra not in {None, Algebra.OWN}:
         return Unevaluated.VENUE_ALGEBRA
     if hop.deployer and hop.deployer != NOBODY:
         return Unevaluated.UNWATCHED_POOL

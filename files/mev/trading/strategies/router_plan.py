@@ -32,7 +32,7 @@ class Unevaluated(StrEnum):
     UNWATCHED_POOL = "unwatched_pool"
     # A pool of the path has no price, or contradicted itself.
     UNUSABLE_POOL = "unusable_pool"
-    # Pools of kinds that are not followed here; of V4's those of recorded blocks, of Algebra's those whose plugin says the fee.
+    # Pools of kinds that are not followed here; of V4's those of recorded blocks, of Algebra's those whose plugin or past says the fee.
     VENUE_V4 = "venue_v4"
     VENUE_SLIPSTREAM = "venue_slipstream"
     VENUE_ALGEBRA = "venue_algebra"

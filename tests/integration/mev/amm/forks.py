@@ -12,7 +12,7 @@ from mev.market.v4_state import pool_of
 from lab.evm.contracts import call_data
 from tests.integration.mev.amm.conftest import Bench
 from tests.integration.mev.amm.solidity import creation_codes
-from tests.integration.mev.amm.venues import KEY, V4, Integral
+from tests.integration.mev.amm.venues import KEY, V4, FirstAlgebra, Integral
 from tests.integration.mev.conftest import raw, text
 
 if TYPE_CHECKING:
@@ -134,6 +134,23 @@ class Algebra(Integral):
         self.bench.send(self.driver, "mint_algebra(address,int24,int24,uint128)", made, -far, far, liquidity)
         said = AlgebraPool.PLUGIN if self.plugin else AlgebraPool.OWN
         return Pool(raw(made), "algebra", token0, token1, 0, 1, 60, algebra=said)
+
+
+class First(FirstAlgebra):
+    """Algebra's first version and a pool between two given tokens, whose fee moves where none is given."""
+
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules) -> None:
+        self.evm = evm
+        super().__init__(on(evm, modules), published)
+
+    def pool(self, one: bytes, other: bytes, fee: int | None, sqrt_price_x96: int, liquidity: int, far: int) -> Pool:
+        """Make a pool with liquidity up to `far` ticks from zero on both sides."""
+        token0, token1 = sorted((one, other))
+        for token in (token0, token1):
+            give(self.bench, self.evm, token, self.driver, 10**22)
+        made = self.begin(text(token0), text(token1), fee, sqrt_price_x96)
+        self.mint(made, -far, far, liquidity)
+        return Pool(raw(made), "algebra", token0, token1, 0, 1, 60, algebra=AlgebraPool.BEFORE_INTEGRAL)
 
 
 class Managed(V4):

@@ -1,4 +1,4 @@
-"""Algebra Integral's pools by their published contracts: read whole, kept by their events, their plugins asked for their fees."""
+"""Algebra's pools by their published contracts, Integral's and the first version's: read whole, kept by their events, asked for the fees that no event says in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mev.market.snapshot import save
 from mev.market.state import MarketState
 from mev.runtime.config import AlgebraFactoryConfig, EvmAddress
 
-from tests.integration.mev.amm.forks import PRICE_ONE, Algebra
+from tests.integration.mev.amm.forks import PRICE_ONE, Algebra, First
 from tests.integration.mev.amm.test_executor_kinds import DEPTH, FAR_TICK, Shop
 from tests.integration.mev.conftest import Account, Installation, at_rest, raw, text, wait_for
 from tests.integration.mev.test_v3_live import head_of
@@ -59,6 +59,15 @@ class Place:
         self.algebra.mint(text(self.pool.address), lower, upper, liquidity)
 
 
+class FirstPlace(Place):
+    """The same of Algebra's first version, whose fee moves."""
+
+    def __init__(self, evm: DevNode, modules: Modules, published: Modules, pair: tuple[bytes, bytes]) -> None:
+        self.algebra = First(evm, modules, published)  # type: ignore[assignment]
+        self.pool = self.algebra.pool(*pair, None, PRICE_ONE, DEPTH, FAR_TICK)  # type: ignore[arg-type]
+        self.config = AlgebraFactoryConfig(name="algebra", address=EvmAddress(raw(self.algebra.factory)))
+
+
 def as_it_is(held: Concentrated) -> tuple[object, ...]:
     assert isinstance(held, ConcentratedPool)
     return held.sqrt_price_x96, held.tick, held.liquidity, held.fees, held.ticks.net, held.largest_amount
@@ -79,7 +88,8 @@ async def follow(
         assert head is not None
         wanted = {"blockHash": head["hash"], "topics": [topics]}
         logs = await rpc.call_as(list[WireLog], "eth_getLogs", [wanted])
-        now = state.block.__class__(number, bytes.fromhex(head["hash"][2:]), state.block.hash, 0, 0)
+        when = int(head["timestamp"], 16)
+        now = state.block.__class__(number, bytes.fromhex(head["hash"][2:]), state.block.hash, when, 0)
         touched |= state.apply_block(now, [each.log(now) for each in logs or ()])
         touched |= await ask_fees(rpc, state, now)
     return touched
@@ -127,6 +137,77 @@ def test_algebra_s_own_events_keep_what_is_read_and_go_back(
             wrong = AlgebraFactoryConfig(name="algebra", address=EvmAddress(wrapped))
             with pytest.raises(DiscoveryError, match="no Algebra factory"):
                 await find_algebra(rpc, [wrong], tokens, first)
+
+    asyncio.run(story())
+
+
+def test_a_first_version_s_events_keep_what_is_read_and_go_back(
+    evm: DevNode, modules: Modules, published: Modules, stranger: Account, wrapped: bytes, tmp_path: Path
+) -> None:
+    """QuickSwap V3's own bytecode: its fee too is what its last event said, before anybody is asked for the next one."""
+    shop = Shop(stranger, evm, modules, wrapped)
+    place = FirstPlace(evm, modules, published, (wrapped, shop.token))
+    tokens = [wrapped, shop.token]
+
+    async def story() -> None:
+        path = tmp_path / "snapshot"
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            first = await head_of(rpc)
+            before = await read(rpc, place, tokens, first)
+            assert list(before) == [place.pool]
+            save(path, evm.chain_id, first, before)
+            market = MarketState(first, before)
+            place.mint(-60, 120, DEPTH)
+            place.mint(-600, -120, DEPTH // 3)
+            for turn in range(4):
+                evm.rpc.call("evm_increaseTime", 1800)
+                place.swap(DEPTH // (1 + turn), zero_for_one=turn % 2 == 0)
+            burn = "burn_v3(address,int24,int24,uint128)"
+            place.algebra.bench.send(place.algebra.driver, burn, text(place.pool.address), -60, 120, DEPTH // 2)
+            block = await head_of(rpc)
+            [there] = (await read(rpc, place, tokens, block)).values()
+            [resumed] = (await resume(rpc, evm.chain_id, block, path)).values()
+            assert await follow(rpc, market, block) == {place.pool.address}
+            followed = market.concentrated(place.pool.address)
+            assert isinstance(there, ConcentratedPool)
+            assert followed is not None
+            assert there.fees != before[place.pool].fees  # type: ignore[union-attr]
+            said = followed.at(followed.sqrt_price_x96, followed.tick, followed.liquidity, there.fees)
+            assert as_it_is(there) == as_it_is(resumed) == as_it_is(said)  # type: ignore[arg-type]
+            assert market.undo_to(first) == {place.pool.address}
+            assert as_it_is(market.held(place.pool.address)) == as_it_is(before[place.pool])  # type: ignore[arg-type]
+
+    asyncio.run(story())
+
+
+def test_a_first_version_s_next_fee_is_foreseen(
+    evm: DevNode, modules: Modules, published: Modules, stranger: Account, wrapped: bytes
+) -> None:
+    """What its storage says it would take is what the next swap, a second later, takes, but for what was swapped in the last block."""
+    shop = Shop(stranger, evm, modules, wrapped)
+    place = FirstPlace(evm, modules, published, (wrapped, shop.token))
+
+    async def story() -> None:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            first = await head_of(rpc)
+            market = MarketState(first, await read(rpc, place, [wrapped, shop.token], first))
+            assert market.asked_for_fees == (place.pool.address,)
+            taken = set()
+            for turn, part in enumerate((40, 3, 40, 5, 200, 2, 9, 30)):
+                evm.rpc.call("evm_increaseTime", 3600)
+                evm.mine()
+                block = await head_of(rpc)
+                await follow(rpc, market, block)
+                held = market.concentrated(place.pool.address)
+                assert held is not None
+                way = turn % 2 == 0
+                evm.rpc.call("evm_setNextBlockTimestamp", block.timestamp + 1)
+                place.swap(DEPTH // part, zero_for_one=way)
+                moved = held.after(held.swap_exact_in(DEPTH // part, zero_for_one=way))
+                [now] = (await read(rpc, place, [wrapped, shop.token], await head_of(rpc))).values()
+                assert as_it_is(now) == as_it_is(moved)
+                taken.add(held.fees)
+            assert len(taken) > 2
 
     asyncio.run(story())
 
@@ -196,6 +277,7 @@ def test_a_plugin_that_does_not_answer_stops_no_other_s(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("kind", ["plugin", "before integral"])
 def test_what_opens_between_an_algebra_pool_and_a_pair_is_found_in_its_block_and_booked(
     evm: DevNode,
     modules: Modules,
@@ -205,10 +287,16 @@ def test_what_opens_between_an_algebra_pool_and_a_pair_is_found_in_its_block_and
     installation: Installation,
     wrapped: bytes,
     tmp_path: Path,
+    kind: str,
 ) -> None:
-    """A token that only factories name, half as dear in its V2 pair as in a pool whose plugin says the fee; later somebody buys much of it there."""
+    """A token that only factories name, half as dear in its V2 pair as in a pool whose plugin or past says the fee; later somebody buys much of it there."""
     shop = Shop(stranger, evm, modules, wrapped)
-    place = Place(evm, modules, published, (wrapped, shop.token), plugin=True)
+    ends = (wrapped, shop.token)
+    place = (
+        Place(evm, modules, published, ends, plugin=True)
+        if kind == "plugin"
+        else FirstPlace(evm, modules, published, ends)
+    )
     # What can still be turned back is not looked at.
     evm.mine(BEFORE_LAST)
     installation.chain_tables = (

@@ -11,7 +11,7 @@ from mev.market.amm.concentrated import ConcentratedPool, v4_swap_fee
 from mev.market.amm.tick_math import MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_at, usable
 from mev.market.amm.ticks import Ticks
 
-from tests.integration.mev.amm.venues import V3, V4, Integral, Seen, Swap
+from tests.integration.mev.amm.venues import V3, V4, FirstAlgebra, Integral, Seen, Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ QUOTES = 60
 SWAPS = 6
 
 
-@pytest.fixture(scope="module", params=[V3, V4, Integral], ids=lambda venue: venue.__name__)
+@pytest.fixture(scope="module", params=[V3, V4, Integral, FirstAlgebra], ids=lambda venue: venue.__name__)
 def venue(request: pytest.FixtureRequest, bench: Bench, published: Modules) -> V3:
     made: V3 = request.param(bench, published)
     return made

@@ -13,7 +13,7 @@ from mev.trading.execution import contract
 from mev.trading.strategies.atomic_arbitrage import further_gas
 
 from lab.evm.rpc import RpcError
-from tests.integration.mev.amm.forks import PRICE_ONE, Aerodrome, Algebra, Managed, Pancake, give, on
+from tests.integration.mev.amm.forks import PRICE_ONE, Aerodrome, Algebra, First, Managed, Pancake, give, on
 from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, raw, text, word
 from tests.integration.mev.test_executor import amount_out, selector
 from tests.integration.mev.test_executor_v3 import callback
@@ -98,7 +98,7 @@ def test_a_solidly_pool_gives_what_our_mathematics_says(
     assert owner.balance(shop.token, executor) == 0
 
 
-@pytest.mark.parametrize("kind", ["pancake", "algebra"])
+@pytest.mark.parametrize("kind", ["pancake", "algebra", "algebra before integral"])
 def test_pools_that_call_back_by_another_name(
     evm: DevNode,
     modules: Modules,
@@ -112,6 +112,8 @@ def test_pools_that_call_back_by_another_name(
     if kind == "pancake":
         pancake = Pancake(evm, modules, published)
         made = pancake.pool(wrapped, shop.token, 2500, PRICE_ONE, DEPTH, FAR_TICK, 50)
+    elif kind == "algebra before integral":
+        made = First(evm, modules, published).pool(wrapped, shop.token, None, PRICE_ONE, DEPTH, FAR_TICK)
     else:
         made = Algebra(evm, modules, published).pool(wrapped, shop.token, 500, PRICE_ONE, DEPTH, FAR_TICK)
     data = contract.encode_execute(*shop.cycle(wrapped, shop.cheap, made), NATIVE_WEI, 0, 0)
@@ -224,6 +226,7 @@ def test_a_further_pool_takes_no_more_gas_than_the_engine_counts_for_it(
         shop.pair("sushi_v2", DEPTH, DEPTH),
         plugged.pool(wrapped, shop.token, 0, PRICE_ONE, DEPTH, FAR_TICK),
         managed.pool(wrapped, shop.token, 3000, PRICE_ONE, DEPTH, 887_220, 60),
+        First(evm, modules, published).pool(wrapped, shop.token, None, PRICE_ONE, DEPTH, FAR_TICK),
     )
 
     def gas(*sold: Pool) -> int:

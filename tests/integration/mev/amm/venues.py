@@ -1,4 +1,4 @@
-"""Concentrated pools as published: Uniswap V3, Uniswap V4 and Algebra Integral behind one way to ask."""
+"""Concentrated pools as published: Uniswap V3, Uniswap V4, Algebra Integral and Algebra's first version behind one way to ask."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.integration.mev.amm.conftest import Bench
 
 INTEGRAL = "@cryptoalgebra/integral-core/artifacts/contracts"
+FIRST = "@cryptoalgebra/v1-core/artifacts/contracts"
+FEE_TERMS = "(uint16,uint16,uint32,uint32,uint16,uint16,uint32,uint16,uint16)"
 KEY = "(address,address,uint24,int24,address)"
 
 
@@ -131,6 +133,52 @@ class Integral(V3):
         self.bench.send(pool, "setFee(uint16)", fee)
         if self.SPACINGS[fee] != 60:
             self.bench.send(pool, "setTickSpacing(int24)", self.SPACINGS[fee])
+        return str(pool)
+
+    def mint(self, pool: str, lower: int, upper: int, liquidity: int) -> None:
+        self.bench.send(self.driver, "mint_algebra(address,int24,int24,uint128)", pool, lower, upper, liquidity)
+
+    def fees(self, pool: str, fee: int) -> tuple[int, int]:
+        assert self.bench.ask(["uint160", "int24", "uint16"], pool, "globalState()")[2] == fee
+        return fee, fee
+
+
+class FirstAlgebra(V3):
+    """Algebra's first version, whose pools are QuickSwap V3's to the byte; with a fee set they take that one, without it the one that moves."""
+
+    SPACINGS = {100: 60, 3000: 60, 50000: 60}  # noqa: RUF012
+    state = keccak(text="globalState()")[:4]
+    state_call = "globalState()"
+
+    def __init__(self, bench: Bench, published: Modules) -> None:
+        self.bench = bench
+        self.driver = bench.vyper("pool_driver")
+        code = {
+            name: published.artefact(f"{FIRST}/{name}.sol/{name}.json")["bytecode"]
+            for name in ("AlgebraPoolDeployer", "AlgebraFactory")
+        }
+        deployer = bench.deploy(code["AlgebraPoolDeployer"])
+        self.factory = bench.deploy(code["AlgebraFactory"], ["address", "address"], [deployer, bench.account])
+        bench.send(deployer, "setFactory(address)", self.factory)
+
+    def create(self, fee: int, sqrt_price_x96: int) -> str:
+        one, other = self.tokens()
+        return self.begin(one, other, fee, sqrt_price_x96)
+
+    def begin(self, one: str, other: str, fee: int | None, sqrt_price_x96: int) -> str:
+        """Make a pool of two tokens of which the driver has some."""
+        self.bench.send(self.factory, "createPool(address,address)", one, other)
+        [pool] = self.bench.ask(["address"], self.factory, "poolByPair(address,address)", one, other)
+        self.bench.send(pool, "initialize(uint160)", sqrt_price_x96)
+        if fee is not None:
+            [storage] = self.bench.ask(["address"], pool, "dataStorageOperator()")
+            terms = (0, 0, 0, 0, 1, 1, 0, 1, fee)
+            self.bench.send(storage, f"changeFeeConfiguration({FEE_TERMS})", terms)
+            # The pool looks at it when something changes at its price, in another second.
+            lower = self.now(str(pool))[1] // 60 * 60
+            self.bench.rpc.call("evm_increaseTime", 1)
+            self.mint(pool, lower, lower + 60, 10**6)
+            self.bench.send(self.driver, "burn_v3(address,int24,int24,uint128)", pool, lower, lower + 60, 10**6)
         return str(pool)
 
     def mint(self, pool: str, lower: int, upper: int, liquidity: int) -> None:

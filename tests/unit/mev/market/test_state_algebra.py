@@ -8,7 +8,7 @@ import pytest
 from mev.chain.abi import AbiError, event_topic
 from mev.chain.wire import Log
 from mev.domain import Algebra, Block, Cycle, Hop, Pool, V2State
-from mev.market.amm.concentrated import UINT128_MAX, ConcentratedPool
+from mev.market.amm.concentrated import INT256_MAX, UINT128_MAX, ConcentratedPool
 from mev.market.amm.tick_math import sqrt_price_at
 from mev.market.concentrated_state import NEW_PLUGIN, NO_FEE_YET, NO_PRICE, made, same
 from mev.market.snapshot import load, save
@@ -133,3 +133,22 @@ def given(amount: int) -> int:
     """What the pair gives for an amount of token0."""
     part = 997 * amount
     return part * 102 * UNIT // (100_000 * UNIT + part)
+
+
+FIRST = Pool(b"\x06" * 20, "algebra", *TOKENS, 0, 1, 60, algebra=Algebra.BEFORE_INTEGRAL)
+
+
+def test_a_pool_before_integral_swaps_as_uniswap_s_do_and_its_fee_is_asked_for(tmp_path: Path) -> None:
+    state = MarketState(block(0), {FIRST: held(FIRST, 500), OWN: held(OWN, 500)})
+    assert state.asked_for_fees == (FIRST.address,)
+    assert state.apply_block(block(1), [said(FIRST, FEE, 700), said(FIRST, PLUGIN_CONFIG, 1)]) == {FIRST.address}
+    now = state.concentrated(FIRST.address)
+    assert now is not None
+    assert (now.fees, now.ticks.words, now.largest_amount) == ((700, 700), True, INT256_MAX)
+    save(tmp_path / "snapshot", 1, block(1), state.states())
+    _, back = load(tmp_path / "snapshot", 1)
+    assert set(back) == {FIRST, OWN}
+    again = back[FIRST]
+    assert isinstance(again, ConcentratedPool)
+    assert same(again, now)
+    assert (again.ticks.words, again.largest_amount) == (True, INT256_MAX)

@@ -412,10 +412,16 @@ def test_rules_that_would_lock_their_own_connection_out_are_refused(node: Host) 
 
 def test_a_lockout_undoes_itself_and_is_told_in_a_sentence(node: Host) -> None:
     before = rules(node)
-    done = firewall("--limit=iptables", iptables_admin_networks=["192.0.2.0/24"], iptables_check_own_access=False)
+    done = firewall(
+        "--limit=iptables",
+        iptables_admin_networks=["192.0.2.0/24"],
+        iptables_check_own_access=False,
+        iptables_confirm_seconds=5,
+        iptables_revert_seconds=20,
+    )
     assert done.code != 0
     assert (
-        "were not confirmed by a new SSH connection within 25 seconds, so that the host is back at the rules"
+        "were not confirmed by a new SSH connection within 5 seconds, so that the host is back at the rules"
         in done.messages
     )
     assert rules(node) == before

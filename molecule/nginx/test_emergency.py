@@ -109,13 +109,14 @@ def test_the_public_s_websockets_end_and_a_key_s_goes_on(host: Host, key: str) -
 
 
 def test_the_public_is_refused_altogether_until_the_time_is_over(host: Host, key: str) -> None:
-    done = emergency(host, "on", "--refuse-public", "--for", "6s")
+    done = emergency(host, "on", "--refuse-public", "--for", "5m")
     assert (done["public"], done["taken_up"]) == ("refused", True)
     (answer,) = send(host, rpc(), source="127.13.3.1")
-    assert (refusal(answer), 1 <= int(answer["retry_after"]) <= 6) == ((503, -32005, None), True)
+    assert (refusal(answer), 1 <= int(answer["retry_after"]) <= 300) == ((503, -32005, None), True)
     # A key that is none is no way past it.
     assert statuses(send(host, rpc(), source="127.13.3.2", X_API_Key="edge_" + "x" * 43)) == [503]
     assert set(statuses([*send(host, rpc(), source="127.13.3.1", X_API_Key=key), *send(host, rpc())])) <= PASSED
+    assert emergency(host, "on", "--refuse-public", "--for", "2s")["changed"] is True
     until("its end by itself", lambda: send(host, rpc(), source="127.13.3.1")[0]["status"] == 200)
     until("its end in the journal", lambda: "emergency profile: off" in journal(host))
     assert emergency(host, "status")["on"] is False

@@ -169,10 +169,10 @@ def test_a_client_on_the_wrong_chain_stops_the_play_before_the_edge(host: Host) 
     before = host.file("/etc/nginx/nginx.conf").content_string
     # The node still serves chain 1; a rate of one's own would rewrite the edge's configuration, if the play got that far.
     wrong = {"catalogue_chain_overrides": {"ethereum": {"id": 2}}, "nginx_requests_per_minute": 77}
-    done = play("nginx", "fleet.yml", wrong)
+    done = play("nginx", "converge.yml", wrong)
     assert done.code != 0
     assert "answers with chain id 1, expected 2" in done.messages, done.output
     assert host.file("/etc/nginx/nginx.conf").content_string == before
-    mended = play("nginx", "fleet.yml", {})
+    mended = play("nginx", "converge.yml", {})
     assert mended.code == 0, mended.output
     assert host.file("/etc/nginx/nginx.conf").content_string == before

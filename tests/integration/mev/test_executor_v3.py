@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from mev.domain import Cycle, Hop, Pool
+from mev.domain import Pool
 from mev.trading import erc20
 from mev.trading.execution import contract
 
 from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, compiled, raw, word
-from tests.integration.mev.test_executor import FEE, HONEST, LIES, THIEF, HostileMarket, Pools, selector
+from tests.integration.mev.paths import V3Pools, robs_nothing, seeded_v3, through
+from tests.integration.mev.test_executor import FEE, HONEST, LIES, HostileMarket, Pools, selector
 
 if TYPE_CHECKING:
     from lab.evm.devnode import DevNode
@@ -32,31 +33,9 @@ def callback(amount0: int, amount1: int) -> bytes:
 
 
 @pytest.fixture
-def concentrated(evm: DevNode) -> dict[tuple[int, frozenset[str]], Pool]:
+def concentrated(evm: DevNode) -> V3Pools:
     """The seeded V3 pools by fee and their tokens' symbols."""
-    return {
-        (seeded.fee, frozenset({seeded.token0, seeded.token1})): Pool(
-            raw(seeded.address),
-            seeded.factory,
-            raw(evm.deployment.token(seeded.token0).address),
-            raw(evm.deployment.token(seeded.token1).address),
-            10**6 - seeded.fee,
-            10**6,
-            {500: 10, 3000: 60}[seeded.fee],
-        )
-        for seeded in evm.deployment.pools
-        if seeded.version == 3
-    }
-
-
-def through(token: bytes, *path: Pool) -> tuple[Cycle, dict[bytes, Pool]]:
-    """The cycle from a token along pools."""
-    hops, held = [], token
-    for pool in path:
-        hops.append(Hop(pool.address, pool.token0 == held))
-        held = pool.token1 if hops[-1].zero_for_one else pool.token0
-    assert held == token
-    return Cycle(token, tuple(hops)), {pool.address: pool for pool in path}
+    return seeded_v3(evm)
 
 
 def profitable(owner: Account, executor: bytes, token: bytes, one: Pool, other: Pool) -> tuple[bytes, int]:
@@ -88,7 +67,7 @@ def test_a_cycle_through_v3_pays_and_leaves_nothing_behind(
     executor: bytes,
     wrapped: bytes,
     pools: Pools,
-    concentrated: dict[tuple[int, frozenset[str]], Pool],
+    concentrated: V3Pools,
     evm: DevNode,
     kinds: str,
 ) -> None:
@@ -110,7 +89,7 @@ def test_three_hops_of_both_kinds(
     executor: bytes,
     wrapped: bytes,
     pools: Pools,
-    concentrated: dict[tuple[int, frozenset[str]], Pool],
+    concentrated: V3Pools,
     evm: DevNode,
 ) -> None:
     """V3, V2, V3; what was given to the contract before is not passed on."""
@@ -137,7 +116,7 @@ def test_four_hops_through_the_token_itself(
     executor: bytes,
     wrapped: bytes,
     pools: Pools,
-    concentrated: dict[tuple[int, frozenset[str]], Pool],
+    concentrated: V3Pools,
     evm: DevNode,
 ) -> None:
     """Two gaps in one transaction: what the first leaves is what the second begins with."""
@@ -159,7 +138,7 @@ def test_below_the_minimum_nothing_happens(
     executor: bytes,
     wrapped: bytes,
     pools: Pools,
-    concentrated: dict[tuple[int, frozenset[str]], Pool],
+    concentrated: V3Pools,
 ) -> None:
     pair = frozenset({"WETH", "USDC"})
     path = (pools["uniswap_v2", pair], concentrated[3000, pair])
@@ -306,12 +285,7 @@ def test_a_re_entrant_token_gets_nothing(
         "callback": callback(NATIVE_WEI, -1),
         "callback of the other side": callback(-1, NATIVE_WEI),
     }[attack]
-    hostile.market.behave(THIEF, executor, payload)
-    profit = int.from_bytes(owner.call(executor, hostile.out), "big")
-    assert owner.send(executor, hostile.out)["status"] == "0x1"
-    assert hostile.market.count("attempts") > 0
-    assert hostile.market.count("successes") == 0
-    assert owner.balance(wrapped, executor) == CAPITAL_WEI + profit
+    robs_nothing(owner, executor, wrapped, hostile.market, hostile.out, payload)
 
 
 def test_a_pool_without_enough_liquidity_is_refused_whole(

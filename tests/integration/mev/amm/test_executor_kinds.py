@@ -15,6 +15,7 @@ from mev.trading.strategies.atomic_arbitrage import further_gas
 from lab.evm.rpc import RpcError
 from tests.integration.mev.amm.forks import PRICE_ONE, Aerodrome, Algebra, First, Managed, Pancake, give, on
 from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, raw, text, word
+from tests.integration.mev.paths import through
 from tests.integration.mev.test_executor import amount_out, selector
 from tests.integration.mev.test_executor_v3 import callback
 
@@ -48,13 +49,7 @@ class Shop:
         token0, token1 = sorted((self.wrapped, self.token))
         return Pool(made, exchange, token0, token1, 997, 1000)
 
-    def cycle(self, wrapped: bytes, *path: Pool) -> tuple[Cycle, dict[bytes, Pool]]:
-        hops, held = [], wrapped
-        for pool in path:
-            hops.append(Hop(pool.address, pool.token0 == held))
-            held = pool.token1 if hops[-1].zero_for_one else pool.token0
-        assert held == wrapped
-        return Cycle(wrapped, tuple(hops)), {pool.address: pool for pool in path}
+    cycle = staticmethod(through)
 
 
 @pytest.fixture

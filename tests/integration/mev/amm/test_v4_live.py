@@ -33,7 +33,8 @@ from tests.integration.mev.conftest import (
     wait_for,
     word,
 )
-from tests.integration.mev.test_executor import FEE, LIES, THIEF, HostileMarket, amount_out, selector
+from tests.integration.mev.paths import robs_nothing, through
+from tests.integration.mev.test_executor import FEE, LIES, HostileMarket, amount_out, selector
 from tests.integration.mev.test_v3_live import head_of
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class HostileManaged:
         self.managed.given.add(self.market.token)
         pool = self.managed.pool(wrapped, self.market.token, KIND.fee, PRICE_ONE, DEPTH, FAR, KIND.tick_spacing)
         pair_of = self.market.arbitrage.pools[self.market.arbitrage.cycle.hops[0].pool]
-        cycle, used = Shop.cycle(self, wrapped, pair_of, pool)  # type: ignore[arg-type]
+        cycle, used = through(wrapped, pair_of, pool)
         self.out = contract.encode_execute(cycle, used, NATIVE_WEI, 0, 0)
 
 
@@ -232,12 +233,7 @@ def test_a_re_entrant_token_gets_nothing(
         "execute": hostile.out,
         "callback": unlock_callback(),
     }[attack]
-    hostile.market.behave(THIEF, executor, payload)
-    profit = int.from_bytes(owner.call(executor, hostile.out), "big")
-    assert owner.send(executor, hostile.out)["status"] == "0x1"
-    assert hostile.market.count("attempts") > 0
-    assert hostile.market.count("successes") == 0
-    assert owner.balance(wrapped, executor) == CAPITAL_WEI + profit
+    robs_nothing(owner, executor, wrapped, hostile.market, hostile.out, payload)
 
 
 def test_what_opens_between_a_v4_pool_and_a_pair_is_found_in_its_block_and_booked(

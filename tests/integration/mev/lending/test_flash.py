@@ -11,6 +11,7 @@ from mev.trading.execution import contract
 from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, raw, word
 from tests.integration.mev.lending.test_liquidation_by_executor import HONEST, THIEF, FalseLending, allowance
+from tests.integration.mev.paths import seeded_v3
 from tests.integration.mev.test_executor import FEE, LIES, Arbitrage, HostileMarket, Pools, selector
 from tests.integration.mev.test_executor import HONEST as SOUND
 from tests.integration.mev.test_executor import THIEF as ROBBER
@@ -51,19 +52,7 @@ def bare(owner: Account, executor: bytes, wrapped: bytes) -> bytes:
 @pytest.fixture
 def v3(evm: DevNode) -> dict[int, Pool]:
     """The seeded V3 pools of native coin and dollars by their fee."""
-    return {
-        seeded.fee: Pool(
-            raw(seeded.address),
-            seeded.factory,
-            raw(evm.deployment.token(seeded.token0).address),
-            raw(evm.deployment.token(seeded.token1).address),
-            10**6 - seeded.fee,
-            10**6,
-            {500: 10, 3000: 60}[seeded.fee],
-        )
-        for seeded in evm.deployment.pools
-        if seeded.version == 3 and {seeded.token0, seeded.token1} == {"WETH", "USDC"}
-    }
+    return {fee: pool for (fee, pair), pool in seeded_v3(evm).items() if pair == {"WETH", "USDC"}}
 
 
 class Story(NamedTuple):

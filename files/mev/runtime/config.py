@@ -120,7 +120,6 @@
 Addresses with mixed case must hold their EIP-55 checksum.
 """
 
-import re
 import tomllib
 from collections.abc import Callable
 from enum import StrEnum
@@ -131,9 +130,26 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from mev.domain import Token
-from mev.runtime.address import parse_address
 from mev.runtime.config_checks import problems
+from mev.runtime.config_market import (
+    AddressValue,
+    AlgebraFactoryConfig,
+    BalancerVaultConfig,
+    DiscoveryConfig,
+    EvmAddress,
+    FactoryConfig,
+    LendingConfig,
+    PathValue,
+    PoolId,
+    RouterConfig,
+    SolidlyFactoryConfig,
+    TokenConfig,
+    V3FactoryConfig,
+    V4ManagerConfig,
+    V4PoolConfig,
+    parse_evm_address,
+    parse_pool_id,
+)
 from mev.runtime.config_shared import (
     SHARED_PARSERS,
     BusConfig,
@@ -152,17 +168,21 @@ from mev.runtime.toml_lines import complaint, lines, nearest
 __all__ = [
     "AlgebraFactoryConfig",
     "AllowanceConfig",
+    "BalancerVaultConfig",
     "BusConfig",
     "ChainConfig",
     "Config",
     "ConfigError",
     "DiscoveryConfig",
+    "EvmAddress",
     "FactoryConfig",
+    "LendingConfig",
     "Level",
     "Listen",
     "LoggingConfig",
     "MetricsConfig",
     "Mode",
+    "PoolId",
     "RiskConfig",
     "RouterConfig",
     "SecretError",
@@ -216,18 +236,6 @@ class StrategyName(StrEnum):
     LIQUIDATION = "liquidation"
 
 
-class EvmAddress(bytes):
-    """What addresses are declared as here; equal to the plain 20 bytes."""
-
-    __slots__ = ()
-
-
-class PoolId(bytes):
-    """What the ids of a vault's pools are declared as here; equal to the plain 32 bytes, of which the first 20 are the pool's address."""
-
-    __slots__ = ()
-
-
 class Url(str):
     """A URL with a host; it may carry credentials, so it is not for messages."""
 
@@ -236,19 +244,6 @@ class Url(str):
 
 _Wei = Annotated[int, Meta(ge=0, description="a whole number of wei, 0 or more")]
 _Count = Annotated[int, Meta(ge=0, le=10**9, description="a whole number from 0 to 1000000000")]
-_Address = Annotated[
-    EvmAddress,
-    Meta(description="0x and 40 hex digits, not all zero, with a valid EIP-55 checksum where their case is mixed"),
-]
-_Path = Annotated[Path, Meta(description="an absolute path")]
-_FeePart = Annotated[
-    int, Meta(ge=1, le=10**6, description="a whole number from 1 to 1000000, numerator <= denominator")
-]
-# At least one millionth stays, and a factory knows a handful.
-_Fees = Annotated[
-    tuple[int, ...],
-    Meta(min_length=1, max_length=16, description="1 to 16 fees in millionths, each from 1 to 999999, each once"),
-]
 _Seconds = Annotated[float, Meta(gt=0, le=86400, description="seconds, more than 0 and at most 86400")]
 _Function = Annotated[
     str,
@@ -257,20 +252,19 @@ _Function = Annotated[
         description="MODULE:FUNCTION, names of Python's",
     ),
 ]
-_Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="1 to 32 of a-z, 0-9, _ and -")]
 
 
 class LoggingConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where each agent's log file is, and from which severity on."""
 
-    directory: _Path
+    directory: PathValue
     level: Level = Level.INFO
 
 
 class SnapshotsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the strategy engine keeps what it knows of each chain's market, and how often it writes it down."""
 
-    directory: _Path
+    directory: PathValue
     every_minutes: Annotated[float, Meta(gt=0, le=1440, description="minutes, more than 0 and at most 1440")] = 10.0
 
 
@@ -306,104 +300,10 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_daily_reverts: _Count | None = None
     breaker_failures: _Count = 0
     breaker_seconds: _Seconds = 600.0
-    deny_tokens: tuple[_Address, ...] = ()
+    deny_tokens: tuple[AddressValue, ...] = ()
     tokens: dict[str, AllowanceConfig] = {}
     strategies: dict[str, AllowanceConfig] = {}
-    kill_switch: _Path | None = None
-
-
-class TokenConfig(Token, frozen=True):
-    """A token that may be traded."""
-
-    address: _Address
-    symbol: Annotated[
-        str, Meta(pattern=r"^[!-~]{1,32}$", description="1 to 32 printable ASCII characters without space")
-    ]
-    decimals: Annotated[int, Meta(ge=0, le=36, description="a whole number from 0 to 36")]
-
-
-class FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A V2 factory; of what its pools are paid, fee_numerator / fee_denominator takes part in the swap."""
-
-    name: _Name
-    address: _Address
-    fee_numerator: _FeePart
-    fee_denominator: _FeePart
-
-
-class V3FactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A Uniswap V3 factory, or one of a fork that kept its pools and events; `fees` are those whose pools are watched, millionths."""
-
-    name: _Name
-    address: _Address
-    fees: _Fees = (100, 500, 3000, 10000)
-
-
-class SolidlyFactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A Solidly factory as Velodrome V2's and Aerodrome's are; its pools' fees are its own to say."""
-
-    name: _Name
-    address: _Address
-
-
-class AlgebraFactoryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An Algebra factory; its pools' fees are theirs and their plugins' to say."""
-
-    name: _Name
-    address: _Address
-
-
-class V4PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of Uniswap V4 pools: their fee in millionths, and their ticks' spacing."""
-
-    fee: Annotated[int, Meta(ge=0, lt=10**6, description="a fee in millionths, from 0 to 999999")]
-    tick_spacing: Annotated[int, Meta(ge=1, lt=2**15, description="a whole number from 1 to 32767")]
-
-
-class V4ManagerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A Uniswap V4 PoolManager, and which of its pools are watched: those without hooks of these kinds."""
-
-    name: _Name
-    address: _Address
-    pools: Annotated[tuple[V4PoolConfig, ...], Meta(min_length=1, max_length=16, description="1 to 16 kinds")] = tuple(
-        V4PoolConfig(fee=fee, tick_spacing=spacing) for fee, spacing in ((100, 1), (500, 10), (3000, 60), (10000, 200))
-    )
-
-
-class BalancerVaultConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A Balancer V2 vault, and which of its pools are watched, by their ids: weighted and stable ones."""
-
-    name: _Name
-    address: _Address
-    pools: Annotated[
-        tuple[Annotated[PoolId, Meta(description="a pool's id: 0x and 64 hexadecimal digits")], ...],
-        Meta(
-            min_length=1, max_length=256, description="a list of 1 to 256 pools' ids, each 0x and 64 hexadecimal digits"
-        ),
-    ]
-
-
-class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A router that does not say itself whose pools it swaps through: a V2, a V3, a Solidly and an Algebra factory's and a V4 manager's, or some of these, by their names."""
-
-    address: _Address
-    factories: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=5, description="1 to 5 names of factories")]
-
-
-class DiscoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens beside the configured ones: where what factories' events say is kept, from which block on they are read, and how many are examined."""
-
-    directory: _Path
-    first_block: Annotated[int, Meta(ge=0, le=2**53, description="a block's number, 0 or more")] = 0
-    max_tokens: Annotated[int, Meta(ge=1, le=10_000, description="a whole number from 1 to 10000")] = 100
-
-
-class LendingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An Aave V3 market of version 3.5 or later, or a Compound V3 market: its pool or Comet, and the block from which on its events are read."""
-
-    name: _Name
-    pool: _Address
-    first_block: Annotated[int, Meta(ge=0, le=2**53, description="a block's number, 0 or more")] = 0
+    kill_switch: PathValue | None = None
 
 
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -417,7 +317,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     http: Annotated[Url, Meta(description="an http:// or https:// URL")] | None = None
     block_seconds: _Seconds
     allowed_lag_seconds: _Seconds = 30.0
-    wrapped_native: _Address
+    wrapped_native: AddressValue
     tokens: tuple[TokenConfig, ...]
     v2_factories: tuple[FactoryConfig, ...]
     v3_factories: tuple[V3FactoryConfig, ...] = ()
@@ -503,21 +403,6 @@ def _with_chain_risks(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "chains": {**chains, **whole}}
 
 
-def _address(text: str) -> EvmAddress:
-    address = parse_address(text)
-    if not any(address):
-        raise ValueError("the zero address is nobody's")
-    return EvmAddress(address)
-
-
-def _pool_id(text: str) -> PoolId:
-    if _POOL_ID.fullmatch(text) is None:
-        raise ValueError("it is not 0x and 64 hexadecimal digits")
-    if not any(identity := bytes.fromhex(text[2:])):
-        raise ValueError("it is zero, which is no pool's")
-    return PoolId(identity)
-
-
 def _path(text: str) -> Path:
     if not text.startswith("/"):
         raise ValueError("it is not absolute")
@@ -535,10 +420,9 @@ def _url(text: str) -> Url:
     return Url(text)
 
 
-_POOL_ID = re.compile(r"0x[0-9a-fA-F]{64}")
 _PARSERS: dict[object, Callable[[str], object]] = {
-    EvmAddress: _address,
-    PoolId: _pool_id,
+    EvmAddress: parse_evm_address,
+    PoolId: parse_pool_id,
     Path: _path,
     Url: _url,
     RelayUrl: parse_relay_url,

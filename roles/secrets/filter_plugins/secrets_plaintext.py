@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from ansible.module_utils.common.yaml import SafeLoader, yaml_load
 
 MOST_BYTES = 4 << 20
 VAULT = "$ANSIBLE_VAULT;"
@@ -97,7 +98,7 @@ def kept_from_logs(roles: str) -> set[str]:
             gather(option.get("options") or {})
 
     for specs in Path(roles).glob("*/meta/argument_specs.yml"):
-        for entry in yaml.safe_load(specs.read_text())["argument_specs"].values():
+        for entry in yaml_load(specs.read_text())["argument_specs"].values():
             gather(entry.get("options") or {})
     return found
 
@@ -128,7 +129,7 @@ def look(path: Path, names: set[str]) -> Iterator[Find]:
     yield from (Find(shown, number, variable, by) for number, variable, by in by_form(lines, path.name))
     if path.suffix in YAML_ENDINGS:
         try:
-            documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+            documents = list(yaml.compose_all(text, Loader=SafeLoader))
         except yaml.YAMLError:
             # Ansible says so itself, and better.
             return

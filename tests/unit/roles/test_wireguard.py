@@ -112,6 +112,14 @@ def test_peers_are_the_other_hosts_and_the_administrators() -> None:
     assert [peer["public_key"] for peer in shown["peers"]] == [key(2), key(3), rendering.TO_BE_MADE, key(7)]
 
 
+def test_a_host_that_left_the_group_is_nobody_s_peer_though_its_key_is_known() -> None:
+    hostvars = {name: {"private_address": f"10.66.0.{at}"} for at, name in enumerate(("node1", "node2", "node3"), 1)}
+    known = {"node2": key(2), "node3": key(3)}
+    own = {"port": 51820, "keepalive_seconds": 25}
+    found = rendering.peers(["node1", "node2"], hostvars, "node1", known, [], own)
+    assert [(peer["name"], peer["public_key"]) for peer in found] == [("node2", key(2))]
+
+
 PEERS = [
     {
         "name": "node2",
@@ -179,6 +187,29 @@ def test_a_tunnel_with_its_peers_is_told_nothing(monkeypatch: pytest.MonkeyPatch
     )
     assert program.sync("wg0", PEERS) is False
     assert wg.told == []
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    ["10.66.0.2/32 10.66.0.1/32", "0.0.0.0/0", "(none)"],
+)
+def test_a_peer_that_has_other_addresses_than_its_own_is_put_right(
+    allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wg = Wg(
+        monkeypatch,
+        **{
+            "allowed-ips": f"{key(7)}\t10.66.0.200/32\n{key(2)}\t{allowed}\n",
+            "persistent-keepalive": f"{key(7)}\toff\n{key(2)}\t25\n",
+            "endpoints": f"{key(7)}\t(none)\n{key(2)}\t198.51.100.7:4000\n",
+        },
+    )
+    assert program.sync("wg0", PEERS) is True
+    [(_, text)] = wg.told
+    assert [line for line in text.splitlines() if line.startswith("AllowedIPs")] == [
+        "AllowedIPs = 10.66.0.2/32",
+        "AllowedIPs = 10.66.0.200/32",
+    ]
 
 
 def test_what_fails_shows_no_input() -> None:

@@ -8,7 +8,6 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
 from mev.chain.rpc import Rpc
 from mev.chain.wire import Log
 from mev.market.lending.aave_events import BORROW, TOPICS
@@ -20,6 +19,7 @@ from mev.runtime.config import EvmAddress, LendingConfig
 from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import raw
 from tests.integration.mev.lending.aave import UNLIMITED
+from tests.integration.mev.lending.follower import Followed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -86,47 +86,23 @@ def fresh(market: Market) -> Iterator[Market]:
     rpc.call("evm_revert", snapshot)
 
 
-class Followed:
-    """A book that is kept by the code that runs in the engine."""
-
-    def __init__(self, rpc: Rpc, aave: Aave) -> None:
-        self.rpc = rpc
-        pool = EvmAddress(raw(aave.pool))
-        self.market = AaveMarket("ethereum", rpc, LendingConfig(name="aave_v3", pool=pool))
-        self._events = BlockCollector(rpc, sorted(TOPICS), stall_seconds=1).events()
-        self.head: Block | None = None
-        self.turned = 0
-
-    async def catch_up(self) -> Block:
-        """Follow to the head, and return it."""
-        latest = (await self.rpc.latest()).block()
-        while self.head is None or self.head.hash != latest.hash:
-            match await anext(self._events):
-                case Reset(block):
-                    await self.market.load(block)
-                    self.head = block
-                case NewBlock(block, logs, _):
-                    await self.market.follow(block, logs)
-                    self.head = block
-                case Reorg(ancestor):
-                    self.market.undo_to(ancestor)
-                    self.head = ancestor
-                    self.turned += 1
-        return self.head
+def follower(rpc: Rpc, aave: Aave) -> Followed[AaveMarket]:
+    config = LendingConfig(name="aave_v3", pool=EvmAddress(raw(aave.pool)))
+    return Followed(rpc, AaveMarket("ethereum", rpc, config), TOPICS)
 
 
-def told(bench: Bench, aave: Aave, story: Callable[[Followed], Awaitable[None]]) -> None:
+def told(bench: Bench, aave: Aave, story: Callable[[Followed[AaveMarket]], Awaitable[None]]) -> None:
     async def tell() -> None:
         url = bench.rpc.url.replace("http", "ws")
         async with Rpc(url, chain_id=int(bench.rpc.call("eth_chainId"), 16)) as rpc:
-            followed = Followed(rpc, aave)
+            followed = follower(rpc, aave)
             await followed.catch_up()
             await story(followed)
 
     asyncio.run(asyncio.wait_for(tell(), 120))
 
 
-def agrees(followed: Followed, aave: Aave, users: list[str], block: Block) -> int:
+def agrees(followed: Followed[AaveMarket], aave: Aave, users: list[str], block: Block) -> int:
     """Hold everybody's account against the pool's own word; return how many owe something."""
     book = followed.market.book
     assert book is not None
@@ -175,7 +151,7 @@ def test_the_book_is_the_pool_s_to_the_wei_whatever_happens(fresh: Market) -> No
     aave = fresh.aave
     draw = random.Random(7)  # noqa: S311
 
-    async def story(followed: Followed) -> None:
+    async def story(followed: Followed[AaveMarket]) -> None:
         seen = 0
         for _ in range(STEPS):
             await asyncio.to_thread(act, fresh, draw)
@@ -193,7 +169,7 @@ def test_a_reorganisation_undoes_positions_prices_and_settings(fresh: Market) ->
     weth, btc, usdc = fresh.assets
     user, newcomer = fresh.users[0], fresh.newcomer
 
-    async def story(followed: Followed) -> None:
+    async def story(followed: Followed[AaveMarket]) -> None:
         before = followed.market.book
         assert before is not None
         position, threshold = before.positions()[raw(user)], before.listings[0].liquidation_threshold
@@ -241,7 +217,7 @@ def test_an_oracle_that_lies_or_is_silent_leaves_those_alone_who_have_the_asset(
     aave = fresh.aave
     weth, btc, _ = fresh.assets
 
-    async def story(followed: Followed) -> None:
+    async def story(followed: Followed[AaveMarket]) -> None:
         def lie() -> None:
             aave.price(weth, 2**200)
             aave.bench.send(aave.feeds[btc], "break_off()")
@@ -263,7 +239,7 @@ def test_an_oracle_that_lies_or_is_silent_leaves_those_alone_who_have_the_asset(
 def test_a_malformed_event_puts_the_market_aside_and_it_is_read_anew(fresh: Market) -> None:
     aave, rpc = fresh.aave, fresh.aave.bench.rpc
 
-    async def story(followed: Followed) -> None:
+    async def story(followed: Followed[AaveMarket]) -> None:
         head = followed.head
         assert head is not None
         await asyncio.to_thread(aave.price, fresh.assets[0], 1800 * DOLLAR)
@@ -291,7 +267,7 @@ def test_a_liquidation_takes_and_gives_what_the_arithmetic_says(fresh: Market, f
     weth, btc, _ = fresh.assets
     user = fresh.users[0]
 
-    async def story(followed: Followed) -> None:
+    async def story(followed: Followed[AaveMarket]) -> None:
         await asyncio.to_thread(aave.price, weth, PRICES[0] * (100 - fall) // 100)
         await followed.catch_up()
         book = followed.market.book

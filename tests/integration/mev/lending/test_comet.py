@@ -6,9 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from mev.chain.collectors import BlockCollector, NewBlock, Reorg, Reset
 from mev.chain.rpc import Rpc
-from mev.domain import Block, Cycle, Flash, Hop
+from mev.domain import Cycle, Flash, Hop
 from mev.market.lending.comet_market import CometMarket
 from mev.market.lending.comet_reader import TOPICS
 from mev.market.lending.compound_v3 import borrowed
@@ -19,6 +18,7 @@ from mev.trading.execution import contract
 from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, Installation, at_rest, filled, raw
 from tests.integration.mev.lending.comet import CometCrash
+from tests.integration.mev.lending.follower import Followed
 from tests.integration.mev.lending.test_liquidation_by_executor import allowance
 
 if TYPE_CHECKING:
@@ -32,31 +32,12 @@ def comet(evm: DevNode, modules: Modules, owner: Account, pools: Pools) -> Comet
     return CometCrash(evm, modules, owner, pools)
 
 
-class Followed:
-    """A book that is kept by the code that runs in the engine."""
-
-    def __init__(self, rpc: Rpc, comet: str) -> None:
-        self.rpc = rpc
-        self.market = CometMarket("ethereum", rpc, LendingConfig(name="usdc", pool=EvmAddress(raw(comet))))
-        self._events = BlockCollector(rpc, sorted(TOPICS), stall_seconds=1).events()
-        self.head: Block | None = None
-
-    async def catch_up(self) -> None:
-        latest = (await self.rpc.latest()).block()
-        while self.head is None or self.head.hash != latest.hash:
-            match await anext(self._events):
-                case Reset(block):
-                    await self.market.load(block)
-                    self.head = block
-                case NewBlock(block, logs, _):
-                    await self.market.follow(block, logs)
-                    self.head = block
-                case Reorg(ancestor):
-                    self.market.undo_to(ancestor)
-                    self.head = ancestor
+def follower(rpc: Rpc, comet: str) -> Followed[CometMarket]:
+    config = LendingConfig(name="usdc", pool=EvmAddress(raw(comet)))
+    return Followed(rpc, CometMarket("ethereum", rpc, config), TOPICS)
 
 
-def agrees(followed: Followed, comet: CometCrash) -> int:
+def agrees(followed: Followed[CometMarket], comet: CometCrash) -> int:
     """Hold every borrower and a price of what is for sale against the contract's own word; return how many can be absorbed."""
     book = followed.market.book
     assert book is not None
@@ -95,7 +76,7 @@ def test_borrowers_are_followed_from_events_over_a_reorganisation_too(comet: Com
 
     async def story() -> None:
         async with Rpc(rpc.url.replace("http", "ws"), chain_id=int(rpc.call("eth_chainId"), 16)) as hot:
-            followed = Followed(hot, comet.comet)
+            followed = follower(hot, comet.comet)
             await followed.catch_up()
             assert agrees(followed, comet) == 0
             comet.borrower(70)

@@ -6,7 +6,6 @@ import datetime as dt
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,36 +14,21 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from mev.runtime import otlp, tracing
-from mev.runtime.config import TracesConfig
-from mev.runtime.config_shared import CollectorUrl, SecretReference
-from mev.runtime.otlp import Pipe
+from mev.runtime import otlp
 from mev.runtime.secret import SecretError
 from prometheus_client import CollectorRegistry
 
 from tests.collector import Collector
+from tests.unit.mev.collecting import collector, pipe_to
+
+__all__ = ["collector"]
 
 NOBODY = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
-
-
-def pipe_to(url: str, registry: CollectorRegistry, *, ratio: float = 1.0, authorization: str | None = None) -> Pipe:
-    reference = SecretReference(authorization) if authorization else None
-    config = TracesConfig(endpoint=CollectorUrl(url), sample_ratio=ratio, authorization=reference)
-    pipe = tracing.connect(config, "strategy_engine", registry)
-    assert pipe is not None
-    return pipe
 
 
 def lost(registry: CollectorRegistry, reason: str) -> float | None:

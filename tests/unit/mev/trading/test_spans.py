@@ -9,9 +9,6 @@ import pytest
 import structlog
 from mev.chain.collectors import NewBlock, Reorg, Reset
 from mev.domain import Block, Opportunity, State
-from mev.runtime import tracing
-from mev.runtime.config import TracesConfig
-from mev.runtime.config_shared import CollectorUrl
 from mev.runtime.otlp import Pipe
 from mev.runtime.storage import Database
 from mev.trading import spans as module
@@ -20,7 +17,10 @@ from mev.trading.spans import Spans, Traced, spans_to
 from prometheus_client import CollectorRegistry
 
 from tests.collector import Collector, Received
+from tests.unit.mev.collecting import collector, pipe_to
 from tests.unit.mev.trading.conftest import submission
+
+__all__ = ["collector"]
 
 CHAIN = "ethereum"
 # More than 64 bits hold.
@@ -28,18 +28,8 @@ MUCH = 10**30
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def pipe(collector: Collector) -> Pipe:
-    config = TracesConfig(endpoint=CollectorUrl(collector.url))
-    made = tracing.connect(config, "strategy_engine", CollectorRegistry())
-    assert made is not None
-    return made
+    return pipe_to(collector.url, CollectorRegistry())
 
 
 @pytest.fixture

@@ -158,33 +158,39 @@ def _live_all(ledger: Ledger) -> None:
         _live(ledger, number)
 
 
-def _live(ledger: Ledger, number: int) -> None:
-    name = f"bench-{number}"
-    cycle = Cycle(NATIVE, (Hop(b"\x05" * 20, zero_for_one=True), Hop(b"\x06" * 20, zero_for_one=False)))
-    digest = number.to_bytes(32, "big")
-    sent = Submission(
-        opportunity=name,
+def opportunity(number: int) -> Opportunity:
+    """One that nothing else in a ledger is."""
+    return Opportunity(
+        id=f"bench-{number}",
+        chain="ethereum",
+        strategy="atomic_arbitrage",
+        cycle=Cycle(NATIVE, (Hop(b"\x05" * 20, zero_for_one=True), Hop(b"\x06" * 20, zero_for_one=False))),
+        block_number=number,
+        block_hash=number.to_bytes(32, "big"),
+        amount_in=10**18,
+        expected_out=10**18 + 10**15,
+    )
+
+
+def submission(number: int) -> Submission:
+    """Its transaction."""
+    return Submission(
+        opportunity=f"bench-{number}",
         chain="ethereum",
         sender=ROUTER,
         nonce=number,
         deadline_block=number + 2,
         max_priority_fee_wei=1,
         max_fee_wei=2,
-        hash=digest,
+        hash=number.to_bytes(32, "big"),
         raw=bytes(600),
     )
-    ledger.detect(
-        Opportunity(
-            id=name,
-            chain="ethereum",
-            strategy="atomic_arbitrage",
-            cycle=cycle,
-            block_number=number,
-            block_hash=digest,
-            amount_in=10**18,
-            expected_out=10**18 + 10**15,
-        )
-    )
+
+
+def _live(ledger: Ledger, number: int) -> None:
+    found, sent = opportunity(number), submission(number)
+    name, digest = found.id, sent.hash
+    ledger.detect(found)
     ledger.move(name, State.SCREENED)
     ledger.simulated(name, 10**15, 200_000, 10**9)
     ledger.move(name, State.APPROVED)

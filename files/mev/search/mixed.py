@@ -17,6 +17,10 @@ Quote = Callable[[int], int]
 NEIGHBOURS = 3
 # How often the best amount may move to a better neighbour: hostile reserves must not hold the engine up.
 MOVES = 64
+# For so many rounds the golden sections' own amounts are near enough to where they should be.
+AFRESH = 8
+# Between amounts this close, base units, they are not.
+NARROW = 4096
 # 1 / golden ratio squared, as a fraction of integers.
 _NEARER = (381_966, 1_000_000)
 
@@ -32,7 +36,7 @@ def size_path(quotes: Sequence[Quote], max_amount_in: int) -> Sized:
     """Return the amount of at most `max_amount_in` base units that leaves most, and what it gives; (0, 0) where none leaves a profit.
 
     No amount within NEIGHBOURS of it leaves more, and none at all by more than what rounding takes on the way, carried to the path's end.
-    It asks each pool about three times a bit of `max_amount_in`.
+    It asks each pool two to three times a bit of `max_amount_in`, counted over random pools.
     """
     if max_amount_in < 1:
         return Sized(0, 0)
@@ -58,17 +62,27 @@ def given(quotes: Sequence[Quote], amount_in: int) -> int:
 
 
 def _closed_in(quotes: Sequence[Quote], largest: int) -> Sized:
+    def tried(amount: int) -> Sized:
+        return Sized(amount, given(quotes, amount))
+
     low, high = 1, largest
-    best = max((Sized(amount, given(quotes, amount)) for amount in (low, high)), key=_profit)
+    best = max(tried(low), tried(high), key=_profit)
+    one = two = None
+    step = 0
     while high - low > NEIGHBOURS:
         inward = max((high - low) * _NEARER[0] // _NEARER[1], 1)
-        one, two = (Sized(amount, given(quotes, amount)) for amount in (low + inward, high - inward))
+        # One of the two amounts is one of the last round's; afresh from time to time, before rounding has moved them.
+        if step % AFRESH == 0 or high - low < NARROW:
+            one = two = None
+        one = one or tried(low + inward)
+        two = two or tried(high - inward)
         best = max(best, one, two, key=_profit)
         # Where a pool refuses both, it is for too much: the smaller amounts are left.
         if _profit(one) >= _profit(two):
-            high = two.amount_in
+            high, one, two = two.amount_in, None, one
         else:
-            low = one.amount_in
+            low, one, two = one.amount_in, two, None
+        step += 1
     return best
 
 

@@ -21,7 +21,7 @@ from mev.trading.ledger import Ledger
 from mev.trading.meter import Meter
 
 from tests.integration.mev.amm.forks import PRICE_ONE, Managed, give
-from tests.integration.mev.amm.test_algebra_live import HIGHEST, LOWEST, SWAP, Place
+from tests.integration.mev.amm.test_algebra_live import HIGHEST, LOWEST, SWAP, FirstPlace, Place
 from tests.integration.mev.amm.test_executor_kinds import DEPTH
 from tests.integration.mev.amm.test_forks_live import Curves, Market, curves, market
 from tests.integration.mev.amm.test_v4_live import FAR, KIND
@@ -75,14 +75,15 @@ class World:
         self,
         market: Market,
         curves: Curves,
-        algebra: Place,
+        algebra: tuple[Place, FirstPlace],
         managed: Managed,
         vault: Vault,
         owner: Account,
         wrapped: bytes,
     ) -> None:
         self.evm = owner.evm
-        self.market, self.curves, self.algebra, self.managed = market, curves, algebra, managed
+        self.market, self.curves, self.managed = market, curves, managed
+        self.algebra, self.first = algebra
         self.owner, self.wrapped = owner, wrapped
         ends = (wrapped, market.shop.token)
         self.v4 = managed.pool(*ends, KIND.fee, PRICE_ONE, DEPTH, FAR, KIND.tick_spacing, native=True)
@@ -94,8 +95,8 @@ class World:
         self.pairs = [pair_of("balancer_v2", key, i, j) for i, j in combinations(range(3), 2)]
 
     def pools(self) -> set[bytes]:
-        made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool, self.v4, *self.pairs)
-        return {pool.address for pool in made}
+        made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool, self.first.pool)
+        return {pool.address for pool in (*made, self.v4, *self.pairs)}
 
     def new(self) -> bytes:
         """Make one more V4 pool."""
@@ -115,6 +116,8 @@ class World:
         self.algebra.mint(-60, 120, DEPTH)
         self.algebra.swap(DEPTH, zero_for_one=True)
         self.algebra.send("setFee(uint16)", 3000)
+        self.first.mint(-60, 120, DEPTH)
+        self.first.swap(DEPTH, zero_for_one=True)
         self.managed.provide(self.v4, -60, 120, DEPTH)
         self.managed.swap_in(self.v4, DEPTH, zero_for_one=True)
         self.managed.set_protocol_fee(self.v4, 1000, 250)
@@ -133,6 +136,7 @@ class World:
         driver, made = self.market.pancake.driver, text(self.market.pool.address)
         self.market.pancake.bench.send(driver, SWAP, made, SLOT0, False, DEPTH // 3, HIGHEST)
         self.algebra.swap(DEPTH // 3, zero_for_one=False)
+        self.first.swap(DEPTH // 3, zero_for_one=False)
         self.managed.swap_in(self.v4, DEPTH // 3, zero_for_one=False)
         self.vault.swap(self.balancer, self.three[2], self.three[0], NATIVE_WEI)
         push(self.evm, self.owner, self.wrapped, 3000, 30 * NATIVE_WEI)
@@ -146,7 +150,8 @@ class World:
 def world(
     evm: DevNode, modules: Modules, published: Modules, market: Market, curves: Curves, owner: Account, wrapped: bytes
 ) -> World:
-    algebra = Place(evm, modules, published, (wrapped, market.shop.token), plugin=False)
+    ends = (wrapped, market.shop.token)
+    algebra = Place(evm, modules, published, ends, plugin=False), FirstPlace(evm, modules, published, ends)
     vault = Vault(evm, modules, published)
     made = World(market, curves, algebra, Managed(evm, modules, published), vault, owner, wrapped)
     # What is turned back must not have made the pools.
@@ -160,7 +165,8 @@ def configured(world: World, tmp_path: Path) -> Installation:
     made.more_v3 = (f'{{ name = "pancake_v3", address = "{world.market.pancake.factory}", fees = [500, 2500] }}',)
     made.chain_tables = (
         f'solidly_factories = [{{ name = "aerodrome", address = "{world.curves.aerodrome.factory}" }}]\n'
-        f'algebra_factories = [{{ name = "algebra", address = "{world.algebra.algebra.factory}" }}]\n'
+        f'algebra_factories = [{{ name = "algebra", address = "{world.algebra.algebra.factory}" }}, '
+        f'{{ name = "quickswap", address = "{world.first.algebra.factory}" }}]\n'
         f'v4_managers = [{{ name = "uniswap_v4", address = "{world.managed.manager}" }}]\n'
         f'balancer_vaults = [{{ name = "balancer_v2", address = "{world.vault.vault}", pools = ["{text(world.balancer)}"] }}]\n'
     )

@@ -5,6 +5,7 @@ the same numbers.
 """
 
 from functools import lru_cache
+from math import floor, log
 
 from mev.market.amm.errors import AmmError
 
@@ -44,6 +45,10 @@ _LOG_SCALE = 255738958999603826347141
 _LOG_ERROR_BELOW = 3402992956809132418596140100660247210
 _LOG_ERROR_ABOVE = 291339464771989622907027621153398088495
 _LOG_BITS = 14
+# The same in float64, which is wrong by less than a millionth of a tick; a price's own rounding is at most five of these, where it is lowest.
+_LOG_ONE = 96 * log(2)
+_TICKS_A_UNIT = 2 / log(1.0001)
+_MARGIN = 1e-4
 
 
 @lru_cache(maxsize=1 << 16)
@@ -65,6 +70,13 @@ def tick_at(sqrt_price_x96: int) -> int:
     """Return the greatest tick whose price is not above this one; raises AmmError outside [MIN_SQRT_PRICE, MAX_SQRT_PRICE)."""
     if not MIN_SQRT_PRICE <= sqrt_price_x96 < MAX_SQRT_PRICE:
         raise AmmError("R")
+    near = (log(sqrt_price_x96) - _LOG_ONE) * _TICKS_A_UNIT
+    tick = floor(near)
+    return tick if _MARGIN < near - tick < 1 - _MARGIN else exact_tick_at(sqrt_price_x96)
+
+
+def exact_tick_at(sqrt_price_x96: int) -> int:
+    """Return the same as `tick_at` as the contract computes it, of a price within the bounds."""
     ratio = sqrt_price_x96 << 32
     msb = ratio.bit_length() - 1
     mantissa = ratio >> msb - 127 if msb >= _Q128 else ratio << 127 - msb
@@ -74,9 +86,9 @@ def tick_at(sqrt_price_x96: int) -> int:
         carry = mantissa >> _Q128
         log2 |= carry << 63 - bit
         mantissa >>= carry
-    log = log2 * _LOG_SCALE
-    low = log - _LOG_ERROR_BELOW >> _Q128
-    high = log + _LOG_ERROR_ABOVE >> _Q128
+    scaled = log2 * _LOG_SCALE
+    low = scaled - _LOG_ERROR_BELOW >> _Q128
+    high = scaled + _LOG_ERROR_ABOVE >> _Q128
     return high if low == high or sqrt_price_at(high) <= sqrt_price_x96 else low
 
 

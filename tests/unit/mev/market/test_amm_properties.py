@@ -18,6 +18,7 @@ from mev.market.amm.tick_math import (
     MAX_TICK,
     MIN_SQRT_PRICE,
     MIN_TICK,
+    exact_tick_at,
     sqrt_price_at,
     tick_at,
     usable,
@@ -229,3 +230,25 @@ def test_absurd_balances_are_refused_or_quoted_and_nothing_else(
         except AmmError:
             continue
         assert out <= balances[1]
+
+
+@settings(max_examples=2000)
+@given(
+    st.one_of(
+        st.integers(MIN_SQRT_PRICE, 2**40),
+        st.integers(0, 127).flatmap(lambda bits: st.integers(2**32 << bits, 2**33 << bits)),
+    )
+)
+def test_the_tick_of_a_price_is_the_one_that_the_contract_computes(price: int) -> None:
+    if MIN_SQRT_PRICE <= price < MAX_SQRT_PRICE:
+        assert tick_at(price) == exact_tick_at(price)
+
+
+def test_at_a_tick_s_own_price_and_beside_it_the_tick_is_exact() -> None:
+    """Where a logarithm in floats would say either of two."""
+    for tick in {*range(MIN_TICK, MAX_TICK, 97), *range(MIN_TICK, MIN_TICK + 500), *range(MAX_TICK - 500, MAX_TICK)}:
+        price = sqrt_price_at(tick)
+        assert tick_at(price) == tick
+        if tick > MIN_TICK:
+            assert tick_at(price - 1) == tick - 1
+        assert tick_at(price + 1) == exact_tick_at(price + 1)

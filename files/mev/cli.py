@@ -27,12 +27,13 @@ from mev.insight.history import HistoryError
 from mev.insight.pools import pools
 from mev.market.discovery import DiscoveryError
 from mev.runtime import obs
-from mev.runtime.config import Config, ConfigError, SecretError, load, signing_key
+from mev.runtime.config import Config, ConfigError, SecretError, load
 from mev.runtime.storage import Database, StorageError, backup
 from mev.trading import switch_audit
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Execution
+from mev.trading.execution.signers import RemoteSigner, signer_of
 from mev.trading.execution.transaction import Signer
 from mev.trading.execution.undone import undone
 from mev.trading.ledger import Ledger, read_ledger
@@ -369,7 +370,7 @@ def _operate(config: Config, name: str, act: Callable[[Operator], Awaitable[Done
 
 async def _act(config: Config, name: str, ledger: Ledger, act: Callable[[Operator], Awaitable[Done]]) -> Document:
     chain, signer = config.chains[name], _signer(config)
-    async with Rpc(chain.end_points, chain_id=chain.id) as rpc:
+    async with Rpc(chain.end_points, chain_id=chain.id) as rpc, signer:
         accounts = accounts_of(name, chain, signer)
         await open_books(rpc, accounts, ledger)
         execution = Execution(chain.id, rpc, signer, ledger, accounts)
@@ -388,13 +389,10 @@ def _require_chain(config: Config, name: str) -> None:
         raise UsageError(f"--chain is {name!r}; allowed: {', '.join(config.chains)} (chains of the configuration)")
 
 
-def _signer(config: Config) -> Signer:
+def _signer(config: Config) -> Signer | RemoteSigner:
     if config.signer is None:
         raise ConfigError("signer.key is not set in the configuration; allowed: credential:NAME or file:/absolute/path")
-    try:
-        return Signer(signing_key(config.signer.key))
-    except ValueError as error:
-        raise ConfigError(f"{config.signer.key}: {error}") from None
+    return signer_of(config.signer)
 
 
 def _ledger(config: Config) -> Database:

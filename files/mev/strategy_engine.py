@@ -23,13 +23,13 @@ from mev.market.discovery import DiscoveryError
 from mev.market.state import StateError
 from mev.runtime import metrics, obs, tracing
 from mev.runtime.bus import SETTLEMENTS, Bus, BusError, Outbox, connect, introduce
-from mev.runtime.config import Config, ConfigError, Mode, SecretError, load, signing_key
+from mev.runtime.config import Config, ConfigError, Mode, SecretError, load
 from mev.runtime.service import Service, serve
 from mev.runtime.storage import Database, StorageError
 from mev.trading.desk import Desk
 from mev.trading.execution.contract import ExecutorMissingError
 from mev.trading.execution.execution import Settled
-from mev.trading.execution.transaction import Signer
+from mev.trading.execution.signers import Signs, signer_of
 from mev.trading.execution.ways import Way, way_of
 from mev.trading.ledger import Ledger, Stepped
 from mev.trading.meter import Meter
@@ -57,7 +57,7 @@ class Engine:
         self,
         config: Config,
         ledger: Ledger,
-        signer: Signer | None,
+        signer: Signs | None,
         bus: Bus,
         meter: Meter,
         spans: Spans | None = None,
@@ -82,7 +82,10 @@ class Engine:
 
     async def run(self, service: Service) -> None:
         """Trade until the service is told to stop; each chain finishes the block at hand."""
-        async with self._listener.serving() if self._listener else contextlib.nullcontext():
+        async with (
+            self._listener.serving() if self._listener else contextlib.nullcontext(),
+            self._signer or contextlib.nullcontext(),
+        ):
             await self._run(service)
 
     async def _run(self, service: Service) -> None:
@@ -183,7 +186,7 @@ def main() -> int:
         for reference in config.strategy_plugins:
             load_plugin(reference)
         # Observing needs no key, and so must not be stopped by one that is not there.
-        signer = Signer(signing_key(config.signer.key)) if config.signer and config.mode is not Mode.OBSERVE else None
+        signer = signer_of(config.signer) if config.signer and config.mode is not Mode.OBSERVE else None
         database = Database(config.storage.ledger)
         database.claim()
         introduce(config.bus.location)

@@ -172,6 +172,69 @@ def test_the_kill_switch_listens_where_a_token_is_named() -> None:
     assert (file["source"], file["group"], file["mode"]) == ("/controller/control", "root", "0600")
 
 
+LIVE = {"mev_agents_mode": "live", "mev_agents_signer_key_source": "/controller/signer.key"}
+
+
+def test_in_live_mode_trades_are_handed_to_builders_with_what_they_need() -> None:
+    builder = {
+        "name": "one",
+        "kind": "bundles",
+        "url": "https://one.example",
+        "identity_source": "/controller/identity",
+    }
+    other = {**builder, "name": "two", "url_source": "/controller/url", "timeout_seconds": 1}
+    named = {**LIVE, "mev_agents_submitters": {"ethereum": [builder, other]}}
+    config = configuration(**named)
+    first, second = config.chains["ethereum"].submitters
+    assert (first.name, first.kind, first.url) == ("one", "bundles", "https://one.example")
+    assert first.identity == "credential:submitter_identity_ethereum_one"
+    assert (second.url, second.timeout_seconds) == ("credential:submitter_url_ethereum_two", 1.0)
+    assert config.chains["base"].submitters == ()
+    files = rendered("_mev_agents_signing_files", options(**named))
+    assert [file["source"] for file in files] == [
+        "/controller/signer.key",
+        "/controller/identity",
+        "/controller/url",
+        "/controller/identity",
+    ]
+    assert {(file["group"], file["mode"]) for file in files} == {("root", "0600")}
+    handed = rendered("_mev_agents_signing_credentials", options(**named))
+    assert [each["id"] for each in handed] == [
+        "signer_key",
+        "submitter_identity_ethereum_one",
+        "submitter_url_ethereum_two",
+        "submitter_identity_ethereum_two",
+    ]
+    assert [each["path"] for each in handed] == [file["path"] for file in files]
+    assert configuration(mev_agents_submitters=named["mev_agents_submitters"]).chains["ethereum"].submitters == ()
+
+
+def test_a_plug_in_and_a_private_rpc_are_what_the_inventory_says() -> None:
+    plugin = {"name": "lane", "kind": "plugin", "plugin": "own.lane:make", "settings": {"round": 60}}
+    private = {"name": "p", "kind": "private_rpc", "url": "https://p.example", "method": "eth_sendPrivateTransaction"}
+    config = configuration(**LIVE, mev_agents_submitters={"ethereum": [private], "base": [plugin]})
+    (lane,) = config.chains["base"].submitters
+    assert (lane.plugin, lane.settings) == ("own.lane:make", {"round": "60"})
+    (kept,) = config.chains["ethereum"].submitters
+    assert (kept.kind, kept.method) == ("private_rpc", "eth_sendPrivateTransaction")
+
+
+def test_a_key_that_is_held_elsewhere_is_not_handed_to_the_engine() -> None:
+    held = {
+        "mev_agents_mode": "live",
+        "mev_agents_signer_url": "http://127.0.0.1:9000",
+        "mev_agents_signer_address": "0x" + "19" * 20,
+    }
+    signer = configuration(**held).signer
+    assert signer is not None
+    assert (signer.key, signer.url, signer.address) == (None, "http://127.0.0.1:9000", b"\x19" * 20)
+    assert rendered("_mev_agents_signing_credentials", options(**held)) == []
+    assert rendered("_mev_agents_signing_files", options(**held)) == []
+    here = configuration(**LIVE).signer
+    assert here is not None
+    assert (here.key, here.url) == ("credential:signer_key", None)
+
+
 def test_a_limit_of_what_there_is_not_is_refused_by_its_name() -> None:
     with pytest.raises(StructureError, match=r"risk\.tokens\.DOGE is not known"):
         configuration(mev_agents_limits={"tokens": {"DOGE": {"max_daily_trades": 1}}})

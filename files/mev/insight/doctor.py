@@ -16,8 +16,9 @@ from mev.chain.rpc import Rpc
 from mev.insight import record
 from mev.insight.doctor_extras import Finding, contracts, extras, lost_spans
 from mev.runtime.bus import BusError, connect
-from mev.runtime.config import ChainConfig, Config, Listen, Mode, SecretError, signing_key
+from mev.runtime.config import ChainConfig, Config, Listen, Mode, SecretError
 from mev.runtime.storage import Database, Location, Schema, StorageError
+from mev.trading.execution.signers import signer_of
 from mev.trading.ledger import tables
 from mev.trading.risk import killed
 
@@ -70,10 +71,11 @@ def _key(config: Config) -> Finding:
     if config.signer is None:
         return Finding(check=check, well=config.mode is not Mode.LIVE, seen="none is configured: nothing can be signed")
     try:
-        signing_key(config.signer.key)
+        signer = signer_of(config.signer)
     except SecretError as error:
         return Finding(check=check, well=config.mode is Mode.OBSERVE, seen=str(error))
-    return Finding(check=check, well=True, seen=f"{config.signer.key} can be read, and is one")
+    seen = f"{config.signer.key} can be read, and is one" if config.signer.key else f"held elsewhere: {signer}"
+    return Finding(check=check, well=True, seen=seen)
 
 
 async def _remote(config: Config, now: Callable[[], float]) -> list[Finding]:

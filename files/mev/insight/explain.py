@@ -63,6 +63,9 @@ WHY: dict[str, str] = {
     Reason.SUBMITTER_REFUSED: "every private submitter that it reached refused it: the log says why, and it was sent nowhere else",
     Reason.SUBMITTER_UNAVAILABLE: "no private submitter could be reached, and it was sent nowhere else",
     Reason.MINED_AFTER_ALL: "it was given up, and is on the chain all the same: somebody kept it, or a reorganisation brought its block back",
+    Reason.SIGNER_UNANSWERED: "the remote signer did not sign it in time: nothing was sent, and it is looked for again on the next block",
+    Reason.SIGNER_REFUSED: "the remote signer refused to sign it: the log says why",
+    Reason.SIGNER_LIED: "what the remote signer gave back was not the transaction that it was asked to sign, or not signed by the configured address",
     Reason.CANCELLED: "it was in no block in time, and a transaction that does nothing took its nonce",
 }
 # What a state means where it has no reason of its own.

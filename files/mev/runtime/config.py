@@ -38,6 +38,9 @@
 
     [signer]                                 # needed for live only
     key = "credential:signer_key"            # or "file:/absolute/path": 64 hex digits; never the key itself
+    # url = "http://127.0.0.1:9000"          # instead of key: a program that holds it; https://, ipc:///path, or a reference to such a URL
+    # address = "0x..."                      # with url: whose signatures are taken
+    # method = "eth_signTransaction"         # default (Web3Signer, nodes); account_signTransaction is Clef's
 
     [risk]                                   # for every chain; wei of its native coin
     max_amount_in_wei = 1_000_000_000_000_000_000
@@ -160,7 +163,14 @@ from mev.runtime.config_shared import (
     StorageConfig,
     TracesConfig,
 )
-from mev.runtime.config_submitters import RelayUrl, SubmitterConfig, parse_relay_url
+from mev.runtime.config_submitters import (
+    RelayUrl,
+    SignerMethod,
+    SignerUrl,
+    SubmitterConfig,
+    parse_relay_url,
+    parse_signer_url,
+)
 from mev.runtime.secret import SecretError, secret, signing_key
 from mev.runtime.structure import StructureError, build
 from mev.runtime.toml_lines import complaint, lines, nearest
@@ -269,11 +279,25 @@ class SnapshotsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The key that signs, by reference."""
+    """Who signs: a key, by reference, or a program that holds the key of `address` and is asked at `url`."""
 
-    key: Annotated[
-        SecretReference, Meta(description='"credential:NAME" or "file:/absolute/path", never the key itself')
-    ]
+    key: (
+        Annotated[SecretReference, Meta(description='"credential:NAME" or "file:/absolute/path", never the key itself')]
+        | None
+    ) = None
+    url: (
+        Annotated[
+            SignerUrl,
+            Meta(
+                description="https://HOST, http:// with localhost, a loopback, private or VPN address, ipc:///absolute/path, or a "
+                "reference to a secret that holds one of the first two"
+            ),
+        ]
+        | None
+    ) = None
+    address: AddressValue | None = None
+    method: SignerMethod = SignerMethod.SIGN
+    timeout_seconds: Annotated[float, Meta(gt=0, le=60, description="seconds, more than 0 and at most 60")] = 2.0
 
 
 class AllowanceConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -426,7 +450,8 @@ _PARSERS: dict[object, Callable[[str], object]] = {
     Path: _path,
     Url: _url,
     RelayUrl: parse_relay_url,
+    SignerUrl: parse_signer_url,
     **SHARED_PARSERS,
 }
 # URLs carry API keys, and whoever writes the key itself where its reference belongs must not find it in a log.
-_HIDDEN = frozenset({Url, RelayUrl, *SHARED_PARSERS} - {Listen})
+_HIDDEN = frozenset({Url, RelayUrl, SignerUrl, *SHARED_PARSERS} - {Listen})

@@ -27,6 +27,11 @@ def problems(config: "Config", strategies: set[str]) -> Iterable[Problem]:
             "signer",
             'is missing and mode is live; allowed: [signer] with key = "credential:NAME", or mode observe or paper',
         )
+    if config.signer is not None:
+        if (config.signer.key is None) == (config.signer.url is None):
+            yield "signer", "has both key and url, or neither; allowed: one of them"
+        if (config.signer.address is None) != (config.signer.url is None):
+            yield "signer", "has address without url, or url without address; allowed: both"
     yield from shared_problems(config.storage, config.bus, config.control)
     yield from _repeated((f"chains.{name}.id", str(chain.id), name) for name, chain in config.chains.items())
     symbols = {token.symbol for chain in config.chains.values() for token in chain.tokens}

@@ -1,4 +1,4 @@
-"""What the configuration says of the way that a chain's trades leave: to its nodes, to private RPCs, or in bundles to builders."""
+"""What the configuration says of who signs from elsewhere, and of the way that a chain's trades leave: to its nodes, private RPCs, or builders."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -34,6 +34,19 @@ class PrivateMethod(StrEnum):
 
 class RelayUrl(str):
     """Where a private RPC or a builder is, or a reference to a secret that says it; it may hold a key, so it is not for messages."""
+
+    __slots__ = ()
+
+
+class SignerMethod(StrEnum):
+    """How a program that holds the key is asked: as Web3Signer and nodes are, or as Clef is."""
+
+    SIGN = "eth_signTransaction"
+    CLEF = "account_signTransaction"
+
+
+class SignerUrl(RelayUrl):
+    """Where a program is that signs, or a reference to a secret that says it."""
 
     __slots__ = ()
 
@@ -94,6 +107,16 @@ def parse_relay_url(text: str, *, referred: bool = True) -> RelayUrl:
     if parts.scheme == "http" and not is_own(parts.hostname):
         raise ValueError("trades would cross foreign networks in clear text")
     return RelayUrl(text)
+
+
+def parse_signer_url(text: str) -> SignerUrl:
+    """Return a URL, or a reference to one; raises ValueError, whose message never shows it."""
+    parts = urlsplit(text)
+    if parts.scheme == "ipc":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise ValueError("ipc:// takes an absolute path and no host")
+        return SignerUrl(text)
+    return SignerUrl(parse_relay_url(text))
 
 
 def submitter_problems(where: str, submitters: Sequence[SubmitterConfig]) -> Iterable[Problem]:

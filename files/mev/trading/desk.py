@@ -24,7 +24,7 @@ from mev.market.state import MarketState
 from mev.runtime.config import AllowanceConfig, Config, StrategyName
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
-from mev.trading.execution.transaction import Signer
+from mev.trading.execution.signers import Signs
 from mev.trading.execution.undone import undone
 from mev.trading.execution.ways import Way
 from mev.trading.inventory import Inventory
@@ -57,7 +57,7 @@ class Desk:
         config: Config,
         rpc: Rpc,
         ledger: Ledger,
-        signer: Signer | None,
+        signer: Signs | None,
         *,
         announce: Callable[[Settled], None] = lambda _: None,
         meter: Meter | None = None,

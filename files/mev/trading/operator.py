@@ -12,6 +12,7 @@ from mev.domain.market import Address
 from mev.trading import erc20
 from mev.trading.execution import contract, fees
 from mev.trading.execution.execution import Call, Execution
+from mev.trading.execution.signers import SignerError
 from mev.trading.ledger import NonceTakenError, Submission
 
 # How long an operator waits at the command line, and for how many blocks the transaction may.
@@ -123,6 +124,8 @@ class Operator:
             )
             try:
                 submission = await self._execution.submit(f"operator:{act}", planned, offered)
+            except SignerError as unsigned:
+                raise OperatorError(f"{chain}: {act} is not signed: {unsigned}") from None
             except NonceTakenError as taken:
                 # The engine's transaction has this nonce: in a few blocks its fate is known.
                 if time.monotonic() > until:

@@ -15,6 +15,7 @@ from mev.market.state import MarketState
 from mev.trading import erc20
 from mev.trading.execution import contract, fees
 from mev.trading.execution.execution import Call, Execution, Settled
+from mev.trading.execution.signers import SignerError
 from mev.trading.inventory import Inventory
 from mev.trading.ledger import Ledger, NonceTakenError
 from mev.trading.rebid import Rebidder
@@ -53,6 +54,7 @@ PASSING = frozenset(
         Reason.CLOCK_BEHIND,
         Reason.SIMULATION_STALE,
         Reason.SIMULATION_UNCONFIRMED,
+        Reason.SIGNER_UNANSWERED,
     }
 )
 
@@ -303,6 +305,10 @@ class Pipeline:
             # An operator's command took it in the moment between.
             log.info("nonce taken", chain=self._settings.chain, opportunity=opportunity.id, why=str(taken))
             self._drop(opportunity, Reason.IN_FLIGHT)
+            return
+        except SignerError as unsigned:
+            log.warning("not signed", chain=self._settings.chain, opportunity=opportunity.id, why=str(unsigned))
+            self._drop(opportunity, unsigned.reason)
             return
         if submission is None:
             self._again |= pools

@@ -54,6 +54,10 @@ class Reason(StrEnum):
     SUBMITTER_REFUSED = "submitter_refused"
     SUBMITTER_UNAVAILABLE = "submitter_unavailable"
     MINED_AFTER_ALL = "mined_after_all"
+    # Before submission: a remote signer.
+    SIGNER_UNANSWERED = "signer_unanswered"
+    SIGNER_REFUSED = "signer_refused"
+    SIGNER_LIED = "signer_lied"
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):

@@ -176,7 +176,7 @@ def test_what_was_written_and_not_sent_keeps_its_nonce_and_is_sent(bench: Callab
     async def story(bench: Bench) -> None:
         offered, call = await bench.offer(), await bench.call()
         nonce = int(evm.rpc.call("eth_getTransactionCount", text(bench.accounts.signer), "latest"), 16)
-        written = bench.execution._sign("a", nonce, call, offered.max_priority_fee_wei, offered.max_fee_wei)
+        written = await bench.execution._sign("a", nonce, call, offered.max_priority_fee_wei, offered.max_fee_wei)
         bench.ledger.submit(written)
         after = await bench.execution.submit("operator:test", call, offered)
         assert after is not None

@@ -175,7 +175,7 @@ def test_after_a_crash_between_writing_and_sending_the_same_bytes_are_sent(
         decided = await rebidder.decide(sent, sent, head)
         assert isinstance(decided, Raise)
         fees = decided.fees
-        rebid = bench.execution._sign("a", sent.nonce, decided.call, fees.max_priority_fee_wei, fees.max_fee_wei)
+        rebid = await bench.execution._sign("a", sent.nonce, decided.call, fees.max_priority_fee_wei, fees.max_fee_wei)
         bench.ledger.replace(sent, rebid, rebid=True)
         assert evm.rpc.call("eth_getTransactionByHash", text(rebid.hash)) is None
         again = Execution(evm.chain_id, bench.rpc, owner.signer, bench.ledger, bench.accounts)

@@ -5,7 +5,7 @@ import msgspec
 from mev.domain.market import Address
 from mev.runtime.config import ChainConfig
 from mev.trading.execution import contract
-from mev.trading.execution.transaction import Signer
+from mev.trading.execution.signers import Signs
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +17,7 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     executor: Address
 
 
-def accounts_of(chain: str, config: ChainConfig, signer: Signer) -> Accounts:
+def accounts_of(chain: str, config: ChainConfig, signer: Signs) -> Accounts:
     """Return whose balances count on a chain: they follow from the signer alone."""
     return Accounts(
         chain=chain,

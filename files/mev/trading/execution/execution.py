@@ -15,8 +15,9 @@ from mev.trading.execution import receipt as receipts
 from mev.trading.execution.accounts import Accounts
 from mev.trading.execution.fees import Fees, raised
 from mev.trading.execution.receipt import Receipt
+from mev.trading.execution.signers import SignerError, Signs
 from mev.trading.execution.submitters import Handed
-from mev.trading.execution.transaction import Signer, Transaction
+from mev.trading.execution.transaction import Transaction
 from mev.trading.execution.undone import BLOCKS_LOOKED_AT, undone
 from mev.trading.execution.ways import Outcome, Way
 from mev.trading.execution.witnesses import FOLLOW_SECONDS, Witnesses, answer_of, named
@@ -93,7 +94,7 @@ class Execution:
         self,
         chain_id: int,
         rpc: Rpc,
-        signer: Signer,
+        signer: Signs,
         ledger: Ledger,
         accounts: Accounts,
         *,
@@ -120,12 +121,12 @@ class Execution:
     async def submit(self, opportunity: str, call: Call, fees: Fees) -> Submission | None:
         """Sign, write, then send; None where the node refused, which is then written as dropped, or no private submitter took it.
 
-        Raises NonceTakenError, with nothing sent, where another transaction's fate must be known first. A node that
-        does not answer leaves the submission in flight.
+        Raises NonceTakenError, with nothing sent, where another transaction's fate must be known first, and SignerError, with nothing
+        written. A node that does not answer leaves the submission in flight.
         """
         nonce = await self._next_nonce(call.deadline_block)
         way = PUBLIC if self._way is None or is_operators(opportunity) else self._way.kind
-        submission = self._sign(opportunity, nonce, call, fees.max_priority_fee_wei, fees.max_fee_wei, way)
+        submission = await self._sign(opportunity, nonce, call, fees.max_priority_fee_wei, fees.max_fee_wei, way)
         self._ledger.submit(submission)
         refused = await self._send(submission)
         if refused is None:
@@ -176,7 +177,12 @@ class Execution:
         self, submission: Submission, head: Block, cap_wei: int, *, decide: Decide | None = None
     ) -> Settled | None:
         """Settle one submission, if its fate is known; None while it is not."""
-        fate = await self._fate(submission, head, cap_wei, decide)
+        try:
+            fate = await self._fate(submission, head, cap_wei, decide)
+        except SignerError as unsigned:
+            # What bids for it or takes its nonce is tried again after the next block.
+            log.warning("not signed", **named(submission), why=str(unsigned))
+            return None
         if fate is None:
             return None
         booked = []
@@ -284,7 +290,9 @@ class Execution:
                 await self._cancel(submission, replacements, head, cap_wei)
             case Raise(call, fees):
                 tip_wei, max_fee_wei = fees.max_priority_fee_wei, fees.max_fee_wei
-                rebid = self._sign(submission.opportunity, submission.nonce, call, tip_wei, max_fee_wei, submission.way)
+                rebid = await self._sign(
+                    submission.opportunity, submission.nonce, call, tip_wei, max_fee_wei, submission.way
+                )
                 self._ledger.replace(submission, rebid, rebid=True)
                 log.info("raised", **named(rebid, submission), max_fee_wei=str(max_fee_wei), tip_wei=str(tip_wei))
                 await self._send(rebid)
@@ -338,7 +346,7 @@ class Execution:
             return
         nothing = Call(to=submission.sender, data=b"", gas_limit=CANCEL_GAS, deadline_block=submission.deadline_block)
         way = self._kept_way(submission)
-        replacement = self._sign(submission.opportunity, submission.nonce, nothing, tip_wei, max_fee_wei, way)
+        replacement = await self._sign(submission.opportunity, submission.nonce, nothing, tip_wei, max_fee_wei, way)
         self._ledger.replace(submission, replacement)
         await self._send(replacement)
 
@@ -347,7 +355,7 @@ class Execution:
         own = self._way is not None and submission.way == self._way.kind and not self.one_block
         return submission.way if own else PUBLIC
 
-    def _sign(
+    async def _sign(
         self,
         opportunity: str,
         nonce: int,
@@ -356,7 +364,7 @@ class Execution:
         max_fee_wei: int,
         way: str = PUBLIC,
     ) -> Submission:
-        signed = self._signer.sign(
+        signed = await self._signer.signed(
             Transaction(
                 chain_id=self._chain_id,
                 nonce=nonce,

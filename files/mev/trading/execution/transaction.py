@@ -1,5 +1,8 @@
 """EIP-1559 transactions: what is signed, and the hash that the chain will know it by."""
 
+from types import TracebackType
+from typing import Self
+
 import coincurve
 import msgspec
 
@@ -47,28 +50,43 @@ class Signer:
 
     def sign(self, transaction: Transaction) -> SignedTransaction:
         """Sign as EIP-1559 says; the same transaction always gives the same bytes (RFC 6979)."""
-        fields = [
-            _integer(transaction.chain_id),
-            _integer(transaction.nonce),
-            _integer(transaction.max_priority_fee_wei),
-            _integer(transaction.max_fee_wei),
-            _integer(transaction.gas_limit),
-            _string(transaction.to),
-            _integer(transaction.value_wei),
-            _string(transaction.data),
-            _list([]),
-        ]
-        digest = keccak256(DYNAMIC_FEE + _list(fields))
+        digest = keccak256(DYNAMIC_FEE + _list(_fields(transaction)))
         signature = self._key.sign_recoverable(digest, hasher=None)
-        r, s, y_parity = signature[:32], signature[32:64], signature[64]
-        signed = [
-            *fields,
-            _integer(y_parity),
-            _integer(int.from_bytes(r, "big")),
-            _integer(int.from_bytes(s, "big")),
-        ]
-        raw = DYNAMIC_FEE + _list(signed)
+        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+        raw = encode_signed(transaction, signature[64], r, s)
         return SignedTransaction(raw=raw, hash=keccak256(raw))
+
+    async def signed(self, transaction: Transaction) -> SignedTransaction:
+        """Sign at once, as who may take time does (mev.trading.execution.signers)."""
+        return self.sign(transaction)
+
+    async def __aenter__(self) -> Self:
+        """Return itself: there is nothing to open."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave everything as it is."""
+
+
+def encode_signed(transaction: Transaction, y_parity: int, r: int, s: int) -> bytes:
+    """Return the bytes that a transaction and its signature are sent as."""
+    return DYNAMIC_FEE + _list([*_fields(transaction), _integer(y_parity), _integer(r), _integer(s)])
+
+
+def _fields(transaction: Transaction) -> list[bytes]:
+    return [
+        _integer(transaction.chain_id),
+        _integer(transaction.nonce),
+        _integer(transaction.max_priority_fee_wei),
+        _integer(transaction.max_fee_wei),
+        _integer(transaction.gas_limit),
+        _string(transaction.to),
+        _integer(transaction.value_wei),
+        _string(transaction.data),
+        _list([]),
+    ]
 
 
 def _integer(number: int) -> bytes:

@@ -144,6 +144,9 @@ def test_the_codes_never_change() -> None:
         "submitter_refused",
         "submitter_unavailable",
         "mined_after_all",
+        "signer_unanswered",
+        "signer_refused",
+        "signer_lied",
     }
 
 

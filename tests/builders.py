@@ -123,3 +123,44 @@ def quantity(text: str) -> int:
     if not text.startswith("0x") or (text.startswith("0x0") and text != "0x0"):
         raise RefusedError(f"{text} is no quantity")
     return int(text, 16)
+
+
+class Sequencer(Taker):
+    """Arbitrum's sequencer as its express lane is spoken to: what its round's controller has not signed it refuses, in Nitro's words."""
+
+    KEYS = frozenset(
+        {"chainId", "round", "auctionContractAddress", "sequenceNumber", "transaction", "options", "signature"}
+    )
+
+    def __init__(self, controller: str, chain_id: int, auction_contract: str) -> None:
+        super().__init__()
+        self.controller, self.chain_id, self.auction_contract = controller, chain_id, auction_contract
+        self.round = 0
+
+    def _take(self, method: str, params: Any) -> Any:
+        self.received.append((method, params))
+        if method != "timeboost_sendExpressLaneTransaction":
+            raise RefusedError(f"the method {method} does not exist/is not available")
+        (asked,) = params
+        if set(asked) != self.KEYS or asked["options"] != {}:
+            raise RefusedError("MALFORMED_DATA")
+        if asked["auctionContractAddress"] != self.auction_contract:
+            raise RefusedError("WRONG_AUCTION_CONTRACT")
+        if quantity(asked["chainId"]) != self.chain_id:
+            raise RefusedError("WRONG_CHAIN_ID")
+        if quantity(asked["round"]) != self.round:
+            raise RefusedError("BAD_ROUND_NUMBER")
+        message = b"".join(
+            (
+                keccak256(b"TIMEBOOST_BID"),
+                self.chain_id.to_bytes(32, "big"),
+                bytes.fromhex(self.auction_contract[2:]),
+                self.round.to_bytes(8, "big"),
+                quantity(asked["sequenceNumber"]).to_bytes(8, "big"),
+                bytes.fromhex(asked["transaction"][2:]),
+            )
+        )
+        signer = Account.recover_message(encode_defunct(primitive=message), signature=asked["signature"])
+        if signer != self.controller:
+            raise RefusedError("NOT_EXPRESS_LANE_CONTROLLER")
+        self._keep(asked["transaction"], 0)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from eth_account import Account as EthAccount
 from mev.chain.relay import Relay
+from mev.chain.transactions import decode_signed
 from mev.domain import State
 from mev.domain.market import Hash
 from mev.runtime.config_submitters import PrivateMethod, SubmitterKind
@@ -304,7 +305,7 @@ def test_a_refusal_that_was_a_lie_is_booked_when_it_comes_true(
 
 
 @pytest.mark.parametrize("method", list(PrivateMethod))
-def test_a_private_rpc_that_never_brings_it_is_asked_to_take_its_nonce(
+def test_what_a_private_rpc_never_brings_has_its_nonce_taken_by_nothing(
     bench: Callable[..., None], evm: DevNode, owner: Account, takers: list[Taker], method: PrivateMethod
 ) -> None:
     async def told(bundles: Bundles) -> None:
@@ -324,9 +325,9 @@ def test_a_private_rpc_that_never_brings_it_is_asked_to_take_its_nonce(
         evm.mine(4)
         assert await bundles.settle() == []
         (nothing,) = bundles.bench.ledger.replacements(sent)
-        assert bundles.pending(nothing.hash) is None
-        assert nothing.way == "private_rpc"
-        evm.rpc.call("eth_sendRawTransaction", text(nothing.raw))
+        assert (nothing.way, decode_signed(nothing.raw).data) == ("public", b"")
+        assert bundles.pending(sent.hash) is None
+        assert len(takers[0].received) == 1
         evm.mine()
         assert await bundles.settle() == [(State.EXPIRED, "cancelled")]
         assert await bundles.bench.agrees()

@@ -239,7 +239,7 @@ class Execution:
             await self._cancel(submission, replacements, head, cap_wei)
         # One block may have been on its way when it was sent, and the next one has to be early enough.
         due = submission.deadline_block - REBID_BLOCKS <= head.number < submission.deadline_block
-        due = due and submission.way == self._kept_way(submission)
+        due = due and submission.way == (PUBLIC if self._way is None else self._way.kind) and not self.one_block
         # What the node has just taken again has its chance first; what it refuses offers too little, as a rule.
         if decide is not None and due and not taken and trades and not is_operators(submission.opportunity):
             await self._decide(submission, replacements, head, cap_wei, decide)
@@ -345,15 +345,10 @@ class Execution:
             log.warning("stuck", **named(newest, submission), needs_wei=str(max_fee_wei))
             return
         nothing = Call(to=submission.sender, data=b"", gas_limit=CANCEL_GAS, deadline_block=submission.deadline_block)
-        way = self._kept_way(submission)
-        replacement = await self._sign(submission.opportunity, submission.nonce, nothing, tip_wei, max_fee_wei, way)
+        # To the nodes, whichever way the trade went: it says nothing of it, and no private submitter that is gone can keep the nonce from coming free.
+        replacement = await self._sign(submission.opportunity, submission.nonce, nothing, tip_wei, max_fee_wei)
         self._ledger.replace(submission, replacement)
         await self._send(replacement)
-
-    def _kept_way(self, submission: Submission) -> str:
-        """By which way its nonce is taken: its own where that is still configured; else by the nodes, which learn nothing of the trade from it."""
-        own = self._way is not None and submission.way == self._way.kind and not self.one_block
-        return submission.way if own else PUBLIC
 
     async def _sign(
         self,

@@ -1,11 +1,12 @@
 """What the chain itself says a call would do, on the state after one block and no other.
 
 `eth_simulateV1` where the node has it: it also tells which assets move, so that what a contract returns and what its tokens
-say can be held against each other to the wei. A node without it is asked by `eth_call`, and the result says so.
+say can be held against each other to the wei. A node without it is asked by `debug_traceCall`, whose calls and events tell the same, and one
+without both by `eth_call`, and the result says so.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -49,6 +50,7 @@ class Method(StrEnum):
     """How the node was asked."""
 
     SIMULATE = "eth_simulateV1"
+    TRACE = "debug_traceCall"
     CALL = "eth_call"
 
 
@@ -133,6 +135,25 @@ class _Block(msgspec.Struct, frozen=True):
     calls: list[_Call]
 
 
+class _Frame(msgspec.Struct, frozen=True, rename="camel"):
+    """One call of what debug_traceCall answers with the tracer of calls and their events; what failed has an error."""
+
+    type: str
+    from_: str = msgspec.field(name="from")
+    to: str | None = None
+    value: str | None = None
+    output: str | None = None
+    error: str | None = None
+    revert_reason: str | None = None
+    logs: list[Log] = []
+    calls: list["_Frame"] = []
+
+
+# Calls whose value is their caller's own, and moves nothing.
+_VALUELESS = frozenset({"DELEGATECALL", "CALLCODE", "STATICCALL"})
+_TRACER = {"tracer": "callTracer", "tracerConfig": {"withLog": True}}
+
+
 class Simulator:
     """Asks one chain's nodes."""
 
@@ -140,6 +161,7 @@ class Simulator:
         self._rpc = rpc
         self._now_seconds = now_seconds
         self._without_until = 0.0
+        self._untraced_until = 0.0
 
     async def simulate(self, owner: Address, executor: Address, data: bytes, block: Block) -> Simulated:
         """Run a call of execute() on the state after `block` (EIP-1898), without sending it.
@@ -154,8 +176,14 @@ class Simulator:
             if not (isinstance(answer, RpcError) and answer.code in NO_METHOD_CODES):
                 return await self._whole(answer, gas, {owner, executor}, executor, block)
             self._without_until = self._now_seconds() + ASK_AGAIN_SECONDS
+        if self._now_seconds() >= self._untraced_until:
+            answer, gas = await self._ask(Method.TRACE, call, call, block, _TRACER)
+            if not (isinstance(answer, RpcError) and answer.code in NO_METHOD_CODES):
+                return await self._traced(answer, gas, {owner, executor}, executor, block)
+            self._untraced_until = self._now_seconds() + ASK_AGAIN_SECONDS
             log.warning(
-                "the node has no eth_simulateV1: eth_call instead, moved assets are not seen", node=self._rpc.node
+                "the node has neither eth_simulateV1 nor debug_traceCall: eth_call instead, moved assets are not seen",
+                node=self._rpc.node,
             )
         returned, gas = await self._ask(Method.CALL, call, call, block)
         if isinstance(returned, RpcError):
@@ -218,10 +246,10 @@ class Simulator:
             raise UnconfirmedSimulationError(str(disputed)) from None
         return msgspec.structs.replace(said, gas=max((each.gas for each in seen if each == said), default=0))
 
-    async def _ask(self, method: Method, asked: object, call: object, block: Block) -> list[object]:
+    async def _ask(self, method: Method, asked: object, call: object, block: Block, *more: object) -> list[object]:
         pinned = {"blockHash": wire.encode(block.hash)}
         # What a transaction needs at once is more than what it has used in the end.
-        return await self._rpc.batch([(method, [asked, pinned]), ("eth_estimateGas", [call, hex(block.number)])])
+        return await self._rpc.batch([(method, [asked, pinned, *more]), ("eth_estimateGas", [call, hex(block.number)])])
 
     async def _whole(
         self, answer: object, gas: object, own: set[Address], executor: Address, block: Block
@@ -240,6 +268,27 @@ class Simulator:
             profit=_profit(returned, executor),
             gas=await self._gas(gas, block),
             changes=moved(called.logs, own),
+        )
+
+    async def _traced(
+        self, answer: object, gas: object, own: set[Address], executor: Address, block: Block
+    ) -> Simulated:
+        if isinstance(answer, RpcError):
+            await self.require_head(block)
+            raise SimulationRevertedError(str(answer))
+        frame = _frame(answer)
+        returned = wire.data(frame.output or "0x")
+        if frame.error is not None:
+            raise SimulationRevertedError(revert.reason(returned) if returned else frame.error)
+        changes = dict(moved(_events(frame), own))
+        if native := sum(_values(frame, own)):
+            changes[NATIVE] = changes.get(NATIVE, 0) + native
+        return Simulated(
+            block=block,
+            method=Method.TRACE,
+            profit=_profit(returned, executor),
+            gas=await self._gas(gas, block),
+            changes={token: change for token, change in changes.items() if change},
         )
 
     async def _gas(self, answer: object, block: Block) -> int:
@@ -268,6 +317,35 @@ def moved(logs: Iterable[Log], own: set[Address]) -> Changes:
         token = NATIVE if token == TRACED_NATIVE else token
         changes[token] = changes.get(token, 0) + direction * wire.quantity(each.data)
     return {token: change for token, change in changes.items() if change}
+
+
+def _frame(answer: object) -> _Frame:
+    try:
+        return msgspec.convert(answer, _Frame)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise MalformedAnswerError(f"debug_traceCall answered with something else: {error}") from None
+
+
+def _frames(whole: _Frame) -> Iterator[_Frame]:
+    """Go through what came to pass, a call and all that it called; not by recursion, for a contract says how deep that is."""
+    waiting = [whole]
+    while waiting:
+        frame = waiting.pop()
+        if frame.error is None:
+            yield frame
+            waiting += frame.calls
+
+
+def _events(whole: _Frame) -> Iterator[Log]:
+    return (each for frame in _frames(whole) for each in frame.logs)
+
+
+def _values(whole: _Frame, own: set[Address]) -> Iterator[int]:
+    for frame in _frames(whole):
+        if frame.type in _VALUELESS or not frame.value or frame.to is None:
+            continue
+        sender, receiver = (wire.fixed(each, ADDRESS_BYTES) for each in (frame.from_, frame.to))
+        yield ((receiver in own) - (sender in own)) * wire.quantity(frame.value)
 
 
 def _head(answer: Json) -> Block:

@@ -113,18 +113,20 @@ def test_a_refusal_has_the_contract_s_own_reason(
     told(evm, story)
 
 
-def test_a_node_without_simulation_is_asked_by_eth_call_and_the_result_says_so(
-    evm: DevNode, owner: Account, executor: bytes, wrapped: bytes, arbitrage: Arbitrage
+@pytest.mark.parametrize("method", [Method.TRACE, Method.CALL])
+def test_a_node_without_simulation_is_asked_in_another_way_and_the_result_says_so(
+    evm: DevNode, owner: Account, executor: bytes, wrapped: bytes, arbitrage: Arbitrage, method: Method
 ) -> None:
     asked: list[str] = []
+    absent = {"eth_simulateV1"} if method is Method.TRACE else {"eth_simulateV1", "debug_traceCall"}
 
     def relay(message: bytes) -> str:
         calls = json.loads(message)
         answers = []
         for call in calls if isinstance(calls, list) else [calls]:
             asked.append(call["method"])
-            if call["method"] == "eth_simulateV1":
-                error = {"code": -32601, "message": "the method eth_simulateV1 does not exist"}
+            if call["method"] in absent:
+                error = {"code": -32601, "message": f"the method {call['method']} does not exist"}
                 answers.append({"jsonrpc": "2.0", "id": call["id"], "error": error})
             else:
                 headers = {"Content-Type": "application/json"}
@@ -141,13 +143,14 @@ def test_a_node_without_simulation_is_asked_by_eth_call_and_the_result_says_so(
             simulator = Simulator(rpc)
             for _ in range(2):
                 simulated = await simulator.simulate(owner.address, executor, arbitrage.data(), head)
-                assert (simulated.method, simulated.changes) == (Method.CALL, None)
+                changes = {wrapped: arbitrage.profit} if method is Method.TRACE else None
+                assert (simulated.method, simulated.changes) == (method, changes)
                 assert simulated.profit == arbitrage.profit
                 assert simulated.agrees(wrapped)
             with pytest.raises(SimulationRevertedError, match="profit"):
                 await simulator.simulate(owner.address, executor, arbitrage.data(min_profit=10**20), head)
         # It is not asked each time for what it does not have.
-        assert asked.count("eth_simulateV1") == 1
+        assert [asked.count(each) for each in sorted(absent)] == [1] * len(absent)
 
     asyncio.run(asyncio.wait_for(story(), 60))
 

@@ -22,6 +22,7 @@ from mev.market.load import load_market, market_topics
 from mev.market.newcomers import Newcomers
 from mev.market.state import MarketState
 from mev.runtime.config import AllowanceConfig, Config, StrategyName
+from mev.search.graph import CycleIndex
 from mev.trading.execution.accounts import accounts_of
 from mev.trading.execution.execution import Execution, Settled
 from mev.trading.execution.signers import Signs
@@ -86,9 +87,11 @@ class Desk:
             self._lending += [CometMarket(name, rpc, market) for market in self._chain.compound_v3]
         self._inventory = Inventory(self._chain.risk.max_flash_wei, self._chain.risk.max_arbitrage_flash_wei)
         self._market: MarketState | None = None
+        self._index: CycleIndex | None = None
         self._liquidations: Liquidations | None = None
         self._pipeline: Pipeline | None = None
-        self._cycles = 0
+        # Pools and cycles, as they were told of.
+        self._watched = (0, 0)
         # Pools that changed and were not traded on, in an undone block or a block behind: the next block's cycles go through
         # them as well.
         self._turned: frozenset[Address] = frozenset()
@@ -172,7 +175,7 @@ class Desk:
         self._market = await load_market(self._rpc, self._chain, block, snapshot, newcomers)
         watched = len(self._market.pools())
         arbitrage = AtomicArbitrage.watching(self._name, self._chain, self._market, self._spans, self._inventory)
-        self._cycles = len(arbitrage.index.cycles)
+        self._index = arbitrage.index
         for lending in self._lending:
             await lending.load(block)
         self._tell_lending()
@@ -199,8 +202,9 @@ class Desk:
             spans=self._spans,
         )
         self._pipeline.recover()
-        self._meter.loaded(self._name, pools=watched, cycles=self._cycles)
-        log.info("loaded", chain=self._name, block=block.number, pools=watched, cycles=self._cycles)
+        self._watched = (watched, len(self._index.cycles))
+        self._meter.loaded(self._name, pools=watched, cycles=self._watched[1])
+        log.info("loaded", chain=self._name, block=block.number, pools=watched, cycles=self._watched[1])
         self._tell_unusable(frozenset(self._market.pools()))
         await self._trade(block, frozenset(self._market.pools()))
 
@@ -224,6 +228,14 @@ class Desk:
                 self._name, lending.config.name, {reason.name.lower(): counts[reason] for reason in LeftAlone}
             )
 
+    def _tell_new(self, block: Block) -> None:
+        """Say what is watched where pools have come since that was said."""
+        watched = (len(self._market.pools()) if self._market else 0, len(self._index.cycles) if self._index else 0)
+        if watched != self._watched:
+            self._watched = watched
+            self._meter.loaded(self._name, pools=watched[0], cycles=watched[1])
+            log.info("more is watched", chain=self._name, block=block.number, pools=watched[0], cycles=watched[1])
+
     def _tell_unusable(self, changed: frozenset[Address]) -> None:
         for pool, reason in self._market.unusable().items() if self._market else ():
             if pool in changed:
@@ -240,6 +252,7 @@ class Desk:
             log.warning("block not traded on", chain=self._name, block=block.number, reason=str(error))
             return
         self._tell_left_alone()
+        self._tell_new(block)
         self._meter.block(self._name, block, began, len(self._ledger.in_flight(self._name)))
         now = time.monotonic()
         if now >= self._stand_at:
@@ -250,7 +263,7 @@ class Desk:
                     block_number=block.number,
                     block_timestamp=block.timestamp,
                     pools=len(self._market.pools()),
-                    cycles=self._cycles,
+                    cycles=self._watched[1],
                 )
             )
         if self._execution is not None and now >= self._reconcile_at and not self._ledger.in_flight(self._name):

@@ -229,6 +229,8 @@ def test_a_chain_that_turns_round_up_to_64_blocks_leaves_every_kind_of_pool_exac
                 other = seen(await at_head())
                 assert other == await read() != before
             assert desk._market is market, "it was read anew: nothing was undone"
+            watched = meter.registry.get_sample_value("mev_pools", {"chain": "ethereum"})
+            assert watched == len(market.pools())
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running

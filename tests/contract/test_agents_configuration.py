@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from mev.runtime.config import Config, StrategyName, read
 from mev.runtime.structure import StructureError
 
@@ -233,6 +234,27 @@ def test_a_key_that_is_held_elsewhere_is_not_handed_to_the_engine() -> None:
     here = configuration(**LIVE).signer
     assert here is not None
     assert (here.key, here.url) == ("credential:signer_key", None)
+
+
+def test_the_way_back_leaves_no_credential_that_is_not_named_any_more() -> None:
+    """Once the agents run without it: the listener went with its table, and the unit hands nothing over."""
+    keys = "/data/blockchain/nodes/security/signing_keys"
+    every = [
+        f"{keys}/{name}" for name in ("postgres_password", "redis_password", "traces_authorization", "control_token")
+    ]
+    unnamed = options()
+    assert rendered("_mev_agents_password_credentials", unnamed) == []
+    assert rendered("_mev_agents_passwords_unnamed", unnamed) == every
+    assert (
+        rendered("_mev_agents_passwords_unnamed", options(mev_agents_control_token_source="/controller/control"))
+        == every[:3]
+    )
+    tasks = yaml.safe_load((ROLES / "mev_agents" / "tasks" / "main.yml").read_text())
+    names = [task["name"] for task in tasks]
+    assert names.index("No secret stays that the inventory names no more") > names.index(
+        "The package runs, or the version before runs again"
+    )
+    assert tasks[-1]["ansible.builtin.file"]["state"] == "absent"
 
 
 def test_a_limit_of_what_there_is_not_is_refused_by_its_name() -> None:

@@ -52,6 +52,7 @@ WHY: dict[str, str] = {
     Reason.TOKEN_LIMIT: "it would pass a limit of risk.tokens for a token on its way",
     Reason.STRATEGY_LIMIT: "it would pass a limit of risk.strategies for its strategy",
     Reason.IN_FLIGHT: "as many transactions were in flight as risk.max_in_flight allows",
+    Reason.POOL_IN_FLIGHT: "a trade in flight swaps at one of its pools: behind that one it would have reverted, and it is looked for again on the next block",
     Reason.MODE_OBSERVE: "the mode is observe: nothing is simulated or sent",
     Reason.MODE_PAPER: "the mode is paper: nothing is sent",
     Reason.NODE_REFUSED: "the node refused the transaction",

@@ -19,7 +19,7 @@ from mev.trading.execution.signers import SignerError
 from mev.trading.inventory import Inventory
 from mev.trading.ledger import Ledger, NonceTakenError
 from mev.trading.rebid import Rebidder
-from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse
+from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse, swaps_through
 from mev.trading.simulation import (
     ExecutorAbsentError,
     Simulated,
@@ -48,6 +48,7 @@ PARENT_NUMBERED = frozenset({42161})
 PASSING = frozenset(
     {
         Reason.IN_FLIGHT,
+        Reason.POOL_IN_FLIGHT,
         Reason.NOT_BEST,
         Reason.GAS_PRICE_OVER_CAP,
         Reason.STALE_BLOCK,
@@ -191,11 +192,13 @@ class Pipeline:
             return
         offered = await fees.quote(self._rpc, block, self._settings.limits.max_gas_price_wei)
         for opportunity in found[:SIMULATED_A_BLOCK]:
-            if len(self._ledger.in_flight(self._settings.chain)) < self._settings.limits.max_in_flight:
-                await self._decide(execution, block, opportunity, offered)
-            else:
-                # Its simulation would only be thrown away: risk refuses while the one before it has no fate.
+            # A simulation would only be thrown away: risk refuses while the one before it has no fate.
+            if len(self._ledger.in_flight(self._settings.chain)) >= self._settings.limits.max_in_flight:
                 self._drop(opportunity, Reason.IN_FLIGHT)
+            elif swaps_through(opportunity, self._ledger.pools_in_flight(self._settings.chain)):
+                self._drop(opportunity, Reason.POOL_IN_FLIGHT)
+            else:
+                await self._decide(execution, block, opportunity, offered)
         for opportunity in found[SIMULATED_A_BLOCK:]:
             self._drop(opportunity, Reason.NOT_BEST)
 
@@ -343,6 +346,7 @@ class Pipeline:
             killed=killed(settings.kill_switch),
             block_age_seconds=now_ns / SECOND_NS - block.timestamp,
             in_flight=len(self._ledger.in_flight(chain)),
+            pools_in_flight=self._ledger.pools_in_flight(chain),
             circuit_open=failing_ns is not None and now_ns - failing_ns < settings.breaker_seconds * SECOND_NS,
             today=self._ledger.today(chain, now_ns - DAY_NS),
         )

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     PROFIT_UNDER_MINIMUM = "profit_under_minimum"
     DAILY_LOSS = "daily_loss"
     IN_FLIGHT = "in_flight"
+    POOL_IN_FLIGHT = "pool_in_flight"
     GAS_OVER_CAP = "gas_over_cap"
     DAILY_GAS = "daily_gas"
     REVERT_BUDGET = "revert_budget"
@@ -128,6 +129,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     killed: bool
     block_age_seconds: float
     in_flight: int
+    pools_in_flight: frozenset[Address] = frozenset()
     circuit_open: bool = False
     today: Today = Today()
 
@@ -163,6 +165,7 @@ def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mappin
         (Reason.TOKEN_LIMIT, not all(by_token)),
         (Reason.STRATEGY_LIMIT, not of_strategy.allows(proposal, today.strategies.get(opportunity.strategy, Usage()))),
         (Reason.IN_FLIGHT, standing.in_flight >= limits.max_in_flight),
+        (Reason.POOL_IN_FLIGHT, swaps_through(opportunity, standing.pools_in_flight)),
     )
     return next((reason for reason, refused in checks if refused), None)
 
@@ -188,6 +191,14 @@ def _used(token: Address, today: Today, pools: Mapping[Address, Pool]) -> Usage:
 
 def _over(value: int, limit: int | None) -> bool:
     return limit is not None and value > limit
+
+
+def swaps_through(opportunity: Opportunity, pools: frozenset[Address]) -> bool:
+    """Whether one of its swaps is at one of these pools: a trade before it would leave it another price than it was sized for.
+
+    A liquidation's lending pool and a lender price no swap, and serve one trade after another.
+    """
+    return any(hop.pool in pools for hop in opportunity.cycle.hops)
 
 
 def tokens(opportunity: Opportunity, pools: Mapping[Address, Pool]) -> frozenset[Address]:

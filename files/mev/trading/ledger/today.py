@@ -68,7 +68,7 @@ def read_today(connection: Connection, chain: str, since_ns: int) -> Today:
             reverts += 1
             continue
         use = Usage(trades=1, amount_in_wei=int(row.amount_in))
-        paths[_pools(row.hops)] += use
+        paths[pools_of(row.hops)] += use
         strategies[row.strategy] += use
     for row in revised:
         reverts += (row.state == State.REVERTED) - (row.previous == State.REVERTED)
@@ -77,14 +77,15 @@ def read_today(connection: Connection, chain: str, since_ns: int) -> Today:
         earned += amount
         fees -= amount if row.kind in FEES else 0
         if row.strategy is not None:
-            paths[_pools(row.hops)] += Usage(earned_wei=amount)
+            paths[pools_of(row.hops)] += Usage(earned_wei=amount)
             strategies[row.strategy] += Usage(earned_wei=amount)
     return Today(
         earned_wei=earned, fees_wei=fees, reverts=max(reverts, 0), paths=dict(paths), strategies=dict(strategies)
     )
 
 
-def _pools(hops: str) -> frozenset[Address]:
+def pools_of(hops: str) -> frozenset[Address]:
+    """Every contract on the way that `opportunities.hops` says."""
     return frozenset(bytes.fromhex(pool[2:]) for pool, *_ in json.loads(hops))
 
 

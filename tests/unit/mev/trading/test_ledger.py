@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mev.domain import LEGAL_NEXT, Account, EntryKind, Opportunity, State
+from mev.domain import LEGAL_NEXT, Account, Cycle, EntryKind, Hop, Opportunity, State
 from mev.insight.analytics import Analytics
 from mev.insight.explain import explain
 from mev.insight.report import recent
@@ -110,6 +110,23 @@ def test_a_nonce_in_flight_is_taken(ledger: Ledger, opportunity: Callable[..., O
     ledger.settle(submission("a", mark=1), State.EXPIRED, "never_seen")
     ledger.submit(submission("b", mark=2))
     assert ledger.in_flight("ethereum") == [submission("b", mark=2)]
+
+
+def test_the_pools_in_flight_are_those_of_one_chain_s_trades_without_a_fate(
+    ledger: Ledger, opportunity: Callable[..., Opportunity]
+) -> None:
+    other = Cycle(NATIVE, (Hop(b"\x03" * 20, zero_for_one=False), Hop(b"\x04" * 20, zero_for_one=True)))
+    reach(ledger, opportunity("a"), *TO_SUBMITTED)
+    reach(ledger, opportunity("b", cycle=other), *TO_SUBMITTED)
+    reach(ledger, opportunity("c", chain="base"), *TO_SUBMITTED)
+    assert ledger.pools_in_flight("ethereum") == frozenset()
+    ledger.submit(submission("b", mark=2))
+    ledger.submit(submission("c", mark=3, chain="base"))
+    assert ledger.pools_in_flight("ethereum") == {b"\x03" * 20, b"\x04" * 20}
+    ledger.submit(submission("a", nonce=1))
+    assert ledger.pools_in_flight("ethereum") == {bytes([each]) * 20 for each in (1, 2, 3, 4)}
+    ledger.settle(submission("b", mark=2), State.EXPIRED, "never_seen")
+    assert ledger.pools_in_flight("ethereum") == {b"\x01" * 20, b"\x02" * 20}
 
 
 def test_two_chains_share_nonces(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:

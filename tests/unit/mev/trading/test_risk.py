@@ -79,6 +79,7 @@ def test_exactly_on_every_limit_is_allowed(proposal: Proposal) -> None:
         *(({"limits": {"tokens": {STABLE: tight}}}, Reason.TOKEN_LIMIT) for tight in TIGHTER),
         *(({"limits": {"strategies": {"atomic_arbitrage": tight}}}, Reason.STRATEGY_LIMIT) for tight in TIGHTER),
         ({"standing": {"in_flight": 1}}, Reason.IN_FLIGHT),
+        ({"standing": {"pools_in_flight": frozenset({b"\x02" * 20})}}, Reason.POOL_IN_FLIGHT),
     ],
 )
 def test_one_past_a_limit_is_refused_with_its_code(
@@ -126,6 +127,7 @@ def test_the_codes_never_change() -> None:
         "profit_under_minimum",
         "daily_loss",
         "in_flight",
+        "pool_in_flight",
         "gas_over_cap",
         "daily_gas",
         "revert_budget",
@@ -148,6 +150,14 @@ def test_the_codes_never_change() -> None:
         "signer_refused",
         "signer_lied",
     }
+
+
+def test_another_pool_in_flight_or_its_own_lender_is_in_nobody_s_way(proposal: Proposal) -> None:
+    lender = b"\x08" * 20
+    standing = msgspec.structs.replace(STANDING, in_flight=1, pools_in_flight=frozenset({b"\x09" * 20, lender}))
+    lent = msgspec.structs.replace(proposal.opportunity, flash=Flash(pool=lender))
+    limits = msgspec.structs.replace(LIMITS, max_in_flight=2, max_arbitrage_flash_wei=10**18)
+    assert refuse(msgspec.structs.replace(proposal, opportunity=lent), standing, limits, POOLS) is None
 
 
 def test_a_cycle_s_tokens(opportunity: Callable[..., Opportunity]) -> None:

@@ -202,7 +202,11 @@ def main() -> int:
 
         listener = SwitchListener(config, config.control, meter.registry) if config.control else None
         ledger = Ledger(database, stepped=stepped)
-        ways = {name: way_of(name, chain, meter.handed) for name, chain in config.chains.items() if signer is not None}
+        ways = {
+            name: way_of(name, chain, meter.handed, signer.address)
+            for name, chain in config.chains.items()
+            if signer is not None
+        }
         engine = Engine(config, ledger, signer, bus, meter, spans, listener, SwitchAudit(database, config), ways)
         metrics.serve(meter.registry, AGENT, config.metrics.strategy_engine)
     except (BusError, ConfigError, SecretError, StorageError, ExecutorMissingError, OSError) as error:

@@ -14,7 +14,7 @@ import msgspec
 
 from mev.chain import wire
 from mev.chain.relay import Relay
-from mev.domain.market import Hash
+from mev.domain.market import Address, Hash
 from mev.runtime.config import ChainConfig, ConfigError
 from mev.runtime.config_submitters import PrivateMethod, SubmitterConfig, SubmitterKind, relay_url
 from mev.runtime.secret import SecretError, signing_key
@@ -100,14 +100,17 @@ class Builder:
         await self._relay.close()
 
 
-def made(chain: str, config: ChainConfig, each: SubmitterConfig) -> Submitter:
-    """Return what a configuration describes; raises ConfigError, SecretError."""
+def made(chain: str, config: ChainConfig, each: SubmitterConfig, signer: Address | None = None) -> Submitter:
+    """Return what a configuration describes; `signer` signs the transactions. Raises ConfigError, SecretError."""
     identity = None if each.identity is None else _identity(each.identity)
     relay = None
     if each.url is not None:
         headers = (lambda _: {}) if identity is None or each.kind is SubmitterKind.PLUGIN else identity.headers
         relay = Relay(each.name, relay_url(each.url), timeout_seconds=each.timeout_seconds, headers=headers)
     where = f"chains.{chain}.submitters: {each.name}"
+    if each.kind is SubmitterKind.BUNDLES and identity is not None and identity.address == signer:
+        # What it signs goes to strangers with each bundle; the key that holds the money signs transactions alone.
+        raise ConfigError(f"{where}: its identity is the signer's own key; allowed: a key that holds nothing")
     if each.plugin is not None:
         place = Place(
             chain=chain,

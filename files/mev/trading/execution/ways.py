@@ -7,6 +7,7 @@ from enum import StrEnum
 import structlog
 
 from mev.chain.errors import HostileAnswerError, RpcError, RpcNotSentError, RpcUnavailableError
+from mev.domain.market import Address
 from mev.runtime.config import ChainConfig
 from mev.runtime.config_submitters import SubmitterKind
 from mev.trading.execution.submitters import Handed, Submitter, made
@@ -93,10 +94,10 @@ class Way:
         return outcome
 
 
-def way_of(chain: str, config: ChainConfig, told: Told = lambda *_: None) -> Way | None:
-    """Return the way that is configured for a chain; None is its own nodes. Raises ConfigError, SecretError."""
+def way_of(chain: str, config: ChainConfig, told: Told = lambda *_: None, signer: Address | None = None) -> Way | None:
+    """Return the way that is configured for a chain, whose transactions `signer` signs; None is its own nodes. Raises ConfigError, SecretError."""
     kinds = {each.kind for each in config.submitters}
     if not kinds or SubmitterKind.PUBLIC in kinds:
         return None
     (kind,) = kinds
-    return Way(chain, kind, {each.name: made(chain, config, each) for each in config.submitters}, told)
+    return Way(chain, kind, {each.name: made(chain, config, each, signer) for each in config.submitters}, told)

@@ -109,7 +109,7 @@ def test_nmap_from_outside_grades_every_cipher_a() -> None:
         (f"-d '{BODY}'", 200),
         ("-X GET", None),
         ("-H 'Content-Length: 99999999' -d x", 413),
-        (f"--http1.1 -H 'X-Long: {'a' * 40000}'", 400),
+        (f"--http1.1 -H 'X-Long: {'a' * 40000}'", 431),
         ("--http1.1 -X 'BAD@METHOD'", 400),
         ("-H 'Host: other.rpc.lyftium.com'", 421),
     ],

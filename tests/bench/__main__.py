@@ -21,7 +21,7 @@ from tests.bench import (
     engine_traces,
     engine_trading,
     host,
-    inspect,
+    inspection,
 )
 from tests.bench.figure import Figure, table
 
@@ -38,7 +38,7 @@ SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
         engine_traces.measure(),
     ),
     "host": host.measure,
-    "inspect": inspect.measure,
+    "inspect": inspection.measure,
 }
 
 

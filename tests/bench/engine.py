@@ -83,7 +83,7 @@ class Peers:
 
     def __init__(self, work: dict[str, Any]) -> None:
         self._process = subprocess.Popen(
-            [VENV / "bin" / "python", ROOT / "tests" / "bench" / "peers.py"],
+            [VENV / "bin" / "python", "-P", ROOT / "tests" / "bench" / "peers.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -238,22 +238,16 @@ def _command(values: Values) -> Iterator[tuple[str, str]]:
 
 
 def _records(values: Values) -> Iterator[tuple[str, str]]:
-    for directory in values["directories"]:
-        if not PATH.fullmatch(str(directory["path"])):
-            yield f"managed_service_directories holds {directory['path']!r}", "absolute paths without spaces"
-        if not MODE.fullmatch(str(directory.get("mode", "0750"))):
-            yield (
-                f"managed_service_directories gives {directory['path']} the mode {directory['mode']!r}",
-                "three or four octal digits in quotes",
-            )
+    for kind in ("directories", "files"):
+        for entry in values[kind]:
+            if not PATH.fullmatch(str(entry["path"])):
+                yield f"managed_service_{kind} holds {entry['path']!r}", "absolute paths without spaces"
+            if "mode" in entry and not MODE.fullmatch(str(entry["mode"])):
+                yield (
+                    f"managed_service_{kind} gives {entry['path']} the mode {entry['mode']!r}",
+                    "three or four octal digits in quotes",
+                )
     for file in values["files"]:
-        if not PATH.fullmatch(str(file["path"])):
-            yield f"managed_service_files holds {file['path']!r}", "absolute paths without spaces"
-        if not MODE.fullmatch(str(file.get("mode", "0640"))):
-            yield (
-                f"managed_service_files gives {file['path']} the mode {file['mode']!r}",
-                "three or four octal digits in quotes",
-            )
         if sum(origin in file for origin in ORIGINS) != 1:
             given = " and ".join(origin for origin in ORIGINS if origin in file) or "no origin"
             yield f"managed_service_files gives {file['path']} {given}", f"one of {', '.join(ORIGINS)}"

@@ -50,6 +50,10 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
 unit: venv ## Unit, contract and integration tests
 	@python -m tests.suite prerequisites unit
 
+.PHONY: properties
+properties: venv ## The property tests on cases that no run had before (ARGS=--hypothesis-seed=1 for some again)
+	@python -m pytest -q --hypothesis-profile=random -m hypothesis $(ARGS) tests/unit tests/contract
+
 .PHONY: molecule
 molecule: venv ## Each role on a host of its own
 	@python -m tests.suite prerequisites molecule

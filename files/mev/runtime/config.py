@@ -55,6 +55,7 @@
     max_gas = 1_500_000                      # optional, as all below: units of one transaction
     max_daily_gas_wei = 50_000_000_000_000_000   # a day is the last 24 hours
     max_daily_reverts = 20
+    max_daily_missed = 2000                  # bundles that their block passed by: they cost nothing, and show builders what is wanted
     breaker_failures = 5                     # after so many that reverted or expired in a row (0: never) ...
     breaker_seconds = 600.0                  # ... nothing is sent for so long; default
 
@@ -322,6 +323,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_gas: _Count | None = None
     max_daily_gas_wei: _Wei | None = None
     max_daily_reverts: _Count | None = None
+    max_daily_missed: _Count | None = None
     breaker_failures: _Count = 0
     breaker_seconds: _Seconds = 600.0
     deny_tokens: tuple[AddressValue, ...] = ()

@@ -310,6 +310,7 @@ class Desk:
                 max_gas=risk.max_gas,
                 max_daily_gas_wei=risk.max_daily_gas_wei,
                 max_daily_reverts=risk.max_daily_reverts,
+                max_daily_missed=risk.max_daily_missed,
                 # By symbol only where a token is of this chain: the common table may name another's.
                 tokens={
                     token.address: _allowance(risk.tokens[token.symbol])

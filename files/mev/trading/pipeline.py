@@ -19,7 +19,7 @@ from mev.trading.execution.signers import SignerError
 from mev.trading.inventory import Inventory
 from mev.trading.ledger import Ledger, NonceTakenError
 from mev.trading.rebid import Rebidder
-from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse, swaps_through
+from mev.trading.risk import Limits, Proposal, Reason, Standing, killed, refuse, seizes_from, swaps_through
 from mev.trading.simulation import (
     ExecutorAbsentError,
     Simulated,
@@ -49,6 +49,7 @@ PASSING = frozenset(
     {
         Reason.IN_FLIGHT,
         Reason.POOL_IN_FLIGHT,
+        Reason.BORROWER_IN_FLIGHT,
         Reason.NOT_BEST,
         Reason.GAS_PRICE_OVER_CAP,
         Reason.STALE_BLOCK,
@@ -197,6 +198,8 @@ class Pipeline:
                 self._drop(opportunity, Reason.IN_FLIGHT)
             elif swaps_through(opportunity, self._ledger.pools_in_flight(self._settings.chain)):
                 self._drop(opportunity, Reason.POOL_IN_FLIGHT)
+            elif seizes_from(opportunity, self._ledger.borrowers_in_flight(self._settings.chain)):
+                self._drop(opportunity, Reason.BORROWER_IN_FLIGHT)
             else:
                 await self._decide(execution, block, opportunity, offered)
         for opportunity in found[SIMULATED_A_BLOCK:]:
@@ -347,6 +350,7 @@ class Pipeline:
             block_age_seconds=now_ns / SECOND_NS - block.timestamp,
             in_flight=len(self._ledger.in_flight(chain)),
             pools_in_flight=self._ledger.pools_in_flight(chain),
+            borrowers_in_flight=self._ledger.borrowers_in_flight(chain),
             circuit_open=failing_ns is not None and now_ns - failing_ns < settings.breaker_seconds * SECOND_NS,
             today=self._ledger.today(chain, now_ns - DAY_NS),
         )

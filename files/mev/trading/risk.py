@@ -36,9 +36,11 @@ class Reason(StrEnum):
     DAILY_LOSS = "daily_loss"
     IN_FLIGHT = "in_flight"
     POOL_IN_FLIGHT = "pool_in_flight"
+    BORROWER_IN_FLIGHT = "borrower_in_flight"
     GAS_OVER_CAP = "gas_over_cap"
     DAILY_GAS = "daily_gas"
     REVERT_BUDGET = "revert_budget"
+    MISSED_BUDGET = "missed_budget"
     CIRCUIT_OPEN = "circuit_open"
     TOKEN_LIMIT = "token_limit"  # noqa: S105
     STRATEGY_LIMIT = "strategy_limit"
@@ -75,7 +77,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
         wanted = (
             (self.max_amount_in_wei, amount_in),
             (self.max_daily_amount_in_wei, used.amount_in_wei + amount_in),
-            (self.max_daily_loss_wei, proposal.cost_wei - used.earned_wei),
+            (self.max_daily_loss_wei, proposal.cost_wei + used.at_risk_wei - used.earned_wei),
             (self.max_daily_trades, used.trades + 1),
         )
         return all(limit is None or value <= limit for limit, value in wanted)
@@ -100,6 +102,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_gas: int | None = None
     max_daily_gas_wei: int | None = None
     max_daily_reverts: int | None = None
+    max_daily_missed: int | None = None
     tokens: Mapping[Address, Allowance] = {}
     strategies: Mapping[str, Allowance] = {}
 
@@ -130,6 +133,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     block_age_seconds: float
     in_flight: int
     pools_in_flight: frozenset[Address] = frozenset()
+    # Each with the lending pool that its debt is in: (pool, borrower).
+    borrowers_in_flight: frozenset[tuple[Address, Address]] = frozenset()
     circuit_open: bool = False
     today: Today = Today()
 
@@ -137,7 +142,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mapping[Address, Pool]) -> Reason | None:
     """Say why a proposal may not be sent; None where it may.
 
-    The loss that counts is today's with this proposal's whole gas added: a revert may cost that much.
+    The loss that counts is today's with this proposal's whole gas added, and that of trades that have no fate yet: each may revert and cost that much.
+    What a bundle missed has cost nothing, and counts as an attempt alone.
     """
     opportunity, today = proposal.opportunity, standing.today
     used = tokens(opportunity, pools)
@@ -159,13 +165,15 @@ def refuse(proposal: Proposal, standing: Standing, limits: Limits, pools: Mappin
         (Reason.GAS_PRICE_OVER_CAP, proposal.gas_price_wei > limits.max_gas_price_wei),
         (Reason.GAS_OVER_CAP, _over(proposal.gas, limits.max_gas)),
         (Reason.PROFIT_UNDER_MINIMUM, proposal.net_wei < limits.min_profit_wei),
-        (Reason.DAILY_LOSS, proposal.cost_wei - today.earned_wei > limits.max_daily_loss_wei),
-        (Reason.DAILY_GAS, _over(today.fees_wei + proposal.cost_wei, limits.max_daily_gas_wei)),
-        (Reason.REVERT_BUDGET, _over(today.reverts + 1, limits.max_daily_reverts)),
+        (Reason.DAILY_LOSS, proposal.cost_wei + today.at_risk_wei - today.earned_wei > limits.max_daily_loss_wei),
+        (Reason.DAILY_GAS, _over(today.fees_wei + today.at_risk_wei + proposal.cost_wei, limits.max_daily_gas_wei)),
+        (Reason.REVERT_BUDGET, _over(today.reverts + today.waiting + 1, limits.max_daily_reverts)),
+        (Reason.MISSED_BUDGET, _over(today.missed + 1, limits.max_daily_missed)),
         (Reason.TOKEN_LIMIT, not all(by_token)),
         (Reason.STRATEGY_LIMIT, not of_strategy.allows(proposal, today.strategies.get(opportunity.strategy, Usage()))),
         (Reason.IN_FLIGHT, standing.in_flight >= limits.max_in_flight),
         (Reason.POOL_IN_FLIGHT, swaps_through(opportunity, standing.pools_in_flight)),
+        (Reason.BORROWER_IN_FLIGHT, seizes_from(opportunity, standing.borrowers_in_flight)),
     )
     return next((reason for reason, refused in checks if refused), None)
 
@@ -199,6 +207,15 @@ def swaps_through(opportunity: Opportunity, pools: frozenset[Address]) -> bool:
     A liquidation's lending pool and a lender price no swap, and serve one trade after another.
     """
     return any(hop.pool in pools for hop in opportunity.cycle.hops)
+
+
+def seizes_from(opportunity: Opportunity, borrowers: frozenset[tuple[Address, Address]]) -> bool:
+    """Whether it liquidates one of these, (lending pool, borrower): the liquidation before it may leave nothing to take, or less than this one offers for.
+
+    The same borrower's debt in another lending pool is another debt.
+    """
+    seizure = opportunity.seizure
+    return seizure is not None and (seizure.pool, seizure.borrower) in borrowers
 
 
 def tokens(opportunity: Opportunity, pools: Mapping[Address, Pool]) -> frozenset[Address]:

@@ -40,7 +40,7 @@ from mev.trading.ledger.tables import (
     submissions,
     transitions,
 )
-from mev.trading.ledger.today import Today, pools_of, read_failures, read_today
+from mev.trading.ledger.today import Today, read_borrowers, read_failures, read_pools, read_today
 
 NATIVE: Address = bytes(20)
 OPENING: Hash = bytes(32)
@@ -233,14 +233,13 @@ class Ledger:
 
     def pools_in_flight(self, chain: str) -> frozenset[Address]:
         """Every contract on the way of a trade whose fate is not known; an operator's act has none."""
-        query = (
-            select(opportunities.c.hops)
-            .join(submissions, submissions.c.opportunity == opportunities.c.id)
-            .join(in_flight, in_flight.c.transaction == submissions.c.transaction)
-            .where(in_flight.c.chain == chain)
-        )
         with self._database.begin() as connection:
-            return frozenset(pool for hops in connection.execute(query).scalars() for pool in pools_of(hops))
+            return read_pools(connection, chain)
+
+    def borrowers_in_flight(self, chain: str) -> frozenset[tuple[Address, Address]]:
+        """Whose debt in which lending pool a liquidation pays whose fate is not known, as (pool, borrower)."""
+        with self._database.begin() as connection:
+            return read_borrowers(connection, chain)
 
     def state(self, opportunity: str) -> State | None:
         """Where an opportunity stands; None where it is not known."""

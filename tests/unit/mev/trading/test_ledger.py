@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mev.domain import LEGAL_NEXT, Account, Cycle, EntryKind, Hop, Opportunity, State
+from mev.domain import LEGAL_NEXT, Account, Cycle, EntryKind, Hop, Opportunity, Seizure, State
 from mev.insight.analytics import Analytics
 from mev.insight.explain import explain
 from mev.insight.report import recent
@@ -127,6 +128,60 @@ def test_the_pools_in_flight_are_those_of_one_chain_s_trades_without_a_fate(
     assert ledger.pools_in_flight("ethereum") == {bytes([each]) * 20 for each in (1, 2, 3, 4)}
     ledger.settle(submission("b", mark=2), State.EXPIRED, "never_seen")
     assert ledger.pools_in_flight("ethereum") == {b"\x01" * 20, b"\x02" * 20}
+
+
+def test_whose_debt_is_paid_in_flight_is_known_from_the_ledger(
+    ledger: Ledger, opportunity: Callable[..., Opportunity]
+) -> None:
+    lending, borrower = b"\x0a" * 20, b"\x0b" * 20
+    seizure = Seizure(pool=lending, borrower=borrower, debt=NATIVE, collateral=b"\x0c" * 20, after=1)
+    reach(ledger, opportunity("a", seizure=seizure), *TO_SUBMITTED)
+    reach(ledger, opportunity("b"), *TO_SUBMITTED)
+    ledger.submit(submission("b", mark=2))
+    assert ledger.borrowers_in_flight("ethereum") == frozenset(), "an arbitrage pays nobody's debt"
+    ledger.submit(submission("a", nonce=1))
+    assert ledger.borrowers_in_flight("ethereum") == {(lending, borrower)}
+    assert ledger.borrowers_in_flight("base") == frozenset()
+    ledger.settle(submission("a", nonce=1), State.REVERTED, "reverted")
+    assert ledger.borrowers_in_flight("ethereum") == frozenset()
+
+
+def test_a_missed_bundle_is_an_attempt_and_no_trade_until_it_is_found_on_the_chain(
+    ledger: Ledger, clock: Clock, opportunity: Callable[..., Opportunity]
+) -> None:
+    reach(ledger, opportunity("a"), State.SCREENED)
+    ledger.simulated("a", 1, 100, 7)
+    ledger.move("a", State.APPROVED)
+    sent = submission("a")
+    ledger.submit(sent)
+    risked = ledger.today("ethereum", 0)
+    assert (risked.waiting, risked.at_risk_wei, risked.missed) == (1, 700, 0)
+    used = Usage(trades=1, amount_in_wei=10**18, at_risk_wei=700)
+    assert risked.strategies == {"atomic_arbitrage": used}
+    assert set(risked.paths.values()) == {used}
+    ledger.settle(sent, State.EXPIRED, "bundle_missed")
+    missed = ledger.today("ethereum", 0)
+    assert (missed.waiting, missed.at_risk_wei, missed.missed, missed.reverts) == (0, 0, 1, 0)
+    assert (missed.strategies, missed.paths) == ({}, {})
+    assert ledger.today("ethereum", clock.now_ns + 1).missed == 0
+    ledger.reopen(sent, "mined_after_all")
+    assert ledger.today("ethereum", 0).missed == 0
+    ledger.settle(sent, State.REVERTED, "reverted")
+    late = ledger.today("ethereum", 0)
+    assert (late.waiting, late.missed, late.reverts) == (0, 0, 1)
+    assert late.strategies == {"atomic_arbitrage": Usage(trades=1, amount_in_wei=10**18)}
+
+
+def test_what_was_bid_up_may_cost_what_was_bid(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:
+    reach(ledger, opportunity("a"), State.SCREENED)
+    ledger.simulated("a", 1, 100, 7)
+    ledger.move("a", State.APPROVED)
+    ledger.submit(submission("a"))
+    higher = msgspec.structs.replace(submission("a", mark=2), max_fee_wei=9)
+    ledger.replace(submission("a"), higher, rebid=True)
+    assert ledger.today("ethereum", 0).at_risk_wei == 900
+    ledger.replace(submission("a"), msgspec.structs.replace(submission("a", mark=3), max_fee_wei=90))
+    assert ledger.today("ethereum", 0).at_risk_wei == 900, "what takes the nonce does nothing"
 
 
 def test_two_chains_share_nonces(ledger: Ledger, opportunity: Callable[..., Opportunity]) -> None:

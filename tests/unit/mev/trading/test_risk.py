@@ -7,21 +7,24 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mev.domain import Flash, Opportunity
+from mev.domain import Flash, Opportunity, Seizure
 from mev.trading.ledger import Today, Usage
 from mev.trading.risk import Allowance, Limits, Proposal, Reason, Standing, killed, refuse, tokens
 
 from tests.unit.mev.trading.conftest import NATIVE, POOLS, STABLE
 
-USED = Usage(trades=4, amount_in_wei=9 * 10**18, earned_wei=-10_000)
+USED = Usage(trades=4, amount_in_wei=9 * 10**18, earned_wei=-6_000, at_risk_wei=4_000)
 STANDING = Standing(
     killed=False,
     block_age_seconds=30,
     in_flight=0,
     today=Today(
-        earned_wei=-10_000,
-        fees_wei=20_000,
-        reverts=2,
+        earned_wei=-5_000,
+        fees_wei=15_000,
+        reverts=1,
+        waiting=1,
+        at_risk_wei=5_000,
+        missed=6,
         paths={frozenset({b"\x01" * 20}): USED, frozenset({b"\x09" * 20}): Usage(trades=1000)},
         strategies={"atomic_arbitrage": USED},
     ),
@@ -43,6 +46,7 @@ LIMITS = Limits(
     max_gas=200,
     max_daily_gas_wei=30_000,
     max_daily_reverts=3,
+    max_daily_missed=7,
     tokens={STABLE: ALLOWANCE},
     strategies={"atomic_arbitrage": ALLOWANCE},
 )
@@ -71,11 +75,14 @@ def test_exactly_on_every_limit_is_allowed(proposal: Proposal) -> None:
         ({"opportunity": {"flash": Flash(pool=b"\x01" * 20)}}, Reason.AMOUNT_IN_OVER_LIMIT),
         ({"proposal": {"gas_price_wei": 51}}, Reason.GAS_PRICE_OVER_CAP),
         ({"proposal": {"profit_wei": 10_099}}, Reason.PROFIT_UNDER_MINIMUM),
-        ({"today": {"earned_wei": -10_001}}, Reason.DAILY_LOSS),
+        ({"today": {"earned_wei": -5_001}}, Reason.DAILY_LOSS),
+        ({"today": {"at_risk_wei": 5_001}}, Reason.DAILY_LOSS),
         ({"standing": {"circuit_open": True}}, Reason.CIRCUIT_OPEN),
         ({"limits": {"max_gas": 199}}, Reason.GAS_OVER_CAP),
-        ({"today": {"fees_wei": 20_001}}, Reason.DAILY_GAS),
-        ({"today": {"reverts": 3}}, Reason.REVERT_BUDGET),
+        ({"today": {"fees_wei": 15_001}}, Reason.DAILY_GAS),
+        ({"today": {"reverts": 2}}, Reason.REVERT_BUDGET),
+        ({"today": {"waiting": 2}}, Reason.REVERT_BUDGET),
+        ({"today": {"missed": 7}}, Reason.MISSED_BUDGET),
         *(({"limits": {"tokens": {STABLE: tight}}}, Reason.TOKEN_LIMIT) for tight in TIGHTER),
         *(({"limits": {"strategies": {"atomic_arbitrage": tight}}}, Reason.STRATEGY_LIMIT) for tight in TIGHTER),
         ({"standing": {"in_flight": 1}}, Reason.IN_FLIGHT),
@@ -128,9 +135,11 @@ def test_the_codes_never_change() -> None:
         "daily_loss",
         "in_flight",
         "pool_in_flight",
+        "borrower_in_flight",
         "gas_over_cap",
         "daily_gas",
         "revert_budget",
+        "missed_budget",
         "circuit_open",
         "token_limit",
         "strategy_limit",
@@ -158,6 +167,23 @@ def test_another_pool_in_flight_or_its_own_lender_is_in_nobody_s_way(proposal: P
     lent = msgspec.structs.replace(proposal.opportunity, flash=Flash(pool=lender))
     limits = msgspec.structs.replace(LIMITS, max_in_flight=2, max_arbitrage_flash_wei=10**18)
     assert refuse(msgspec.structs.replace(proposal, opportunity=lent), standing, limits, POOLS) is None
+
+
+def test_no_second_liquidation_of_one_borrower_in_one_lending_pool(proposal: Proposal) -> None:
+    lending, borrower = b"\x0a" * 20, b"\x0b" * 20
+    seizure = Seizure(pool=lending, borrower=borrower, debt=NATIVE, collateral=STABLE, after=0)
+    again = msgspec.structs.replace(
+        proposal, opportunity=msgspec.structs.replace(proposal.opportunity, seizure=seizure)
+    )
+    limits = msgspec.structs.replace(LIMITS, max_in_flight=2)
+
+    def told(asked: Proposal, *held: tuple[bytes, bytes]) -> Reason | None:
+        standing = msgspec.structs.replace(STANDING, in_flight=1, borrowers_in_flight=frozenset(held))
+        return refuse(asked, standing, limits, POOLS)
+
+    assert told(again, (lending, borrower)) is Reason.BORROWER_IN_FLIGHT
+    assert told(again, (lending, b"\x0c" * 20), (b"\x0d" * 20, borrower)) is None, "another's debt, and one elsewhere"
+    assert told(proposal, (lending, borrower)) is None, "an arbitrage takes from nobody"
 
 
 def test_a_cycle_s_tokens(opportunity: Callable[..., Opportunity]) -> None:

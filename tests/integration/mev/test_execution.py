@@ -60,7 +60,16 @@ class Bench:
     async def offer(self) -> Fees:
         return await quote(self.rpc, await self.head(), CAP_WEI)
 
+    async def mined(self) -> None:
+        """Wait for the block that the node makes of each transaction by itself: it answers the hash a moment before."""
+        while await self.rpc.call_as(bool, "anvil_getAutomine", []):
+            waiting = await self.rpc.call_as(dict[str, str], "txpool_status", [])
+            if waiting is not None and waiting["pending"] == "0x0":
+                return
+            await asyncio.sleep(0.005)
+
     async def settle(self) -> list[Settled]:
+        await self.mined()
         return await self.execution.settle(await self.head(), CAP_WEI)
 
     async def agrees(self) -> bool:

@@ -34,9 +34,16 @@ def evm_session(modules: Modules) -> Iterator[DevNode]:
 
 @pytest.fixture
 def evm(evm_session: DevNode) -> Iterator[DevNode]:
-    """The session's chain as the seed left it, whatever the tests before did."""
-    snapshot = evm_session.rpc.call("evm_snapshot")
+    """The session's chain as the seed left it, whatever the tests before did, and in whichever order."""
+    rpc = evm_session.rpc
+    snapshot = rpc.call("evm_snapshot")
     # Blocks of two tests must never be the same: anvil would drop the newer one's state with that of the older one.
     evm_session.fund("0x" + secrets.token_hex(20), 1)
+    next_base_fee = rpc.call("eth_getBlockByNumber", "pending", False)["baseFeePerGas"]
     yield evm_session
-    evm_session.rpc.call("evm_revert", snapshot)
+    # What waits would come true in the next test's blocks, and so it goes first.
+    rpc.call("anvil_dropAllTransactions")
+    rpc.call("evm_revert", snapshot)
+    # What anvil does not take back with the blocks: how it mines, and what the next block charges.
+    rpc.call("evm_setAutomine", True)
+    rpc.call("anvil_setNextBlockBaseFeePerGas", next_base_fee)

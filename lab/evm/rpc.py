@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ class UnreachableError(OSError):
 
 
 class Rpc:
-    """A node's JSON-RPC at `url` (http://host:port); not for use by two threads at once."""
+    """A node's JSON-RPC at `url` (http://host:port); of several threads one calls at a time."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 10) -> None:
         self.url = url
@@ -34,6 +35,7 @@ class Rpc:
         if parts.scheme != "http" or parts.hostname is None:
             raise ValueError(f"{url!r} is not an http:// URL")
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_seconds)
+        self._in_use = threading.Lock()
 
     def call(self, method: str, *params: Json) -> Json:
         """Return the result of one call."""
@@ -60,7 +62,8 @@ class Rpc:
 
     def close(self) -> None:
         """Close the connection; the next call opens it again."""
-        self._connection.close()
+        with self._in_use:
+            self._connection.close()
 
     def _result(self, method: str, answer: dict[str, Json]) -> Json:
         if "error" in answer:
@@ -68,10 +71,11 @@ class Rpc:
         return answer["result"]
 
     def _post(self, body: str) -> list[dict[str, Json]]:
-        try:
-            self._connection.request("POST", "/", body, {"Content-Type": "application/json"})
-            answer: list[dict[str, Json]] = json.loads(self._connection.getresponse().read())
-        except (OSError, http.client.HTTPException, ValueError) as failure:
-            self._connection.close()
-            raise UnreachableError(f"{self.url}: {failure or type(failure).__name__}") from failure
-        return answer
+        with self._in_use:
+            try:
+                self._connection.request("POST", "/", body, {"Content-Type": "application/json"})
+                answer: list[dict[str, Json]] = json.loads(self._connection.getresponse().read())
+            except (OSError, http.client.HTTPException, ValueError) as failure:
+                self._connection.close()
+                raise UnreachableError(f"{self.url}: {failure or type(failure).__name__}") from failure
+            return answer

@@ -258,7 +258,7 @@ def test_node_and_trader_go_on_after_a_restart(modules: Modules, tmp_path: Path)
             return -1
 
     def wait_beyond(account: str, number: int) -> int:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (reached := nonce(account)) <= number:
             assert time.monotonic() < deadline, f"still at nonce {reached}"
             time.sleep(0.2)
@@ -272,14 +272,14 @@ def test_node_and_trader_go_on_after_a_restart(modules: Modules, tmp_path: Path)
         running.append(launch("lab.evm.trader", "--deployment", "deployment.json", "--every-blocks", "1"))
         traded = wait_beyond(deployment.trader, seeded)
         running[0].send_signal(signal.SIGTERM)
-        running[0].wait(timeout=20)
+        running[0].wait(timeout=120)
         running[0] = node()
         reached = wait_beyond(deployment.trader, traded - 1)
         assert reached >= traded
         wait_beyond(deployment.trader, reached)
         assert seed.seed({"ethereum": rpc.url}, modules) == deployment
         running[1].send_signal(signal.SIGTERM)
-        assert running[1].wait(timeout=5) == 0
+        assert running[1].wait(timeout=120) == 0
     finally:
         for process in running:
             process.kill()

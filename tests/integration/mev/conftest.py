@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,7 +253,7 @@ v3_factories = [{self._v3_factories()}]
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
 
     def mev(self, *arguments: str) -> Any:
@@ -274,7 +275,7 @@ v3_factories = [{self._v3_factories()}]
             path = self.directory / f"{name}.notify"
             path.unlink(missing_ok=True)
             notify.bind(str(path))
-            notify.settimeout(60)
+            notify.settimeout(PATIENCE_SECONDS)
             process = subprocess.Popen(
                 [sys.executable, "-m", f"mev.{name}", "--config", str(self.config)],
                 env={**os.environ, "NOTIFY_SOCKET": str(path)},
@@ -288,7 +289,7 @@ v3_factories = [{self._v3_factories()}]
             finally:
                 if process.poll() is None:
                     process.terminate()
-                process.wait(timeout=60)
+                process.wait(timeout=PATIENCE_SECONDS)
 
 
 @dataclass
@@ -310,24 +311,27 @@ class Agent:
     def kill(self) -> None:
         """End it as `kill -9` does."""
         self.process.kill()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=PATIENCE_SECONDS)
 
 
-def wait_for(
-    what: str, condition: Callable[[], object], seconds: float = 30, *, meanwhile: Callable[[], object] = lambda: None
-) -> Any:
-    """Return what `condition` returns as soon as that is true; until then `meanwhile` happens once a second.
+# Only what will never be needs as long, also on a machine that has much else to do.
+PATIENCE_SECONDS = 120
 
-    Not at each look: what a block gives is sent before the next one comes, or never.
+
+def wait_for(what: str, condition: Callable[[], object], *, meanwhile: Callable[[], object] = lambda: None) -> Any:
+    """Return what `condition` returns as soon as that is true; until then `meanwhile` happens, first a second apart, then ever less often.
+
+    Not at each look: what a block gives is sent before the next one comes, or never; and an engine that has little of a processor needs longer
+    for a block.
     """
     begun = time.monotonic()
-    turns = 0
+    again = 1.0
     while not (found := condition()):
         passed = time.monotonic() - begun
-        assert passed < seconds, f"{what}: not within {seconds} s"
-        if passed > turns + 1:
-            turns += 1
+        assert passed < PATIENCE_SECONDS, f"{what}: not within {PATIENCE_SECONDS} s"
+        if passed > again:
             meanwhile()
+            again = time.monotonic() - begun + max(1.0, passed / 8)
         time.sleep(0.1)
     return found
 
@@ -336,10 +340,23 @@ def wait_for(
 REST_SECONDS = 0.5
 
 
+# So many turns an engine has for a block before the next one comes, if it has sent nothing on it.
+TURNS = 5
+
+
 def filled(installation: Installation) -> Any:
-    """Wait for the first fill. A receipt may show after the block's head does: the chain has to go on, as real ones do."""
-    _, ledger = installation.reports()
-    wait_for("a fill", lambda: first_fill(ledger), meanwhile=installation.evm.mine)
+    """Wait for the first fill. A receipt may show after the block's head does: the chain has to go on, as real ones do.
+
+    Once there is something to be shown: a block on which the engine still works would be past, and what it holds would not be sent.
+    """
+    config, ledger = installation.reports()
+    turns = count(1)
+
+    def goes_on() -> None:
+        if report.status(ledger, config)["chains"]["ethereum"]["in_flight"] or next(turns) % TURNS == 0:
+            installation.evm.mine()
+
+    wait_for("a fill", lambda: first_fill(ledger), meanwhile=goes_on)
     return installation.mev("pnl")["first_included"]
 
 

@@ -11,7 +11,7 @@ from eth_account import Account as EthAccount
 
 from lab.evm.rpc import RpcError
 from tests.builders import Taker
-from tests.integration.mev.conftest import Agent, Installation, at_rest, filled, wait_for
+from tests.integration.mev.conftest import PATIENCE_SECONDS, Agent, Installation, at_rest, filled, wait_for
 from tests.integration.mev.test_crash import Wire, state_of, submitted, wire, wired
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def test_killed_while_it_hands_a_bundle_over_it_learns_what_became_of_it(
     begun, dead = threading.Event(), threading.Event()
 
     def strike() -> None:
-        begun.wait(30)
+        begun.wait(PATIENCE_SECONDS)
         dying[0].kill()
         dead.set()
 
@@ -81,7 +81,7 @@ def test_killed_while_it_hands_a_bundle_over_it_learns_what_became_of_it(
     with wired.agent("strategy_engine", ready=False) as engine:
         dying.append(engine)
         begun.set()
-        assert dead.wait(60)
+        assert dead.wait(PATIENCE_SECONDS)
     takers[0].on_taken = lambda: None
     left = submitted(wired)
     assert left is not None, "what was about to be handed over was not written"

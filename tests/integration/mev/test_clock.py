@@ -35,6 +35,13 @@ def clock(wired: Installation, monkeypatch: pytest.MonkeyPatch) -> Path:
     return offset
 
 
+def turn(clock: Path, offset: str) -> None:
+    """Set the clock. Whoever looks at it meanwhile finds one time or the other: of half a file libfaketime ends its process."""
+    new = clock.with_suffix(".new")
+    new.write_text(offset)
+    new.replace(clock)
+
+
 def test_nothing_is_sent_while_the_clock_is_wrong_and_it_goes_on_once_it_is_right(
     evm: DevNode, wired: Installation, wire: Wire, clock: Path
 ) -> None:
@@ -48,12 +55,12 @@ def test_nothing_is_sent_while_the_clock_is_wrong_and_it_goes_on_once_it_is_righ
         # The installation allows an hour between clock and blocks.
         for hours, reason in ((2, "stale_block"), (-2, "clock_behind")):
             at_rest(wired)
-            clock.write_text(f"{hours * HOUR_SECONDS:+d}")
+            turn(clock, f"{hours * HOUR_SECONDS:+d}")
             before, seen = len(wire.sent), len(dropped(reason))
             wait_for(reason, lambda reason=reason, seen=seen: len(dropped(reason)) > seen, meanwhile=evm.trade)  # type: ignore[misc]
             evm.trade()
             assert len(wire.sent) == before, reason
-            clock.write_text("+0")
+            turn(clock, "+0")
             wait_for("a trade", lambda before=before: len(wire.sent) > before, meanwhile=evm.trade)  # type: ignore[misc]
         at_rest(wired)
         assert engine.process.poll() is None

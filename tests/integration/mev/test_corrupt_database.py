@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mev.runtime.storage.sqlite import backup
 
-from tests.integration.mev.conftest import Account, Installation, at_rest, filled, text, wait_for
+from tests.integration.mev.conftest import PATIENCE_SECONDS, Account, Installation, at_rest, filled, text, wait_for
 from tests.integration.mev.test_crash import Wire, wire, wired
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_a_damaged_ledger_is_named_and_not_traded_on_and_its_copy_goes_on(
         assert len(wire.sent) == sent
         assert engine.process.poll() is None
     with wired.agent("strategy_engine", ready=False) as refused:
-        assert refused.process.wait(timeout=30) == 2
+        assert refused.process.wait(timeout=PATIENCE_SECONDS) == 2
     said = (wired.directory / "strategy_engine.stderr").read_text().splitlines()[-1]
     assert said.startswith(f"strategy_engine: {ledger} ")
     assert "is damaged" in said or "cannot be opened as a database" in said

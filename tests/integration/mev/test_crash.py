@@ -14,7 +14,17 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from lab.evm.rpc import RpcError
-from tests.integration.mev.conftest import Account, Agent, Installation, at_rest, filled, raw, text, wait_for
+from tests.integration.mev.conftest import (
+    PATIENCE_SECONDS,
+    Account,
+    Agent,
+    Installation,
+    at_rest,
+    filled,
+    raw,
+    text,
+    wait_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +107,7 @@ def die_while_sending(installation: Installation, wire: Wire, *, node_gets_it: b
     begun, dead = threading.Event(), threading.Event()
 
     def strike(forward: Callable[[], None]) -> None:
-        begun.wait(30)
+        begun.wait(PATIENCE_SECONDS)
         if node_gets_it:
             forward()
         dying[0].kill()
@@ -107,7 +117,7 @@ def die_while_sending(installation: Installation, wire: Wire, *, node_gets_it: b
     with installation.agent("strategy_engine", ready=False) as engine:
         dying.append(engine)
         begun.set()
-        assert dead.wait(30)
+        assert dead.wait(PATIENCE_SECONDS)
     wire.on_send = lambda forward: forward()
     left: dict[str, Any] = submitted(installation)
     assert left is not None, "what was about to be sent was not written"

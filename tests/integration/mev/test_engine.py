@@ -18,6 +18,7 @@ from lab.evm.devnode import free_port
 from tests.integration.mev.conftest import (
     CAPITAL_WEI,
     NATIVE_WEI,
+    PATIENCE_SECONDS,
     Account,
     Installation,
     at_rest,
@@ -40,6 +41,10 @@ def first_fill(installation: Installation) -> Any:
 def first_of_state(installation: Installation, state: str) -> Any:
     found = installation.mev("opportunities", "--state", state)["opportunities"]
     return found[0] if found else None
+
+
+def first_undecided(installation: Installation) -> Any:
+    return any(first_of_state(installation, state) for state in ("detected", "screened", "simulated", "approved"))
 
 
 def test_live_takes_an_arbitrage_and_the_ledger_is_the_chain_to_the_wei(
@@ -120,12 +125,16 @@ def test_what_is_not_allowed_is_not_sent_and_says_why(
     installation.risk = {key: special.get(value, value) for key, value in risk.items()}
     installation.write()
     nonce = evm.rpc.call("eth_getTransactionCount", text(owner.address), "pending")
+
+    def reasons() -> set[str]:
+        return {each["reason"] for each in installation.mev("opportunities", "--limit", "500")["opportunities"]}
+
     with installation.agent("strategy_engine"):
-        dropped = wait_for("a refusal", lambda: first_of_state(installation, "dropped"))
+        # All of the block's, before another one follows it.
+        wait_for("refusals", lambda: reason in reasons() and not first_undecided(installation))
+        dropped = first_of_state(installation, "dropped")
         evm.trade()
-    reasons = {each["reason"] for each in installation.mev("opportunities")["opportunities"]}
-    assert reason in reasons
-    assert reasons <= {reason, "not_best", "no_profit"}
+    assert reasons() <= {reason, "not_best", "no_profit"}
     assert int(dropped["expected_profit_wei"]) > 0
     assert evm.rpc.call("eth_getTransactionCount", text(owner.address), "pending") == nonce
     assert first_fill(installation) is None
@@ -167,8 +176,14 @@ def test_the_kill_switch_over_http_holds_up_a_running_engine(evm: DevNode, insta
 def test_without_capital_nothing_is_sent(installation: Installation) -> None:
     installation.mev("executor", "withdraw", "--chain", "ethereum")
     with installation.agent("strategy_engine"):
-        dropped = wait_for("a refusal", lambda: first_of_state(installation, "dropped"))
-    assert dropped["reason"] == "capital_missing"
+        wait_for(
+            "a refusal",
+            lambda: (
+                "capital_missing"
+                in {each["reason"] for each in installation.mev("opportunities", "--state", "dropped")["opportunities"]}
+            ),
+        )
+    assert first_fill(installation) is None
 
 
 def test_a_chain_that_is_down_stops_no_other(installation: Installation) -> None:
@@ -188,7 +203,7 @@ def test_a_chain_that_is_down_stops_no_other(installation: Installation) -> None
 def test_only_one_engine_writes_a_ledger(installation: Installation) -> None:
     second = [sys.executable, "-m", "mev.strategy_engine", "--config", str(installation.config)]
     with installation.agent("strategy_engine"):
-        done = subprocess.run(second, check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(second, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 2
     assert "has an engine already" in done.stderr
 

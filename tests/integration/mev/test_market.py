@@ -22,7 +22,7 @@ from mev.search.graph import CycleIndex
 from mev.search.legs import Leg, amounts, legs_of
 from mev.search.sizing import screen, size_exact
 
-from tests.integration.mev.conftest import raw
+from tests.integration.mev.conftest import PATIENCE_SECONDS, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 GET_AMOUNT_OUT = selector("getAmountOut(uint256,uint256,uint256)")
 GET_AMOUNT_IN = selector("getAmountIn(uint256,uint256,uint256)")
-PATIENCE_SECONDS = 20
 
 
 def factories(evm: DevNode) -> list[FactoryConfig]:

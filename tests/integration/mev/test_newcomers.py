@@ -33,7 +33,7 @@ def test_a_safe_token_is_traded_and_a_taxed_one_is_not(
         )
 
     with installation.agent("strategy_engine"):
-        wait_for("a fill through the token", traded, 60, meanwhile=evm.mine)
+        wait_for("a fill through the token", traded, meanwhile=evm.mine)
         at_rest(installation)
     said = log.read_text()
     assert '"safe":1' in said

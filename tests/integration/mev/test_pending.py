@@ -23,7 +23,8 @@ SPENT_WEI = 50 * NATIVE_WEI
 
 def logged(installation: Installation, event: str) -> list[dict[str, Any]]:
     path = installation.directory / "strategy_engine.log"
-    lines = path.read_text().splitlines() if path.exists() else []
+    # The line that is being written has no end yet.
+    lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
     return [each for each in map(json.loads, lines) if each["event"] == event]
 
 

@@ -12,7 +12,15 @@ import psycopg
 import pytest
 from mev.runtime.bus import SETTLEMENTS, RedisBus, RedisLocation
 
-from tests.integration.mev.conftest import CAPITAL_WEI, Account, Installation, at_rest, filled, wait_for
+from tests.integration.mev.conftest import (
+    CAPITAL_WEI,
+    PATIENCE_SECONDS,
+    Account,
+    Installation,
+    at_rest,
+    filled,
+    wait_for,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +61,7 @@ def test_the_engine_trades_with_a_ledger_in_postgresql_and_says_so_over_redis(
     second = [sys.executable, "-m", "mev.strategy_engine", "--config", str(shared.config)]
     with shared.agent("strategy_engine") as engine, shared.agent("analytics_engine"):
         first = filled(shared)
-        refused = subprocess.run(second, check=False, capture_output=True, text=True, timeout=60)
+        refused = subprocess.run(second, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert (refused.returncode, "has an engine already" in refused.stderr) == (2, True)
 
         def recorded() -> object:

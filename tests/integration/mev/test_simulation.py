@@ -18,7 +18,7 @@ from mev.trading.simulation import (
 )
 
 from lab.evm.rpc import Rpc as LabRpc
-from tests.integration.mev.conftest import Account, Installation, filled, raw, wait_for
+from tests.integration.mev.conftest import PATIENCE_SECONDS, Account, Installation, filled, raw, wait_for
 from tests.integration.mev.test_crash import Wire
 from tests.integration.mev.test_executor import FEE, Arbitrage, HostileMarket, Pools
 from tests.unit.mev.chain.node import Node, running
@@ -47,7 +47,7 @@ def told(evm: DevNode, story: Callable[[Rpc], Awaitable[None]]) -> None:
         async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
             await story(rpc)
 
-    asyncio.run(asyncio.wait_for(tell(), 60))
+    asyncio.run(asyncio.wait_for(tell(), PATIENCE_SECONDS))
 
 
 def test_profit_gas_and_what_moves_are_what_the_transaction_then_does(
@@ -152,7 +152,7 @@ def test_a_node_without_simulation_is_asked_in_another_way_and_the_result_says_s
         # It is not asked each time for what it does not have.
         assert [asked.count(each) for each in sorted(absent)] == [1] * len(absent)
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_SECONDS))
 
 
 def test_a_block_that_was_reorganised_away_or_followed_is_no_ground_to_send_on(

@@ -16,7 +16,17 @@ from mev.market.discovery_v3 import discover_concentrated
 from mev.market.state import MarketState
 from mev.runtime.config import EvmAddress, V3FactoryConfig
 
-from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, Installation, at_rest, filled, raw, word
+from tests.integration.mev.conftest import (
+    CAPITAL_WEI,
+    NATIVE_WEI,
+    PATIENCE_SECONDS,
+    Account,
+    Installation,
+    at_rest,
+    filled,
+    raw,
+    word,
+)
 from tests.integration.mev.test_executor import selector
 from tests.integration.mev.test_executor_v3 import push
 from tests.integration.mev.test_market import factories, tokens
@@ -27,7 +37,6 @@ if TYPE_CHECKING:
     from lab.evm.devnode import DevNode
 
 SWAP = "0xc42079f94a6350d7e6235f29174924f928cc2ac818eb64fed8004e115fbcca67"
-PATIENCE_SECONDS = 20
 
 
 def v3_factories(evm: DevNode) -> list[V3FactoryConfig]:

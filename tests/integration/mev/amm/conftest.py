@@ -111,11 +111,7 @@ class Bench:
         return self.deploy(compiled(name), types, arguments)
 
     def _mined(self, call: dict[str, str]) -> dict[str, Any]:
-        sent = self.rpc.call("eth_sendTransaction", call)
-        while (receipt := self.rpc.call("eth_getTransactionReceipt", sent)) is None:
-            pass
-        found: dict[str, Any] = receipt
-        return found
+        return devnode.receipt(self.rpc, self.rpc.call("eth_sendTransaction", call))
 
 
 @pytest.fixture(scope="session")

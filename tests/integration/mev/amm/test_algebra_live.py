@@ -312,11 +312,11 @@ def test_what_opens_between_an_algebra_pool_and_a_pair_is_found_in_its_block_and
         return [int(log["blockNumber"], 16) for log in mine]
 
     with installation.agent("strategy_engine"):
-        wait_for("a swap through the pool", swaps, 60)
+        wait_for("a swap through the pool", swaps)
         at_rest(installation)
         before = int(evm.rpc.call("eth_blockNumber"), 16)
         place.swap(DEPTH // 3, zero_for_one=place.pool.token0 == wrapped)
-        wait_for("a swap after somebody's", lambda: max(swaps()) > before, 60)
+        wait_for("a swap after somebody's", lambda: max(swaps()) > before)
         at_rest(installation)
     # Found in the swap's own block, which was the next one, and taken in the one after it.
     assert before + 2 in swaps()

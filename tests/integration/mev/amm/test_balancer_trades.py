@@ -264,13 +264,13 @@ def test_what_opens_in_balancer_s_pools_is_found_in_its_block_and_booked(
         return {int(each["blockNumber"], 16) for each in receipts if each["to"] == text(executor)}
 
     with installation.agent("strategy_engine"):
-        wait_for("a swap in each pool", lambda: all(map(blocks, pools)), 60, meanwhile=evm.mine)
+        wait_for("a swap in each pool", lambda: all(map(blocks, pools)), meanwhile=evm.mine)
         at_rest(installation)
         opened = []
         for identity in pools:
             opened.append(int(evm.rpc.call("eth_blockNumber"), 16) + 1)
             place.vault.swap(identity, place.shop.token, wrapped, DEPTH // 5)
-            wait_for("a swap after somebody's", lambda each=identity: max(blocks(each)) > opened[-1], 60)  # type: ignore[misc]
+            wait_for("a swap after somebody's", lambda each=identity: max(blocks(each)) > opened[-1])  # type: ignore[misc]
             at_rest(installation)
     fills = installation.mev("opportunities", "--state", "included")["opportunities"]
     for identity, number in zip(pools, opened, strict=True):

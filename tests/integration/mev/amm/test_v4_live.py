@@ -264,11 +264,11 @@ def test_what_opens_between_a_v4_pool_and_a_pair_is_found_in_its_block_and_booke
         return [int(log["blockNumber"], 16) for log in mine]
 
     with installation.agent("strategy_engine"):
-        wait_for("a swap in the pool", swaps, 60)
+        wait_for("a swap in the pool", swaps)
         at_rest(installation)
         before = int(evm.rpc.call("eth_blockNumber"), 16)
         place.managed.swap_in(place.pool, DEPTH // 3, zero_for_one=place.buys)
-        wait_for("a swap after somebody's", lambda: max(swaps()) > before, 60)
+        wait_for("a swap after somebody's", lambda: max(swaps()) > before)
         at_rest(installation)
     # Found in the swap's own block, which was the next one, and taken in the one after it.
     assert before + 2 in swaps()

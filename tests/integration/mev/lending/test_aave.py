@@ -17,7 +17,7 @@ from mev.market.lending.wad_ray import WAD
 from mev.runtime.config import EvmAddress, LendingConfig
 
 from lab.evm.rpc import RpcError
-from tests.integration.mev.conftest import raw
+from tests.integration.mev.conftest import PATIENCE_SECONDS, raw
 from tests.integration.mev.lending.aave import UNLIMITED
 from tests.integration.mev.lending.follower import Followed
 
@@ -99,7 +99,7 @@ def told(bench: Bench, aave: Aave, story: Callable[[Followed[AaveMarket]], Await
             await followed.catch_up()
             await story(followed)
 
-    asyncio.run(asyncio.wait_for(tell(), 120))
+    asyncio.run(asyncio.wait_for(tell(), PATIENCE_SECONDS))
 
 
 def agrees(followed: Followed[AaveMarket], aave: Aave, users: list[str], block: Block) -> int:

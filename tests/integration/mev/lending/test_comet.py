@@ -16,7 +16,16 @@ from mev.runtime.config import EvmAddress, LendingConfig
 from mev.trading.execution import contract
 
 from lab.evm.rpc import RpcError
-from tests.integration.mev.conftest import CAPITAL_WEI, NATIVE_WEI, Account, Installation, at_rest, filled, raw
+from tests.integration.mev.conftest import (
+    CAPITAL_WEI,
+    NATIVE_WEI,
+    PATIENCE_SECONDS,
+    Account,
+    Installation,
+    at_rest,
+    filled,
+    raw,
+)
 from tests.integration.mev.lending.comet import CometCrash
 from tests.integration.mev.lending.follower import Followed
 from tests.integration.mev.lending.test_liquidation_by_executor import allowance
@@ -101,7 +110,7 @@ def test_borrowers_are_followed_from_events_over_a_reorganisation_too(comet: Com
             assert followed.market.book.sellers() == ()
             assert followed.market.given_up == 0
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_SECONDS))
 
 
 @pytest.mark.parametrize("flash", [False, True])

@@ -83,7 +83,8 @@ def test_a_price_that_is_turned_back_leaves_nobody_to_liquidate(
         at_rest(liquidating)
         snapshot = evm.rpc.call("evm_snapshot")
         crash.falls()
-        wait_for("an opportunity", lambda: opportunities(liquidating), meanwhile=lambda: None)
+        # All of the block's: none is decided on before all are found.
+        wait_for("refusals", lambda: {each["state"] for each in opportunities(liquidating)} == {"dropped"})
         seen = len(opportunities(liquidating))
         evm.rpc.call("evm_revert", snapshot)
         evm.mine(3)

@@ -36,6 +36,7 @@ MARKET = {
     "algebra_factories": [{"name": "algebra", "address": "0x" + "53" * 20}],
     "v4_managers": [{"name": "uniswap_v4", "address": "0x" + "52" * 20, "pools": [{"fee": 500, "tick_spacing": 10}]}],
     "balancer_vaults": [{"name": "balancer_v2", "address": "0x" + "51" * 20, "pools": ["0x" + "50" * 32]}],
+    "curve_pools": [{"name": "threepool", "address": "0x" + "49" * 20}],
     "solidly_factories": [{"name": "aerodrome", "address": "0x" + "54" * 20}],
     "v3_factories": [
         {"name": "uniswap_v3", "address": "0x1F98431c8aD98523631AE4a59f267346ea31F984", "fees": [500, 3000]},
@@ -75,6 +76,8 @@ def test_without_options_there_are_files_no_bus_and_no_further_limit() -> None:
     assert (v4.name, v4.address, len(v4.pools), v4.pools[0].fee) == ("uniswap_v4", b"\x52" * 20, 1, 500)
     (vault,) = config.chains["base"].balancer_vaults
     assert (vault.name, vault.address, vault.pools) == ("balancer_v2", b"\x51" * 20, (b"\x50" * 32,))
+    (curve,) = config.chains["base"].curve_pools
+    assert (curve.name, curve.address) == ("threepool", b"\x49" * 20)
     (comet,) = config.chains["base"].compound_v3
     assert (comet.name, comet.pool[:2].hex(), comet.first_block) == ("usdc", "c3d6", 0)
     assert [made.fees for made in config.chains["base"].v3_factories] == [(500, 3000), (100, 500, 3000, 10000)]

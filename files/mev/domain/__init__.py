@@ -4,7 +4,7 @@ Imports nothing of ours.
 """
 
 from mev.domain.ledger import EARNINGS, FEES, Account, Entry, EntryKind, gained
-from mev.domain.market import Algebra, BalancerKey, Block, Hop, Pool, Token, V2State, V4Key
+from mev.domain.market import Algebra, BalancerKey, Block, CurveKey, Hop, Pool, Token, V2State, V4Key
 from mev.domain.opportunity import LEGAL_NEXT, Cycle, Flash, Opportunity, Seizure, State, Transition
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Algebra",
     "BalancerKey",
     "Block",
+    "CurveKey",
     "Cycle",
     "Entry",
     "EntryKind",

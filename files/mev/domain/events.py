@@ -244,6 +244,29 @@ class CurveWithdrawal(msgspec.Struct, frozen=True):
     coin: int | None = None
 
 
+class CurveRampStarted(msgspec.Struct, frozen=True):
+    """A Curve pool's A, times its precision, goes from one value to another between two times, Unix seconds."""
+
+    initial: int
+    future: int
+    initial_time: int
+    future_time: int
+
+
+class CurveRampStopped(msgspec.Struct, frozen=True):
+    """A Curve pool's A, times its precision, stays what it is."""
+
+    amplification: int
+    time: int
+
+
+class CurveFeesSet(msgspec.Struct, frozen=True):
+    """A Curve pool's fee from now on, and the admin's part of it where that is said too, 10**-10."""
+
+    fee: int
+    admin_fee: int | None = None
+
+
 class BalancerSwap(msgspec.Struct, frozen=True):
     """A swap of a Balancer V2 pool."""
 
@@ -340,6 +363,9 @@ PoolEvent = (
     | CurveExchange
     | CurveLiquidity
     | CurveWithdrawal
+    | CurveRampStarted
+    | CurveRampStopped
+    | CurveFeesSet
     | BalancerSwap
     | BalancerBalanceChanged
     | BalancerBalanceManaged

@@ -56,6 +56,18 @@ class BalancerKey(msgspec.Struct, frozen=True):
     tokens: tuple[Address, ...]
 
 
+class CurveKey(msgspec.Struct, frozen=True):
+    """Where a Curve pool is, between which coins it swaps, in its own order, and of a meta pool the pool whose LP token is its last coin.
+
+    `signed`: its getters count coins in int128, as those of 2020 do.
+    """
+
+    pool: Address
+    coins: tuple[Address, ...]
+    base: Address | None = None
+    signed: bool = False
+
+
 class Pool(msgspec.Struct, frozen=True):
     """A pool as its factory made it: constant product (Uniswap V2 and its forks), with a tick spacing concentrated liquidity (Uniswap V3, Algebra), or Solidly's.
 
@@ -64,7 +76,7 @@ class Pool(msgspec.Struct, frozen=True):
     so is an Algebra pool's.
     A Uniswap V4 pool has no address of its own: the first 20 bytes of its id stand here, and fee and spacing are its key's; what the protocol
     takes beside the fee is part of its state.
-    A Balancer V2 pool may have many tokens: each two of them stand as a pool of their own here, under an address that nobody has, and all
+    A Balancer V2 or a Curve pool may have many tokens: each two of them stand as a pool of their own here, under an address that nobody has, and all
     of one pool hold the same state, fee (0/1 here) and all.
     """
 
@@ -84,11 +96,20 @@ class Pool(msgspec.Struct, frozen=True):
     v4: V4Key | None = None
     # Of two tokens of a Balancer V2 pool.
     balancer: BalancerKey | None = None
+    # Of two coins of a Curve pool.
+    curve: CurveKey | None = None
 
     @property
     def whole(self) -> Address:
         """What a swap through it changes, all of it: the pool's own address where this is two tokens of several."""
+        if self.curve is not None:
+            return self.curve.pool
         return self.address if self.balancer is None else self.balancer.id[:20]
+
+    @property
+    def several(self) -> bool:
+        """Whether it is two tokens of a pool that may have more of them, Balancer's or Curve's, whose curve has no closed form."""
+        return self.balancer is not None or self.curve is not None
 
     @property
     def solidly(self) -> bool:

@@ -76,6 +76,7 @@ def _named(chain: ChainConfig) -> Iterator[tuple[str, bytes]]:
         "algebra_factories",
         "v4_managers",
         "balancer_vaults",
+        "curve_pools",
     ):
         for made in getattr(chain, kind):
             yield f"{kind}: {made.name}", made.address

@@ -9,10 +9,12 @@ from mev.chain.rpc import Rpc
 from mev.domain import Pool
 from mev.domain.market import Address
 from mev.market.amm.balancer import WeightedPool
+from mev.market.amm.curve import FEE_DENOMINATOR as CURVE_DENOMINATOR
 from mev.market.amm.log_exp import ONE
 from mev.market.amm.price_math import Q96
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.balancer_state import places
+from mev.market.curve_state import coins
 from mev.market.load import load_market
 from mev.market.newcomers import newcomers_of
 from mev.market.state import MarketState
@@ -71,9 +73,13 @@ def pool_document(chain: ChainConfig, pool: Pool, state: MarketState) -> Documen
         document["pool_id"] = "0x" + pool.v4.id.hex()
     if pool.balancer is not None:
         document["pool_id"] = "0x" + pool.balancer.id.hex()
+    if pool.curve is not None:
+        document["pool_id"] = checksum(pool.curve.pool)
     shift = Decimal(10) ** (_decimals(chain, pool.token0) - _decimals(chain, pool.token1))
     if pool.balancer is not None:
         document |= _balancer(pool, state, shift)
+    elif pool.curve is not None:
+        document |= _curve(pool, state, shift)
     elif pool.solidly:
         document |= _solidly(state.solidly(pool.address), shift)
     elif not pool.concentrated:
@@ -104,6 +110,8 @@ def _kind(pool: Pool, state: MarketState) -> str:
     if pool.balancer is not None:
         held = state.balancer(pool.address)
         return "balancer" if held is None else f"balancer_{'weighted' if isinstance(held, WeightedPool) else 'stable'}"
+    if pool.curve is not None:
+        return "curve" if pool.curve.base is None else "curve_meta"
     if pool.solidly:
         return "solidly_stable" if pool.stable else "solidly_volatile"
     if pool.algebra is not None:
@@ -118,16 +126,30 @@ def _balancer(pool: Pool, state: MarketState, shift: Decimal) -> Document:
     held = state.balancer(pool.address)
     if held is None:
         return {"fee_ppm": None}
-    i, j = places(pool, zero_for_one=True)
+    ends = places(pool, zero_for_one=True)
+    return _of_several(pool, state, [held.balances[each] for each in ends], Decimal(held.fee) / ONE, shift)
+
+
+def _curve(pool: Pool, state: MarketState, shift: Decimal) -> Document:
+    """Do the same for two coins of a Curve pool."""
+    held = state.curve(pool.address)
+    if held is None:
+        return {"fee_ppm": None}
+    ends = coins(pool, zero_for_one=True)
+    fee = Decimal(held.fee) / CURVE_DENOMINATOR
+    return _of_several(pool, state, [held.balances[each] for each in ends], fee, shift)
+
+
+def _of_several(pool: Pool, state: MarketState, balances: Sequence[int], fee: Decimal, shift: Decimal) -> Document:
     document: Document = {
-        "reserve0": str(held.balances[i]),
-        "reserve1": str(held.balances[j]),
-        "fee_ppm": held.fee * 10**6 // ONE,
+        "reserve0": str(balances[0]),
+        "reserve1": str(balances[1]),
+        "fee_ppm": int(fee * 10**6),
     }
     rate = float(RateTable([pool]).refreshed(state)[RATE, 0])
     if not rate:
         return document | {"quarantined": "it is empty"}
-    return document | {"price": _price(_WORKING.divide(Decimal(rate), 1 - Decimal(held.fee) / ONE), shift)}
+    return document | {"price": _price(_WORKING.divide(Decimal(rate), 1 - fee), shift)}
 
 
 def _solidly(held: SolidlyPool | None, shift: Decimal) -> Document:

@@ -17,6 +17,7 @@ from mev.chain.wire import Head, Log, WireLog, encode
 from mev.domain import Block, Opportunity, Pool, V2State
 from mev.domain.market import Address
 from mev.market.algebra_state import ask_fees
+from mev.market.curve_read import ask_curves
 from mev.market.load import load_market, market_topics
 from mev.market.newcomers import newcomers_of
 from mev.market.recorded import RecordedMarket, read_market
@@ -86,8 +87,9 @@ class Replay:
         return self._detect(block, touched), len(touched)
 
     async def step_on_chain(self, rpc: Rpc, block: Block, logs: Sequence[Log]) -> tuple[list[Opportunity], int]:
-        """Do as `step`, and have the pools of which no event says the fee say it, as the engine does."""
+        """Do as `step`, and have the pools of which no event says the fee, or all that they hold, say it, as the engine does."""
         touched = self.state.apply_block(block, logs) | await ask_fees(rpc, self.state, block)
+        touched |= await ask_curves(rpc, self.state, block)
         return self._detect(block, touched), len(touched)
 
     def detected(self, block: Block, touched: int, found: Sequence[Opportunity], *, steps: int = 1) -> Detected:

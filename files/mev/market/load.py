@@ -10,6 +10,7 @@ from mev.domain.market import Address, Hash
 from mev.market.algebra_state import ask_fees
 from mev.market.balancer_state import BALANCER_TOPICS
 from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
+from mev.market.curve_state import CURVE_TOPICS
 from mev.market.resume import market_at
 from mev.market.solidly_state import SOLIDLY_TOPICS
 from mev.market.state import MarketState, Watches
@@ -36,6 +37,7 @@ async def load_market(
         chain.v4_managers,
         chain.wrapped_native,
         chain.balancer_vaults,
+        chain.curve_pools,
     )
     managers: dict[Address, Watches] = {
         each.address: Watched(each, frozenset(tokens), chain.wrapped_native).pool_of for each in chain.v4_managers
@@ -54,5 +56,6 @@ def market_topics(chain: ChainConfig) -> list[Hash]:
         *(sorted(ALGEBRA_TOPICS) if chain.algebra_factories else ()),
         *(sorted(V4_TOPICS) if chain.v4_managers else ()),
         *(sorted(BALANCER_TOPICS) if chain.balancer_vaults else ()),
+        *(sorted(CURVE_TOPICS) if chain.curve_pools else ()),
         *(sorted(SOLIDLY_TOPICS) if chain.solidly_factories else ()),
     ]

@@ -22,6 +22,7 @@ from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.balancer_state import read_balancer
 from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
+from mev.market.curve_read import read_curve
 from mev.market.discovery import find_pairs, read_pairs
 from mev.market.discovery_v3 import find_concentrated, read_concentrated, read_net, read_prices
 from mev.market.snapshot import SnapshotError, load
@@ -33,6 +34,7 @@ from mev.market.v4_state import read_now as read_v4_now
 from mev.runtime.config import (
     AlgebraFactoryConfig,
     BalancerVaultConfig,
+    CurvePoolConfig,
     FactoryConfig,
     SolidlyFactoryConfig,
     V3FactoryConfig,
@@ -66,6 +68,7 @@ async def market_at(
     v4: Sequence[V4ManagerConfig] = (),
     wrapped_native: Address | None = None,
     balancer: Sequence[BalancerVaultConfig] = (),
+    curve: Sequence[CurvePoolConfig] = (),
 ) -> dict[Pool, PoolState]:
     """Return every pool of the factories between two of the tokens, as it is after `block`; raises as `discover`."""
     tokens = list(tokens)
@@ -93,6 +96,7 @@ async def market_at(
     states.update(await read_solidly(rpc, solidly, [pool for pool in curves if pool.address not in kept], block))
     # Not in snapshots: to check one takes as many questions as to read it.
     states.update(await read_balancer(rpc, balancer, tokens, block))
+    states.update(await read_curve(rpc, curve, tokens, block))
     return states
 
 

@@ -23,6 +23,7 @@ from mev.domain import Algebra, Block, Pool, V2State
 from mev.market.amm import AmmError
 from mev.market.amm.balancer import StablePool, WeightedPool
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.curve import CurvePool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.concentrated_state import Concentrated, made
 from mev.market.state import PoolState
@@ -83,13 +84,13 @@ class _Header(msgspec.Struct, frozen=True):
 def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, PoolState]) -> None:
     """Write a snapshot in place of the one that is there; raises OSError where it cannot be, and the old one stays then.
 
-    A pool that is not usable is left out: it has to be read anew. So are Balancer's, which are read whole by as little as it takes to check them.
+    A pool that is not usable is left out: it has to be read anew. So are Balancer's and Curve's, which are read whole by as little as it takes to check them.
     """
     factories: dict[_Factory, int] = {}
     tokens: dict[bytes, int] = {}
     records, curves, concentrated, count = bytearray(), bytearray(), bytearray(), 0
     for pool, state in states.items():
-        if isinstance(state, WeightedPool | StablePool):
+        if isinstance(state, WeightedPool | StablePool | CurvePool):
             continue
         factory = _Factory(pool.factory, pool.fee_numerator, pool.fee_denominator)
         places = (

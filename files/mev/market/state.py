@@ -13,6 +13,7 @@ from mev.domain.events import MalformedLog, V4Initialized
 from mev.domain.market import Address, Hash
 from mev.market.amm.balancer import StablePool, WeightedPool
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.curve import CurvePool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.balancer_state import Tellers, followed_balancer
 from mev.market.concentrated_state import (
@@ -25,9 +26,10 @@ from mev.market.concentrated_state import (
     follow,
     same,
 )
+from mev.market.curve_state import CurvePools, followed_curve
 from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
 
-PoolState = V2State | SolidlyPool | WeightedPool | StablePool | Concentrated
+PoolState = V2State | SolidlyPool | WeightedPool | StablePool | CurvePool | Concentrated
 # Of a pool that a V4 manager tells of: the pool, where it is one that is watched.
 Watches = Callable[[V4Initialized], Pool | None]
 
@@ -36,7 +38,7 @@ UNDO_BLOCKS = 64
 _OF_CONCENTRATED = CONCENTRATED_TOPICS | ALGEBRA_TOPICS
 _FOLLOWED = _OF_CONCENTRATED | {SOLIDLY_SYNC}
 # States that are compared as they are.
-_PLAIN = (V2State, SolidlyPool, WeightedPool, StablePool)
+_PLAIN = (V2State, SolidlyPool, WeightedPool, StablePool, CurvePool)
 
 
 class StateError(Exception):
@@ -78,6 +80,7 @@ class MarketState:
                 self._managed.setdefault(pool.v4.manager, {})[pool.v4.id] = pool
         # Balancer's vaults and pools.
         self._tellers = Tellers(states)
+        self._curves = CurvePools(states)
         # Those of which no event says the fee in the next block.
         self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra not in {None, Algebra.OWN})
 
@@ -111,16 +114,27 @@ class MarketState:
     def solidly(self, pool: Address) -> SolidlyPool | None:
         """Return a Solidly pool, None where it is not usable; raises KeyError where it is not known."""
         state = self._states[pool]
-        if isinstance(state, V2State | ConcentratedPool | WeightedPool | StablePool):
+        if isinstance(state, V2State | ConcentratedPool | WeightedPool | StablePool | CurvePool):
             raise KeyError(pool)
         return state if isinstance(state, SolidlyPool) else None
 
     def balancer(self, pool: Address) -> WeightedPool | StablePool | None:
         """Return a Balancer pool, None where it is not usable; raises KeyError where it is not known."""
         state = self._states[pool]
-        if isinstance(state, V2State | SolidlyPool | ConcentratedPool):
+        if isinstance(state, V2State | SolidlyPool | ConcentratedPool | CurvePool):
             raise KeyError(pool)
         return state if isinstance(state, WeightedPool | StablePool) else None
+
+    def curve(self, pool: Address) -> CurvePool | None:
+        """Return a Curve pool, None where it is not usable; raises KeyError where it is not known."""
+        state = self._states[pool]
+        if isinstance(state, V2State | SolidlyPool | ConcentratedPool | WeightedPool | StablePool):
+            raise KeyError(pool)
+        return state if isinstance(state, CurvePool) else None
+
+    def curve_pools(self) -> Iterable[Sequence[Pool]]:
+        """Return each Curve pool as all of its pairs, which hold one and the same."""
+        return self._curves
 
     def unusable(self) -> dict[Address, str]:
         """Return the pools through which nothing is traded, and why."""
@@ -143,6 +157,7 @@ class MarketState:
         if block.parent_hash != self._block.hash:
             raise StateError(f"block {block.number} does not follow block {self._block.number}, the last one applied")
         after: dict[Address, PoolState] = {}
+        self._move_amplifications(block, after)
         for log in logs:
             pool = self._pools.get(log.address)
             if pool is None or not log.topics:
@@ -150,10 +165,12 @@ class MarketState:
                     self._follow_managed(log, after)
                 elif log.address in self._tellers.addresses:
                     self._follow_balancer(log, after)
+                elif log.address in self._curves:
+                    self._follow_curve(log, block, after)
                 elif log.address in self._fee_setters and log.topics[:1] == (CUSTOM_FEE,):
                     self._set_fee(log, after)
             elif log.topics[0] == SYNC:
-                if not (pool.concentrated or pool.solidly):
+                if not (pool.concentrated or pool.solidly or pool.several):
                     after[pool.address] = V2State(*decode_sync(log.topics, log.data), block.number)
             elif log.topics[0] in _FOLLOWED:
                 self._follow(pool, log, after)
@@ -207,6 +224,22 @@ class MarketState:
             if first.balancer is not None and isinstance(state, WeightedPool | StablePool | Unusable):
                 told = followed_balancer(first.balancer, state, log)
                 after.update((pair.address, told) for pair in pairs)
+
+    def _follow_curve(self, log: Log, block: Block, after: dict[Address, PoolState]) -> None:
+        """Take in what a Curve pool says of itself: it is so for all of its pairs."""
+        for pair in self._curves.told(log)[:1]:
+            state = after.get(pair.address) or self._states[pair.address]
+            if pair.curve is not None and isinstance(state, CurvePool | Unusable):
+                told = followed_curve(pair.curve, state, log, block.timestamp)
+                after.update((each.address, told) for each in self._curves.told(log))
+
+    def _move_amplifications(self, block: Block, after: dict[Address, PoolState]) -> None:
+        """Have Curve's A that is on its way to another value go on to a block's time, which no event says."""
+        for pairs in self._curves:
+            state = self._states[pairs[0].address]
+            if isinstance(state, CurvePool) and state.ramp is not None:
+                moved = state.at(block.timestamp)
+                after.update((each.address, moved) for each in pairs)
 
     def _set_fee(self, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in what a factory says of a pool of its own; of another one's it has nothing to say."""

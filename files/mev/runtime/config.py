@@ -99,6 +99,9 @@
     balancer_vaults = [                      # optional: Balancer V2's vault, and the ids of its weighted and stable pools that are watched
       { name = "balancer_v2", address = "0xBA12222222228d8Ba445958a75a0704d566BF2C8", pools = ["0x96646936b91d6b9d7d0c47c496afbf3d6ec7b6f8000200000000000000000019"] },
     ]
+    curve_pools = [                          # optional: Curve's StableSwap pools that are watched, plain ones and, between their own two coins, meta pools (docs/amm.md)
+      { name = "threepool", address = "0xbEbc44782C7dB0a1A60Cb6fe97d0b483032FF1C7" },
+    ]
     routers = [                              # optional: routers whose pools the strategy sandwich could not ask for, with the factories whose pools they swap through
       { address = "0x66a9893cC07D91D95644AEDD05D03f95e1dBA8Af", factories = ["uniswap_v2", "uniswap_v3"] },
     ]
@@ -139,6 +142,7 @@ from mev.runtime.config_market import (
     AddressValue,
     AlgebraFactoryConfig,
     BalancerVaultConfig,
+    CurvePoolConfig,
     DiscoveryConfig,
     EvmAddress,
     FactoryConfig,
@@ -184,6 +188,7 @@ __all__ = [
     "ChainConfig",
     "Config",
     "ConfigError",
+    "CurvePoolConfig",
     "DiscoveryConfig",
     "EvmAddress",
     "FactoryConfig",
@@ -351,6 +356,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     algebra_factories: tuple[AlgebraFactoryConfig, ...] = ()
     v4_managers: tuple[V4ManagerConfig, ...] = ()
     balancer_vaults: tuple[BalancerVaultConfig, ...] = ()
+    curve_pools: tuple[CurvePoolConfig, ...] = ()
     routers: tuple[RouterConfig, ...] = ()
     aave_v3: tuple[LendingConfig, ...] = ()
     compound_v3: tuple[LendingConfig, ...] = ()

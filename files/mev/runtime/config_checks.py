@@ -80,6 +80,7 @@ def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
             (f"{where}.balancer_vaults[{number}]", made.name, made.address)
             for number, made in enumerate(chain.balancer_vaults)
         ),
+        *((f"{where}.curve_pools[{number}]", made.name, made.address) for number, made in enumerate(chain.curve_pools)),
     ]
     yield from _repeated((f"{place}.name", name, f"0x{address.hex()}") for place, name, address in makers)
     yield from _repeated((f"{place}.address", f"0x{address.hex()}", name) for place, name, address in makers)

@@ -112,6 +112,13 @@ class BalancerVaultConfig(msgspec.Struct, frozen=True, kw_only=True):
     ]
 
 
+class CurvePoolConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A StableSwap pool of Curve's, plain or meta, that is watched."""
+
+    name: NameValue
+    address: AddressValue
+
+
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A router that does not say itself whose pools it swaps through: a V2, a V3, a Solidly and an Algebra factory's and a V4 manager's, or some of these, by their names."""
 

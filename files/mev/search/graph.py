@@ -54,7 +54,7 @@ class CycleIndex:
                 self.hops[position, column] = step.number
                 through[step.hop.pool].append(position)
         # Of which steps a table of rates has an estimate alone, by number; None where of none.
-        curved = [pool.concentrated or pool.stable is True or pool.balancer is not None for pool in self.pools]
+        curved = [pool.concentrated or pool.stable is True or pool.several for pool in self.pools]
         self.estimated = np.append(np.repeat(curved, 2), [False]) if any(curved) else None
         # The steps by column and in the processor's own size, as screening reads it: numpy would turn it into that each time.
         self.columns: NDArray[np.intp] = np.ascontiguousarray(self.hops.T, dtype=np.intp)

@@ -12,10 +12,12 @@ from mev.domain import Cycle, Hop
 from mev.market.amm import UINT112_MAX, AmmError, cheapest_in, swap
 from mev.market.amm.balancer import StablePool, WeightedPool
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.curve import CurvePool
 from mev.market.amm.solidly import FEE_DENOMINATOR as SOLIDLY_DENOMINATOR
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.ticks import FEE_DENOMINATOR
 from mev.market.balancer_state import places
+from mev.market.curve_state import coins
 from mev.market.state import MarketState
 
 Q96 = 96
@@ -204,7 +206,50 @@ class BalancerLeg:
         return None
 
 
-AnyLeg = Leg | ConcentratedLeg | SolidlyLeg | BalancerLeg
+@dataclass(frozen=True, slots=True)
+class CurveLeg:
+    """A hop between two coins of a Curve pool, by their numbers in it."""
+
+    pool: CurvePool
+    coin_in: int
+    coin_out: int
+
+    def amount_out(self, amount_in: int) -> int:
+        """Return what comes out; raises AmmError where the pool would revert, or nothing does."""
+        if amount_in <= 0:
+            raise AmmError("nothing goes in")
+        given = self.pool.amount_out(self.coin_in, self.coin_out, amount_in)
+        if given <= 0:
+            raise AmmError("nothing comes out")
+        return given
+
+    def cheapest_in(self, amount_out: int) -> int:
+        """Return the least input that gives as much; raises AmmError where there is none."""
+        if not 0 < amount_out < self.pool.balances[self.coin_out]:
+            raise AmmError("the pool does not hold as much")
+        low, high = 0, 1
+        while not self._gives(high, amount_out):
+            if high > UINT112_MAX:
+                raise AmmError("the pool does not give as much")
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._gives(middle, amount_out) else (middle, high)
+        return high
+
+    def piece(self, amount_in: int) -> Piece | None:  # noqa: ARG002
+        """Return None: stable curves have no such map."""
+        return None
+
+    def _gives(self, amount_in: int, amount_out: int) -> bool:
+        # Of next to nothing a pool has less than nothing to give, and reverts.
+        try:
+            return self.pool.amount_out(self.coin_in, self.coin_out, amount_in) >= amount_out
+        except AmmError:
+            return False
+
+
+AnyLeg = Leg | ConcentratedLeg | SolidlyLeg | BalancerLeg | CurveLeg
 
 
 def legs_of(cycle: Cycle, state: MarketState) -> list[AnyLeg]:
@@ -233,6 +278,11 @@ def leg_of(state: MarketState, hop: Hop) -> AnyLeg:
         if several is None:
             raise AmmError("the pool is not usable")
         return BalancerLeg(several, *places(pool, zero_for_one=hop.zero_for_one))
+    if pool.curve is not None:
+        coined = state.curve(hop.pool)
+        if coined is None:
+            raise AmmError("the pool is not usable")
+        return CurveLeg(coined, *coins(pool, zero_for_one=hop.zero_for_one))
     if pool.solidly:
         curve = state.solidly(hop.pool)
         if curve is None:

@@ -82,10 +82,10 @@ Parallel = Mapping[tuple[Address, Address], Sequence[Hop]]
 
 
 def parallels(state: MarketState) -> Parallel:
-    """Return every way from a token to another one, stable pools and Balancer's left out: they have no closed form."""
+    """Return every way from a token to another one, stable pools, Balancer's and Curve's left out: they have no closed form."""
     found: dict[tuple[Address, Address], list[Hop]] = {}
     for pool in state.pools().values():
-        if not pool.stable and pool.balancer is None:
+        if not pool.stable and not pool.several:
             found.setdefault((pool.token0, pool.token1), []).append(Hop(pool.address, zero_for_one=True))
             found.setdefault((pool.token1, pool.token0), []).append(Hop(pool.address, zero_for_one=False))
     return found

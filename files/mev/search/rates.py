@@ -1,6 +1,7 @@
 """What pools do to next to nothing and to a little more, in float64: each swap as g x / (1 + p x), g = n ro / (d ri), p = n / (d ri), fee n/d."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +10,13 @@ from mev.domain import Pool
 from mev.market.amm import AmmError
 from mev.market.amm.balancer import AMPLIFICATION_PRECISION, StablePool, WeightedPool, held_invariant
 from mev.market.amm.concentrated import ConcentratedPool
+from mev.market.amm.curve import FEE_DENOMINATOR as CURVE_DENOMINATOR
+from mev.market.amm.curve import CurvePool
 from mev.market.amm.log_exp import ONE
 from mev.market.amm.solidly import FEE_DENOMINATOR, SolidlyPool
 from mev.market.amm.ticks import FEE_DENOMINATOR as MILLION
 from mev.market.balancer_state import places
+from mev.market.curve_state import coins
 from mev.market.state import MarketState, PoolState
 
 Floats = NDArray[np.float64]
@@ -54,6 +58,8 @@ class RateTable:
                 parts, whole = (MILLION - held.fees[0], MILLION - held.fees[1]), MILLION
             elif isinstance(held, WeightedPool | StablePool):
                 parts, whole = (ONE - held.fee, ONE - held.fee), ONE
+            elif isinstance(held, CurvePool):
+                parts, whole = (CURVE_DENOMINATOR - held.fee, CURVE_DENOMINATOR - held.fee), CURVE_DENOMINATOR
             for way, (one, other) in enumerate(_virtual(pool, state)):
                 slope = parts[way] / (whole * one) if one and other else 0.0
                 rows[:, 2 * position + way] = (slope * other, slope) if slope else (0.0, 1.0)
@@ -69,7 +75,12 @@ def _virtual(pool: Pool, state: MarketState) -> list[tuple[float, float]]:
         ways = [places(pool, zero_for_one=way) for way in (True, False)]
         if isinstance(several, WeightedPool):
             return [_weighted(several, *way) for way in ways]
-        return [_along_invariant(several, *way) for way in ways]
+        return [_along_invariant(_Held.of_balancer(several), *way) for way in ways]
+    if pool.curve is not None:
+        coined = state.curve(pool.address)
+        if coined is None or not all(coined.balances):
+            return [(1.0, 0.0)] * 2
+        return [_along_invariant(_Held.of_curve(coined), *coins(pool, zero_for_one=way)) for way in (True, False)]
     if pool.solidly:
         curve = state.solidly(pool.address)
         if curve is None or not (curve.reserve0 and curve.reserve1):
@@ -112,14 +123,38 @@ def _weighted(pool: WeightedPool, i: int, j: int) -> tuple[float, float]:
     return seeming, seeming * ratio * pool.balances[j] / pool.balances[i]
 
 
-def _along_invariant(pool: StablePool, i: int, j: int) -> tuple[float, float]:
-    """Return the pair that has the price of A n^n S + D = A D n^n + D^(n+1) / (n^n P) at a pool's balances, and bends as it does there; straighter than MOST_STRAIGHT is not."""
+class _Held(NamedTuple):
+    """What a stable pool of several tokens holds, in 18 decimals: with `scaling`, in 18 decimals too, of base units; its invariant None where there is none."""
+
+    balances: Sequence[int]
+    scaling: Sequence[int]
+    leverage: float
+    invariant: int | None
+
+    @classmethod
+    def of_balancer(cls, pool: StablePool) -> "_Held":
+        leverage = pool.amplification * len(pool.balances) / AMPLIFICATION_PRECISION
+        return cls(pool.scaled(), pool.scaling, leverage, _or_none(lambda: held_invariant(pool)))
+
+    @classmethod
+    def of_curve(cls, pool: CurvePool) -> "_Held":
+        leverage = pool.amplification * len(pool.balances) / pool.precision
+        return cls(pool.scaled(), pool.rates, leverage, _or_none(lambda: pool.invariant(pool.scaled())))
+
+
+def _or_none(invariant: Callable[[], int]) -> int | None:
     try:
-        invariant = float(held_invariant(pool))
+        return invariant()
     except AmmError:
+        return None
+
+
+def _along_invariant(pool: _Held, i: int, j: int) -> tuple[float, float]:
+    """Return the pair that has the price of A n^n S + D = A D n^n + D^(n+1) / (n^n P) at a pool's balances, and bends as it does there; straighter than MOST_STRAIGHT is not."""
+    if not pool.invariant or not all(pool.balances):
         return 1.0, 0.0
-    balances = [float(balance) for balance in pool.scaled()]
-    leverage = pool.amplification * len(balances) / AMPLIFICATION_PRECISION
+    invariant, leverage = float(pool.invariant), pool.leverage
+    balances = [float(balance) for balance in pool.balances]
     # D^(n+1) / (n^n P)
     rest = invariant
     for balance in balances:

@@ -24,7 +24,7 @@ from mev.market.amm import UINT112_MAX, AmmError
 from mev.market.state import MarketState
 from mev.search.active_set import optimum
 from mev.search.graph import Cycles, Indices
-from mev.search.legs import AnyLeg, BalancerLeg, Leg, SolidlyLeg, amounts, legs_of
+from mev.search.legs import AnyLeg, BalancerLeg, CurveLeg, Leg, SolidlyLeg, amounts, legs_of
 from mev.search.mixed import MOVES, NEIGHBOURS, Sized, size_path
 from mev.search.rates import RATE, SLOPE, Floats
 
@@ -144,7 +144,9 @@ def size_legs(legs: Sequence[AnyLeg], max_amount_in: int | None = None) -> Sized
     pairs = [leg for leg in legs if isinstance(leg, Leg)]
     if not all(leg.reserve_in and leg.reserve_out for leg in pairs):
         return Sized(0, 0)
-    if any(isinstance(leg, BalancerLeg) or (isinstance(leg, SolidlyLeg) and leg.pool.stable) for leg in legs):
+    if any(
+        isinstance(leg, BalancerLeg | CurveLeg) or (isinstance(leg, SolidlyLeg) and leg.pool.stable) for leg in legs
+    ):
         # Its curve has no pieces: closed in on by its own quotes.
         return size_path([leg.amount_out for leg in legs], UINT112_MAX if max_amount_in is None else max_amount_in)
     if len(pairs) == len(legs):

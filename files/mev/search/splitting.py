@@ -17,7 +17,7 @@ from mev.market.amm.concentrated import INT256_MAX
 from mev.market.amm.solidly import FEE_DENOMINATOR as SOLIDLY_DENOMINATOR
 from mev.market.amm.tick_math import MAX_SQRT_PRICE, MIN_SQRT_PRICE
 from mev.market.amm.ticks import FEE_DENOMINATOR
-from mev.search.legs import AnyLeg, BalancerLeg, ConcentratedLeg, Leg
+from mev.search.legs import AnyLeg, BalancerLeg, ConcentratedLeg, CurveLeg, Leg
 
 Q96 = 96
 # A price is a fraction of this: out for in, at the margin.
@@ -87,8 +87,8 @@ def _taken(leg: AnyLeg, price: int) -> int:
         return _concentrated_takes(leg, price)
     if isinstance(leg, Leg):
         return _pair_takes(leg, price)
-    if isinstance(leg, BalancerLeg) or leg.pool.stable:
-        raise AmmError("neither a stable pool nor one of Balancer's has a closed form")
+    if isinstance(leg, BalancerLeg | CurveLeg) or leg.pool.stable:
+        raise AmmError("neither a stable pool nor one of Balancer's or Curve's has a closed form")
     reserves = (leg.pool.reserve0, leg.pool.reserve1)
     inward = reserves if leg.zero_for_one else reserves[::-1]
     return _pair_takes(Leg(*inward, SOLIDLY_DENOMINATOR - leg.pool.fee, SOLIDLY_DENOMINATOR), price)

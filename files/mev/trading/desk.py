@@ -12,6 +12,7 @@ from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.domain import Block
 from mev.domain.market import Address
 from mev.market.algebra_state import ask_fees
+from mev.market.curve_read import ask_curves
 from mev.market.keeper import Keeper
 from mev.market.lending.aave_events import TOPICS as LENDING_TOPICS
 from mev.market.lending.aave_market import AaveMarket
@@ -156,6 +157,7 @@ class Desk:
                     changed = self._market.apply_block(block, logs)
                     if not behind:
                         changed |= await ask_fees(self._rpc, self._market, block)
+                        changed |= await ask_curves(self._rpc, self._market, block)
                     self._tell_unusable(changed)
                     for lending in self._lending:
                         await lending.follow(block, logs)

@@ -74,7 +74,7 @@ class Account:
     def address(self) -> bytes:
         return self.signer.address
 
-    def send(self, to: bytes, data: bytes = b"", value_wei: int = 0, gas: int = 3_000_000) -> dict[str, Any]:
+    def send(self, to: bytes, data: bytes = b"", value_wei: int = 0, gas: int = 5_000_000) -> dict[str, Any]:
         """Send a call and return its receipt, whatever became of it."""
         nonce = int(self.evm.rpc.call("eth_getTransactionCount", text(self.address), "latest"), 16)
         base_fee = int(self.evm.rpc.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)

@@ -38,10 +38,19 @@ class CurveSwapped(NamedTuple):
     pool: "CurvePool"
 
 
+class Ramp(NamedTuple):
+    """A's way from one value to another, times the version's precision, between two times (Unix seconds)."""
+
+    initial: int
+    future: int
+    initial_time: int
+    future_time: int
+
+
 class CurvePool(NamedTuple):
     """A pool after a block: balances in base units, `amplification` as A() times the version's precision, fees in 10**-10.
 
-    `supply` is the LP token's, needed only for deposits and withdrawals.
+    `supply` is the LP token's, needed only for deposits and withdrawals. `ramp` is there while A moves, and `amplification` what it is at that block's time.
     """
 
     version: Version
@@ -52,6 +61,14 @@ class CurvePool(NamedTuple):
     admin_fee: int
     off_peg_multiplier: int = 0
     supply: int = 0
+    ramp: Ramp | None = None
+
+    def at(self, now: int) -> "CurvePool":
+        """Return the pool as it is at a time (Unix seconds), not before the one it was known at: its A may move."""
+        if self.ramp is None:
+            return self
+        ramp = self.ramp if now < self.ramp.future_time else None
+        return self._replace(amplification=ramped(*self.ramp, now), ramp=ramp)
 
     def amount_out(self, i: int, j: int, amount_in: int) -> int:
         """Return what exchange gives for `amount_in` of coin i in coin j; raises AmmError where it reverts."""
@@ -143,7 +160,7 @@ class CurvePool(NamedTuple):
             return 0
         if not all(scaled):
             raise AmmError("a balance is zero")
-        coins, precision = len(scaled), self._precision
+        coins, precision = len(scaled), self.precision
         leverage = self._leverage()
         found = total
         for _ in range(ITERATIONS):
@@ -162,7 +179,8 @@ class CurvePool(NamedTuple):
         raise AmmError("the invariant does not converge")
 
     @property
-    def _precision(self) -> int:
+    def precision(self) -> int:
+        """Return what A is multiplied by in `amplification`."""
         return 1 if self.version is Version.FIRST else 100
 
     def _gross(self, i: int, j: int, amount_in: int) -> tuple[int, int]:
@@ -193,7 +211,7 @@ class CurvePool(NamedTuple):
 
     def _balance_at(self, scaled: Sequence[int], i: int, invariant: int) -> int:
         """Return coin i's balance at which the others, as given, have this invariant."""
-        coins, precision = len(scaled), self._precision
+        coins, precision = len(scaled), self.precision
         leverage = self._leverage()
         c, others = invariant, 0
         for position, balance in enumerate(scaled):
@@ -217,7 +235,7 @@ class CurvePool(NamedTuple):
 
     def _leverage(self) -> int:
         leverage = self.amplification * len(self.balances)
-        if leverage < self._precision:
+        if leverage < self.precision:
             raise AmmError("A is less than one")
         return leverage
 

@@ -10,6 +10,7 @@ import msgspec
 from mev.chain.abi import encode_call, keccak256, selector
 from mev.domain.market import Address, Pool
 from mev.domain.opportunity import Cycle, Flash, Seizure
+from mev.market.curve_state import coins
 
 # The canonical deterministic deployment proxy: the same address on every chain, called with salt ++ init code.
 CREATE2_DEPLOYER: Address = bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c")
@@ -28,6 +29,9 @@ V4_SPACING_SHIFT = 24
 V4_NATIVE_SHIFT = 48
 # What stands there of a Balancer pool, whose id stands in the numerator's.
 BALANCER_MARK = 1 << 129
+# What stands there of a Curve pool; the numbers of the coins that go in and come out stand in the numerator's.
+CURVE_MARK = 1 << 130
+CURVE_OUT_SHIFT = 8
 
 
 class ExecutorMissingError(Exception):
@@ -82,7 +86,7 @@ def encode_execute(
 ) -> bytes:
     """Calldata of execute(): amounts in base units of the cycle's token; a deadline of 0 is none.
 
-    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair, of which 0/1 takes part, says itself what it gives. A V4 pool's step names its manager and its key, a Balancer pool's its vault and its id. A liquidation is one of BORROWER/0.
+    A V3 pool knows its own fee: it is marked by one of 0/0. A Solidly pair, of which 0/1 takes part, says itself what it gives. A V4 pool's step names its manager and its key, a Balancer pool's its vault and its id, a Curve pool's its coins' numbers. A liquidation is one of BORROWER/0.
     With `flash` it is that of execute_flash(): the first step is paid last, and a loan of a V3 pool is one of LENT/0. `parts` has for each
     hop what it takes of what is held where the next one takes of it too, base units of its token; 0 is all that is left.
     """
@@ -100,6 +104,10 @@ def encode_execute(
         elif pool.balancer is not None:
             venue = pool.balancer.vault
             fee = (int.from_bytes(pool.balancer.id, "big"), BALANCER_MARK)
+        elif pool.curve is not None:
+            venue = pool.curve.pool
+            i, j = coins(pool, zero_for_one=hop.zero_for_one)
+            fee = (i | j << CURVE_OUT_SHIFT, CURVE_MARK)
         steps.append([venue, token_in, int(hop.zero_for_one), *fee, part])
     if seizure is not None:
         borrower = int.from_bytes(seizure.borrower, "big")

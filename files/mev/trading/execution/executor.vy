@@ -4,10 +4,10 @@
 """
 @title Executor
 @license MIT
-@notice Takes a cycle of swaps through V2 and Solidly pairs, V3, V4 and Balancer pools from its own inventory, all of it or nothing.
+@notice Takes a cycle of swaps through V2 and Solidly pairs, V3, V4, Balancer and Curve pools from its own inventory, all of it or nothing.
 @dev Only the cycle's own token leaves the contract before the last check, so
      whatever a pair or a token of the path does, the call ends with the promised profit or is as if it never was.
-     No token is ever approved but to the lending pool of a liquidation and to Balancer's vault, for the time of its one call, and no more than it is to take.
+     No token is ever approved but to the lending pool of a liquidation, to Balancer's vault and to a Curve pool, for the time of its one call, and no more than it is to take.
      What a hop passes on is what really arrived, not what was promised: a token that takes a fee on transfer lowers
      the profit, and the last check judges it.
      What is held may be split over hops that give the same token: those but the last take their part, the last one the rest.
@@ -68,6 +68,11 @@ interface Vault:
     def swap(single: SingleSwap, funds: Funds, limit: uint256, deadline: uint256) -> uint256: nonpayable
 
 
+# What an older pool gives back of its exchange, nothing or a number, is not read.
+interface Exchange:
+    def exchange(i: int128, j: int128, dx: uint256, min_dy: uint256): nonpayable
+
+
 # How a V4 manager knows a pool; hooks are nobody: no code but the manager's runs.
 struct PoolKey:
     currency0: address
@@ -108,6 +113,7 @@ event NativePaid:
 # A fee_denominator of MANAGED marks a V4 pool: `pair` is its manager, fee_numerator the pool's fee from bit 24 on its ticks' spacing,
 # and bit 48 whether its first currency is the native coin, of which this contract holds the wrapped form.
 # A fee_denominator of VAULTED marks a Balancer pool: `pair` is its vault, and fee_numerator the pool's id.
+# A fee_denominator of EXCHANGED marks a Curve pool, and fee_numerator has the number of its coin that goes in, and from bit 8 on of the one that comes out.
 # With zero_for_one `pair` is a Comet, and where it is the borrower too nobody is absorbed: what it has for sale already is bought.
 # Of execute_flash(), a first hop whose next token is its own is a loan for a fee: zero_for_one says that it is the pool's token1, and of a V3
 # pool fee_numerator is how much is lent.
@@ -124,6 +130,7 @@ MAX_HOPS: constant(uint256) = 8
 # More than any pair's fee_denominator.
 MANAGED: constant(uint256) = 2**128
 VAULTED: constant(uint256) = 2**129
+EXCHANGED: constant(uint256) = 2**130
 # The prices next to the ends of what a V3 pool can have: no limit.
 LOWEST_PRICE: constant(uint160) = 4295128740
 HIGHEST_PRICE: constant(uint160) = 1461446703485210103287273052203988822378723970341
@@ -415,6 +422,8 @@ def _follow(hops: DynArray[Hop, MAX_HOPS], first: uint256, amount_in: uint256):
             self._swap_managed(hops[i], taken, token if following == count else hops[following].token_in, to)
         elif hops[i].fee_denominator == VAULTED:
             self._swap_vaulted(hops[i], taken, token if following == count else hops[following].token_in, to)
+        elif hops[i].fee_denominator == EXCHANGED:
+            self._exchange(hops[i], taken, token if following == count else hops[following].token_in, to)
         elif hops[i].fee_denominator != 0:
             if not paid:
                 assert extcall IERC20(hops[i].token_in).transfer(hops[i].pair, taken, default_return_value=True), "transfer"
@@ -540,3 +549,21 @@ def _swap_vaulted(hop: Hop, amount: uint256, token_out: address, to: address):
     assert extcall IERC20(hop.token_in).approve(hop.pair, 0, default_return_value=True), "approve"
     # Less than all of it would leave some of a token behind.
     assert held - staticcall IERC20(hop.token_in).balanceOf(self) == amount, "partial"
+
+
+@internal
+def _exchange(hop: Hop, amount: uint256, token_out: address, to: address):
+    held: uint256 = staticcall IERC20(hop.token_in).balanceOf(self)
+    held_out: uint256 = staticcall IERC20(token_out).balanceOf(self)
+    assert extcall IERC20(hop.token_in).approve(hop.pair, amount, default_return_value=True), "approve"
+    extcall Exchange(hop.pair).exchange(
+        convert(hop.fee_numerator & 255, int128), convert(hop.fee_numerator >> 8, int128), amount, 0
+    )
+    # Whatever the pool took of it: nobody may take anything later.
+    assert extcall IERC20(hop.token_in).approve(hop.pair, 0, default_return_value=True), "approve"
+    # Less than all of it would leave some of a token behind.
+    assert held - staticcall IERC20(hop.token_in).balanceOf(self) == amount, "partial"
+    if to != self:
+        # The pool gives to who asks it, and the next one is a V2 pair, which is paid before its swap.
+        received: uint256 = staticcall IERC20(token_out).balanceOf(self) - held_out
+        assert extcall IERC20(token_out).transfer(to, received, default_return_value=True), "transfer"

@@ -12,6 +12,7 @@ from mev.chain.wire import WireLog, encode
 from mev.market.algebra_state import ask_fees, find_algebra, read_algebra
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, NEW_PLUGIN
+from mev.market.curve_read import ask_curves
 from mev.market.discovery import DiscoveryError
 from mev.market.resume import resume
 from mev.market.snapshot import save
@@ -92,6 +93,7 @@ async def follow(
         now = state.block.__class__(number, bytes.fromhex(head["hash"][2:]), state.block.hash, when, 0)
         touched |= state.apply_block(now, [each.log(now) for each in logs or ()])
         touched |= await ask_fees(rpc, state, now)
+        touched |= await ask_curves(rpc, state, now)
     return touched
 
 

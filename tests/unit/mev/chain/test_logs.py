@@ -63,6 +63,10 @@ EVENTS: list[tuple[str, list[int], Any]] = [
         [0],
         lambda provider, coin, tokens, amount, _: events.CurveWithdrawal(provider, tokens, amount, coin),
     ),
+    ("RampA(uint256,uint256,uint256,uint256)", [], events.CurveRampStarted),
+    ("StopRampA(uint256,uint256)", [], events.CurveRampStopped),
+    ("NewFee(uint256,uint256)", [], events.CurveFeesSet),
+    ("ApplyNewFee(uint256)", [], events.CurveFeesSet),
     ("Swap(bytes32,address,address,uint256,uint256)", [0, 1, 2], events.BalancerSwap),
     *(
         event

@@ -8,13 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mev.chain.abi import AbiError, event_topic
 from mev.chain.wire import Log
-from mev.domain import BalancerKey, Block, Pool, V2State
+from mev.domain import BalancerKey, Block, CurveKey, Pool, V2State
+from mev.market import curve_state
 from mev.market.amm import AmmError
 from mev.market.amm.balancer import StablePool, StableRounding, WeightedPool
+from mev.market.amm.curve import CurvePool, Ramp, Version
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.tick_math import MAX_SQRT_PRICE, MIN_SQRT_PRICE, sqrt_price_at
 from mev.market.balancer_state import BALANCER_TOPICS, pair_of
 from mev.market.concentrated_state import made
+from mev.market.curve_state import CURVE_TOPICS
 from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC
 from mev.market.state import MarketState, PoolState
 from mev.search.graph import CycleIndex
@@ -36,8 +39,11 @@ OF_THREE = BalancerKey(VAULT, b"\x06" * 32, (WETH, TOKEN, b"\xcc" * 20))
 OF_TWO = BalancerKey(VAULT, b"\x07" * 32, (WETH, TOKEN))
 WEIGHTED = pair_of("balancer_v2", OF_THREE, 0, 1)
 INVARIANT = pair_of("balancer_v2", OF_TWO, 0, 1)
+COINED = curve_state.pair_of("threepool", CurveKey(b"\x08" * 20, (TOKEN, WETH)), 0, 1)
+META = curve_state.pair_of("meta", CurveKey(b"\x09" * 20, (TOKEN, WETH), b"\x08" * 20), 0, 1)
 TOPICS = [
     *sorted(BALANCER_TOPICS),
+    *sorted(CURVE_TOPICS),
     SYNC,
     SWAP,
     PANCAKE_SWAP,
@@ -63,7 +69,7 @@ logs = st.builds(
     Log,
     address=st.sampled_from(
         [pool.address for pool in (PAIR, OTHER, RANGES, VOLATILE, STABLE)]
-        + [FACTORY, NO_POOL, VAULT, VAULT, WEIGHTED.whole, INVARIANT.whole]
+        + [FACTORY, NO_POOL, VAULT, VAULT, WEIGHTED.whole, INVARIANT.whole, COINED.whole, COINED.whole, META.whole]
     ),
     topics=st.tuples(st.sampled_from(TOPICS), st.lists(st.one_of(words, st.sampled_from(NAMES)), max_size=3)).map(
         lambda each: (each[0], *each[1])
@@ -88,6 +94,10 @@ def market() -> MarketState:
         STABLE: SolidlyPool(1000 * UNIT, 1000 * UNIT, UNIT, UNIT, 5, True),
         WEIGHTED: WeightedPool((1000 * UNIT,) * 3, (UNIT // 2, UNIT // 4, UNIT // 4), (UNIT,) * 3, 10**15, True),
         INVARIANT: StablePool((1000 * UNIT,) * 2, (UNIT,) * 2, 50_000, 10**15, StableRounding.DOWN),
+        COINED: CurvePool(
+            Version.SECOND, (1000 * UNIT,) * 2, (UNIT,) * 2, 20_000, 10**6, 10**9, ramp=Ramp(1, 10**6, -1, 9)
+        ),
+        META: CurvePool(Version.FIRST, (1000 * UNIT,) * 2, (UNIT,) * 2, 200, 10**6, 10**9),
     }
     return MarketState(block(0), states, {FACTORY: "aerodrome"})
 
@@ -162,6 +172,30 @@ def test_balances_of_a_vault_at_the_ends_are_computed_or_refused(changes: tuple[
     assert [state.held(pool.address) for pool in (WEIGHTED, INVARIANT)] == [
         market().held(pool.address) for pool in (WEIGHTED, INVARIANT)
     ]
+
+
+@given(
+    st.sampled_from(["AddLiquidity", "RemoveLiquidityImbalance"]),
+    st.tuples(*[st.sampled_from(ENDS)] * 4),
+    st.tuples(*[st.sampled_from(ENDS)] * 4),
+)
+@settings(max_examples=80)
+def test_a_curve_pool_s_words_at_the_ends_are_computed_or_refused(
+    event: str, amounts: tuple[int, int, int, int], ramp: tuple[int, int, int, int]
+) -> None:
+    state = market()
+    told = (event_topic(f"{event}(address,uint256[2],uint256[2],uint256,uint256)"), bytes(32))
+    content = [
+        Log(COINED.whole, told, words_of(*amounts, 0, 0), 0, bytes(32)),
+        Log(COINED.whole, (event_topic("RampA(uint256,uint256,uint256,uint256)"),), words_of(*ramp), 1, bytes(32)),
+    ]
+    touched = state.apply_block(block(1), content)
+    index = CycleIndex(state.pools().values(), [WETH])
+    for found in AtomicArbitrage("ethereum", index, state).opportunities(state.block, touched, 10**30):
+        assert 0 <= found.amount_in <= 10**30
+    assert (state.curve(COINED.address) is None) == (COINED.address in state.unusable())
+    state.undo_to(block(0))
+    assert state.held(COINED.address) == market().held(COINED.address)
 
 
 SWAP_OF_VAULT = event_topic("Swap(bytes32,address,address,uint256,uint256)")

@@ -5,7 +5,8 @@ from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
 from mev.chain.abi import keccak256, selector
-from mev.domain import BalancerKey, Cycle, Hop, Pool
+from mev.domain import BalancerKey, CurveKey, Cycle, Hop, Pool
+from mev.market import curve_state
 from mev.market.balancer_state import pair_of
 from mev.trading.execution import contract
 
@@ -59,6 +60,17 @@ def test_a_balancer_pool_s_step_names_its_vault_and_its_id(
     ours = contract.encode_execute(cycle, {pool.address: pool}, 1, 2, 3)
     hop = (vault, one if way else other, way, int.from_bytes(identity, "big"), contract.BALANCER_MARK, 0)
     types = ["uint256", "uint256", "uint256", "(address,address,bool,uint256,uint256,uint256)[]"]
+    assert ours == contract.EXECUTE + encode(types, [1, 2, 3, [hop]])
+
+
+@given(addresses, st.lists(addresses, min_size=3, max_size=8, unique=True), st.booleans())
+def test_a_curve_pool_s_step_names_it_and_its_coins(venue: bytes, tokens: list[bytes], way: bool) -> None:
+    pool = curve_state.pair_of("threepool", CurveKey(venue, tuple(tokens)), 2, 0)
+    one, other = (pool.token0, pool.token1) if way else (pool.token1, pool.token0)
+    ours = contract.encode_execute(Cycle(one, (Hop(pool.address, way),)), {pool.address: pool}, 1, 2, 3)
+    numbers = tokens.index(one) + 256 * tokens.index(other)
+    types = ["uint256", "uint256", "uint256", "(address,address,bool,uint256,uint256,uint256)[]"]
+    hop = (venue, one, way, numbers, contract.CURVE_MARK, 0)
     assert ours == contract.EXECUTE + encode(types, [1, 2, 3, [hop]])
 
 

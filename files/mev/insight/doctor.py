@@ -1,4 +1,4 @@
-"""Whether everything that the agents stand on is as it should be: databases, key, bus, nodes, clock."""
+"""Whether everything that the agents stand on is as it should be: databases, key, bus, nodes, clock, and those who sign and take trades elsewhere."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,7 @@ from mev.chain.errors import RpcError, RpcUnavailableError
 from mev.chain.rpc import Rpc
 from mev.insight import record
 from mev.insight.doctor_extras import Finding, contracts, extras, lost_spans
+from mev.insight.doctor_ways import ways
 from mev.runtime.bus import BusError, connect
 from mev.runtime.config import ChainConfig, Config, Listen, Mode, SecretError
 from mev.runtime.storage import Database, Location, Schema, StorageError
@@ -86,7 +87,7 @@ async def _remote(config: Config, now: Callable[[], float]) -> list[Finding]:
         for number, url in enumerate(chain.end_points, 1)
     )
     findings = [each for found in await asyncio.gather(*nodes) for each in found]
-    return [*findings, *await _bus(config), *await _agents(config)]
+    return [*findings, *await ways(config), *await _bus(config), *await _agents(config)]
 
 
 async def _node(check: str, name: str, url: str, chain: ChainConfig, now: Callable[[], float]) -> list[Finding]:

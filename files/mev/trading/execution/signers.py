@@ -92,6 +92,10 @@ class RemoteSigner:
         else:
             await self._place.close()
 
+    async def ask(self, method: str, params: Sequence[object]) -> Json:
+        """Ask what signs nothing; raises as the transport does (mev.chain.errors)."""
+        return await self._ask(method, params)
+
     async def signed(self, transaction: Transaction) -> SignedTransaction:
         """Ask once; raises SignerError where it refuses, does not answer in time, or answers with anything but what it was asked for."""
         try:

@@ -73,6 +73,7 @@
     more_end_points = [                      # optional: further nodes of the chain, or other ways to one
       "ws://10.0.0.2:8546", "ipc:///run/erigon/erigon.ipc", "https://rpc.example/key",
     ]                                        # the best of all is asked, the next one where it is slow, late or away
+    # sequencer_feed = "ws://127.0.0.1:9642"   # optional, Nitro chains: a relay's feed in the place of a pool's pending transactions
     http = "http://127.0.0.1:8545"           # optional: the same node, for other programs that read this file
     block_seconds = 12.0
     allowed_lag_seconds = 30.0               # default; nothing is sent on a block that is older
@@ -346,6 +347,10 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[Url, Meta(description="a ws://, wss://, http:// or https:// URL, or ipc:///absolute/path")], ...
     ] = ()
     http: Annotated[Url, Meta(description="an http:// or https:// URL")] | None = None
+    sequencer_feed: (
+        Annotated[Url, Meta(description="wss://HOST, or ws:// with localhost, a loopback, private or VPN address")]
+        | None
+    ) = None
     block_seconds: _Seconds
     allowed_lag_seconds: _Seconds = 30.0
     wrapped_native: AddressValue

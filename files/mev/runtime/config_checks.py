@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mev.runtime.config_shared import Problem, shared_problems
+from mev.runtime.config_shared import Problem, is_own, shared_problems
 from mev.runtime.config_submitters import submitter_problems
 
 if TYPE_CHECKING:
@@ -52,8 +52,18 @@ def problems(config: "Config", strategies: set[str]) -> Iterable[Problem]:
         yield from _end_point_problems(f"{where}.more_end_points", chain)
         if chain.http is not None and urlsplit(chain.http).scheme not in {"http", "https"}:
             yield f"{where}.http", "is no HTTP URL; allowed: an http:// or https:// URL"
+        yield from _feed_problems(f"{where}.sequencer_feed", chain)
         yield from _market_problems(where, chain)
         yield from submitter_problems(f"{where}.submitters", chain.submitters)
+
+
+def _feed_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:
+    if chain.sequencer_feed is None:
+        return
+    feed = urlsplit(chain.sequencer_feed)
+    # Nothing in a feed is signed that is verified: on its way nobody may change it.
+    if feed.scheme != "wss" and not (feed.scheme == "ws" and is_own(feed.hostname or "")):
+        yield where, "is no feed; allowed: wss://HOST, or ws:// with localhost, a loopback, private or VPN address"
 
 
 def _market_problems(where: str, chain: "ChainConfig") -> Iterable[Problem]:

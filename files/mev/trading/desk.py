@@ -36,6 +36,7 @@ from mev.trading.pending import PendingExposures
 from mev.trading.pipeline import Pipeline, Settings
 from mev.trading.reconcile import open_books, reconcile
 from mev.trading.risk import Allowance, Limits
+from mev.trading.sequenced import SequencedTransactions
 from mev.trading.spans import Spans
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 from mev.trading.strategies.liquidation import Liquidations
@@ -87,6 +88,11 @@ class Desk:
             self._lending += [AaveMarket(name, rpc, market) for market in self._chain.aave_v3]
             self._lending += [CometMarket(name, rpc, market) for market in self._chain.compound_v3]
         self._inventory = Inventory(self._chain.risk.max_flash_wei, self._chain.risk.max_arbitrage_flash_wei)
+        self._feed = (
+            SequencedTransactions(name, self._chain, self._meter.feed)
+            if self._chain.sequencer_feed is not None
+            else None
+        )
         self._market: MarketState | None = None
         self._index: CycleIndex | None = None
         self._liquidations: Liquidations | None = None
@@ -129,10 +135,12 @@ class Desk:
         return sorted(topics)
 
     async def _report_pending(self) -> None:
-        """Say what pending swaps expose, where that is asked for; whatever happens to it, trading goes on."""
-        if StrategyName.SANDWICH not in self._config.strategies:
-            return
-        await PendingExposures(self._name, self._chain, self._rpc, lambda: self._market, self._meter).run()
+        """Say what pending swaps expose, where that is asked for, and follow the feed; whatever happens to it, trading goes on."""
+        if StrategyName.SANDWICH in self._config.strategies:
+            heard = None if self._feed is None else self._feed.events
+            await PendingExposures(self._name, self._chain, self._rpc, lambda: self._market, self._meter, heard).run()
+        elif self._feed is not None:
+            await self._feed.run()
 
     async def finish(self) -> None:
         """Wait until the event at hand is done with, take no other, and write the market down."""
@@ -154,6 +162,8 @@ class Desk:
                 log.info("reorganised", chain=self._name, ancestor=ancestor.number)
             case NewBlock(block, logs, behind) if self._market is not None:
                 with self._spans.part(self._name, "apply"):
+                    if self._feed is not None:
+                        self._feed.block(block)
                     changed = self._market.apply_block(block, logs)
                     if not behind:
                         changed |= await ask_fees(self._rpc, self._market, block)

@@ -12,6 +12,7 @@ from mev.domain import Block
 from mev.runtime.address import checksum
 from mev.trading.ledger import Stepped
 from mev.trading.reconcile import Difference
+from mev.trading.sequenced import FeedMeter
 from mev.trading.strategies.router_plan import Unevaluated
 from mev.trading.strategies.sandwich import Exposure
 
@@ -114,6 +115,7 @@ class Meter(Collector):
             ("chain", "market"),
             registry=registry,
         )
+        self.feed = FeedMeter(registry)
         self._nodes: dict[str, Sequence[NodeHealth]] = {}
         self.registry.register(self)
 

@@ -7,7 +7,7 @@ of its swaps on what the ones before it left. Others are counted, by why they ar
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 import structlog
@@ -66,14 +66,22 @@ class PendingExposures:
     """Follows one chain's pending transactions; `market` gives its pools as they are now, None while there are none."""
 
     def __init__(
-        self, chain: str, config: ChainConfig, rpc: Rpc, market: Callable[[], MarketState | None], meter: Meter
+        self,
+        chain: str,
+        config: ChainConfig,
+        rpc: Rpc,
+        market: Callable[[], MarketState | None],
+        meter: Meter,
+        heard: Callable[[], AsyncIterator[PendingTransaction]] | None = None,
     ) -> None:
+        """`heard` tells of transactions in the place of the nodes' pools."""
         self._chain = chain
         self._capital = config.risk.max_amount_in_wei
         self._wrapped = config.wrapped_native
         self._rpc = rpc
         self._market = market
         self._meter = meter
+        self._heard = heard
         makers: list[tuple[Address, str, Venue]] = [(made.address, made.name, Venue.V2) for made in config.v2_factories]
         makers += [(made.address, made.name, Venue.V3) for made in config.v3_factories]
         makers += [(made.address, made.name, Venue.SOLIDLY) for made in config.solidly_factories]
@@ -111,7 +119,7 @@ class PendingExposures:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _follow(self) -> None:
-        async for transaction in PendingCollector(self._rpc).events():
+        async for transaction in (self._heard or PendingCollector(self._rpc).events)():
             try:
                 await self.take(transaction)
             except RpcUnavailableError as error:

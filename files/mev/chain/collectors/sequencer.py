@@ -22,6 +22,8 @@ __all__ = ["FeedGap", "SequencedMessage", "SequencerFeed"]
 
 CLIENT_VERSION = "2"
 MAX_MESSAGE_BYTES = 32 * 2**20
+# What a feed sends after a connection may be this large, and each of its transactions has a signature that is recovered: larger ones are read beside the loop.
+READ_AT_ONCE_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0
 # The sequencer makes a message at least every few seconds; a feed that is silent for longer is not there.
 SILENCE_SECONDS = 60.0
@@ -75,7 +77,7 @@ class SequencerFeed:
                     while True:
                         async with asyncio.timeout(self._silence_seconds):
                             received = await connection.recv(decode=False)
-                        for message in read(received):
+                        for message in await _read(received):
                             for event in self._take(message):
                                 yield event
             except WrongChainError:
@@ -121,3 +123,9 @@ class SequencerFeed:
     def _lose(self, reason: str, offence: Offence | None) -> None:
         self.breaker.open(reason, offence)
         log.warning("feed lost", node=self.node, reason=reason)
+
+
+async def _read(received: bytes) -> list[SequencedMessage]:
+    if len(received) <= READ_AT_ONCE_BYTES:
+        return read(received)
+    return await asyncio.to_thread(read, received)

@@ -260,6 +260,24 @@ def test_the_way_back_leaves_no_credential_that_is_not_named_any_more() -> None:
     assert tasks[-1]["ansible.builtin.file"]["state"] == "absent"
 
 
+def test_a_feed_is_of_the_chain_that_the_inventory_names() -> None:
+    config = configuration(mev_agents_sequencer_feeds={"base": "ws://127.0.0.1:9642"})
+    assert (config.chains["base"].sequencer_feed, config.chains["ethereum"].sequencer_feed) == (
+        "ws://127.0.0.1:9642",
+        None,
+    )
+
+
+def test_secrets_of_submitters_go_with_them() -> None:
+    keys = "/data/blockchain/nodes/security/signing_keys"
+    builder = {"name": "one", "kind": "bundles", "url_source": "/controller/url", "identity_source": "/controller/id"}
+    there = [f"{keys}/submitter_{kind}_ethereum_{name}" for kind in ("identity", "url") for name in ("one", "two")]
+    found = {"__mev_agents_submitters_found": {"files": [{"path": path} for path in there]}}
+    assert rendered("_mev_agents_submitters_unnamed", {**options(), **found}) == there
+    named = options(**LIVE, mev_agents_submitters={"ethereum": [builder]})
+    assert rendered("_mev_agents_submitters_unnamed", {**named, **found}) == [there[1], there[3]]
+
+
 def test_a_limit_of_what_there_is_not_is_refused_by_its_name() -> None:
     with pytest.raises(StructureError, match=r"risk\.tokens\.DOGE is not known"):
         configuration(mev_agents_limits={"tokens": {"DOGE": {"max_daily_trades": 1}}})

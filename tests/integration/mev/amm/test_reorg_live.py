@@ -1,4 +1,4 @@
-"""Reorganisations up to 64 deep, every kind of pool at once, by their published contracts: the engine's market is to the last bit what it was, and then what the chain says."""
+"""Reorganisations up to 64 deep, every kind of pool at once, by their published contracts, Curve's by stand-ins of ours: the engine's market is to the last bit what it was, and then what the chain says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mev.chain.rpc import Rpc
-from mev.domain import BalancerKey, V2State
+from mev.domain import BalancerKey, CurveKey, V2State
+from mev.market import curve_state
 from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.balancer_state import pair_of
 from mev.market.concentrated_state import Unusable
@@ -21,6 +22,7 @@ from mev.trading.ledger import Ledger
 from mev.trading.meter import Meter
 
 from tests.integration.mev.amm.forks import PRICE_ONE, Managed, give
+from tests.integration.mev.amm.stable import Stable
 from tests.integration.mev.amm.test_algebra_live import HIGHEST, LOWEST, SWAP, FirstPlace, Place
 from tests.integration.mev.amm.test_executor_kinds import DEPTH
 from tests.integration.mev.amm.test_forks_live import Curves, Market, curves, market
@@ -42,6 +44,8 @@ __all__ = ["curves", "market"]
 
 DEEPEST = 64
 PATIENCE_SECONDS = 60
+# Long enough for an A to be on its way all the while.
+RAMP_SECONDS = 100_000
 SLOT0 = bytes.fromhex("3850c7bd")
 
 
@@ -78,6 +82,7 @@ class World:
         algebra: tuple[Place, FirstPlace],
         managed: Managed,
         vault: Vault,
+        modules: Modules,
         owner: Account,
         wrapped: bytes,
     ) -> None:
@@ -93,10 +98,17 @@ class World:
         self.balancer = vault.weighted(self.three, [10**18 // 2, 10**18 // 4, 10**18 // 4], 10**15, [DEPTH] * 3)
         key = BalancerKey(raw(vault.vault), self.balancer, tuple(self.three))
         self.pairs = [pair_of("balancer_v2", key, i, j) for i, j in combinations(range(3), 2)]
+        # Curve's, of the same three, and one over its LP token.
+        self.curve = Stable(self.evm, modules, self.three, [DEPTH] * 3, 100, first=True)
+        self.meta = Stable(self.evm, modules, [wrapped, self.curve.address], [DEPTH, DEPTH], 50, base=self.curve)
+        plain = CurveKey(self.curve.address, tuple(self.three), signed=True)
+        meta = CurveKey(self.meta.address, (wrapped, self.curve.address), self.curve.address)
+        self.coined = [curve_state.pair_of("threepool", plain, i, j) for i, j in combinations(range(3), 2)]
+        self.coined.append(curve_state.pair_of("metapool", meta, 0, 1))
 
     def pools(self) -> set[bytes]:
         made = (self.market.pool, self.curves.volatile, self.curves.stable, self.algebra.pool, self.first.pool)
-        return {pool.address for pool in (*made, self.v4, *self.pairs)}
+        return {pool.address for pool in (*made, self.v4, *self.pairs, *self.coined)}
 
     def new(self) -> bytes:
         """Make one more V4 pool."""
@@ -127,6 +139,13 @@ class World:
         self.vault.join(self.balancer, self.three, [NATIVE_WEI, 0, 2 * NATIVE_WEI])
         self.vault.exit(self.balancer, self.three, self.vault.shares(self.balancer) // 3)
         self.vault.bench.send(self.vault.pool(self.balancer), "setSwapFeePercentage(uint256)", 2 * 10**15)
+        self.curve.exchange(0, 2, NATIVE_WEI)
+        self.curve.add(NATIVE_WEI, 0, 2 * NATIVE_WEI)
+        self.curve.remove_one(NATIVE_WEI, 1)
+        latest = self.evm.rpc.call("eth_getBlockByNumber", "latest", False)
+        self.curve.send("ramp_A(uint256,uint256)", 500, int(latest["timestamp"], 16) + RAMP_SECONDS)
+        self.meta.exchange(0, 1, NATIVE_WEI)
+        self.meta.send("set_fee(uint256,uint256)", 10**6, 10**9)
         push(self.evm, self.owner, self.wrapped, 500, 90 * NATIVE_WEI)
         for _ in range(3):
             self.evm.trade()
@@ -139,6 +158,8 @@ class World:
         self.first.swap(DEPTH // 3, zero_for_one=False)
         self.managed.swap_in(self.v4, DEPTH // 3, zero_for_one=False)
         self.vault.swap(self.balancer, self.three[2], self.three[0], NATIVE_WEI)
+        self.curve.exchange(2, 1, NATIVE_WEI)
+        self.meta.exchange(1, 0, NATIVE_WEI)
         push(self.evm, self.owner, self.wrapped, 3000, 30 * NATIVE_WEI)
         self.evm.trade()
 
@@ -153,7 +174,7 @@ def world(
     ends = (wrapped, market.shop.token)
     algebra = Place(evm, modules, published, ends, plugin=False), FirstPlace(evm, modules, published, ends)
     vault = Vault(evm, modules, published)
-    made = World(market, curves, algebra, Managed(evm, modules, published), vault, owner, wrapped)
+    made = World(market, curves, algebra, Managed(evm, modules, published), vault, modules, owner, wrapped)
     # What is turned back must not have made the pools.
     evm.mine(2 * DEEPEST)
     return made
@@ -168,12 +189,17 @@ def configured(world: World, tmp_path: Path) -> Installation:
         f'algebra_factories = [{{ name = "algebra", address = "{world.algebra.algebra.factory}" }}, '
         f'{{ name = "quickswap", address = "{world.first.algebra.factory}" }}]\n'
         f'v4_managers = [{{ name = "uniswap_v4", address = "{world.managed.manager}" }}]\n'
+        f'curve_pools = [{{ name = "threepool", address = "{world.curve.at}" }}, {{ name = "metapool", address = "{world.meta.at}" }}]\n'
         f'balancer_vaults = [{{ name = "balancer_v2", address = "{world.vault.vault}", pools = ["{text(world.balancer)}"] }}]\n'
     )
     made.write()
     tokens = "".join(
-        f'{{ symbol = "{name}", address = "{text(shop.token)}", decimals = 18 }}, '
-        for name, shop in (("AAA", world.market.shop), ("BBB", world.curves.shop))
+        f'{{ symbol = "{name}", address = "{text(token)}", decimals = 18 }}, '
+        for name, token in (
+            ("AAA", world.market.shop.token),
+            ("BBB", world.curves.shop.token),
+            ("3CRV", world.curve.address),
+        )
     )
     made.config.write_text(made.config.read_text().replace("\ntokens = [", f"\ntokens = [{tokens}"))
     return made

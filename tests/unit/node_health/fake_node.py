@@ -23,10 +23,11 @@ class Fake(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def on_chain(self, chain_id: int, *, head: int = 100, age: float = 0, syncing: Any = False) -> None:
+        """Be at a head that is `age` seconds old whenever it is looked at."""
         self.methods = {
             "eth_chainId": hex(chain_id),
             "eth_syncing": syncing,
-            "eth_getBlockByNumber": {"number": hex(head), "timestamp": hex(int(time.time() - age))},
+            "eth_getBlockByNumber": lambda: {"number": hex(head), "timestamp": hex(int(time.time() - age))},
         }
 
     def handle_error(self, request: Any, client_address: Any) -> None:

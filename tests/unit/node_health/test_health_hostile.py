@@ -61,16 +61,16 @@ def endless(handler: Handler) -> None:
     handler.send_response(200)
     handler.end_headers()
     with contextlib.suppress(OSError):
-        for _ in range(200):
+        while True:
             handler.wfile.write(b" " * 65536)
 
 
 def dripping(handler: Handler) -> None:
     handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
+    handler.send_header("Content-Length", "1000000")
     handler.end_headers()
     with contextlib.suppress(OSError):
-        for _ in range(100):
+        while True:
             handler.wfile.write(b" ")
             handler.wfile.flush()
             time.sleep(0.1)
@@ -79,14 +79,16 @@ def dripping(handler: Handler) -> None:
 def dripping_headers(handler: Handler) -> None:
     with contextlib.suppress(OSError):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-        for _ in range(100):
+        while True:
             handler.wfile.write(b"X: y\r\n")
             handler.wfile.flush()
             time.sleep(0.1)
 
 
-def silent(_: Handler) -> None:
-    time.sleep(3)
+def silent(handler: Handler) -> None:
+    # Until the other side has enough of it.
+    with contextlib.suppress(OSError):
+        handler.rfile.read()
 
 
 def not_http(handler: Handler) -> None:
@@ -115,9 +117,8 @@ def test_a_hostile_server_costs_no_more_than_its_timeout(
     fake: Fake, node: Make, raw: Callable[[Handler], None], kind: Kind
 ) -> None:
     fake.raw = raw
-    started = time.monotonic()
+    # What drips, floods or is silent never ends by itself: that there is a verdict is what is shown.
     verdict = Judge(node(kind, timeout_seconds=0.5)).look(time.time())
     assert verdict.state in {State.DOWN, State.STARTING}
-    assert time.monotonic() - started < 2.5
     assert len(verdict.detail) < 500
     assert verdict.detail.isprintable()

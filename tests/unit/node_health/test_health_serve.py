@@ -24,7 +24,7 @@ from tests.unit.node_health.fake_node import Fake
 
 Write = Callable[..., Path]
 FILES = Path(__file__).parents[3] / "files"
-SECONDS = 10
+SECONDS = 120
 
 
 def free_port() -> int:

@@ -249,7 +249,7 @@ def test_an_archive_that_is_cut_short_is_refused(site: Site, packed: bytes) -> N
 
 
 def wait_for(path: Path) -> None:
-    for _ in range(1000):
+    for _ in range(12_000):
         if path.exists():
             return
         time.sleep(0.01)
@@ -260,7 +260,8 @@ def wait_for(path: Path) -> None:
 def test_a_run_that_is_killed_is_ended_by_the_next(site: Site, tmp_path: Path, phase: str) -> None:
     many = {**DATABASE, **{f"bor/chaindata/{number:06d}.sst": os.urandom(4000) for number in range(2000)}}
     site.serve(archive(tree(tmp_path / "many", many)))
-    running = site.start(unpacked_bytes=20_000_000)
+    # Where it is seen too late it has ended itself, before anything of it is taken away.
+    running = site.start("note_ready", unpacked_bytes=20_000_000)
     wait_for(site.staging / phase)
     running.send_signal(signal.SIGKILL)
     running.communicate()

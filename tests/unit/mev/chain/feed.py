@@ -79,7 +79,7 @@ class Feed:
         await asyncio.sleep(0)
 
     async def until_heard(self, times: int = 1) -> None:
-        for _ in range(2000):
+        for _ in range(12_000):
             if len(self.requested) >= times and self._connections:
                 return
             await asyncio.sleep(0.005)

@@ -65,7 +65,7 @@ class Node:
                 await connection.send(message)
 
     async def until_subscribed(self, times: int = 1) -> None:
-        for _ in range(2000):
+        for _ in range(12_000):
             if sum(method == "eth_subscribe" for method, _ in self.calls) >= times:
                 return
             await asyncio.sleep(0.005)

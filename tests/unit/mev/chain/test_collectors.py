@@ -109,7 +109,7 @@ class Follower:
                 self.believed.append(block)
 
     async def until(self, head: Block) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not self.believed or self.believed[-1] != head:
                 await self.moved.wait()
                 self.moved.clear()
@@ -118,7 +118,7 @@ class Follower:
 @asynccontextmanager
 async def following(node: Node, stall_seconds: float = 30) -> AsyncIterator[Follower]:
     follower = Follower()
-    async with Rpc(node.url, chain_id=CHAIN_ID, timeout_seconds=2) as rpc:
+    async with Rpc(node.url, chain_id=CHAIN_ID) as rpc:
         task = asyncio.create_task(follower.follow(BlockCollector(rpc, [SYNC], stall_seconds=stall_seconds)))
         try:
             yield follower

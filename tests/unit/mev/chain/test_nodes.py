@@ -23,7 +23,7 @@ WATCH_SECONDS = 0.05
 
 
 async def until(condition: Callable[[], object]) -> None:
-    for _ in range(2000):
+    for _ in range(12_000):
         if condition():
             return
         await asyncio.sleep(0.005)
@@ -106,10 +106,15 @@ def test_what_was_never_sent_may_go_to_another_node() -> None:
 def test_a_slow_answer_is_asked_of_a_second_node_and_the_loser_is_cancelled() -> None:
     async def story() -> None:
         first, second = Node(), Node()
-        slow = False
+        slow, silent = False, 0
 
         def balance(*_: object) -> object:
-            return ... if slow else "0x1"
+            nonlocal silent
+            if not slow:
+                return "0x1"
+            # Whoever is asked first has no answer.
+            silent += 1
+            return ... if silent == 1 else "0x2"
 
         for node in (first, second):
             at_head(node, 1)
@@ -117,16 +122,14 @@ def test_a_slow_answer_is_asked_of_a_second_node_and_the_loser_is_cancelled() ->
         async with pool(first, second) as rpc:
             for _ in range(40):
                 await rpc.call("eth_getBalance", ["0x", "latest"])
-            favourite = max((first, second), key=lambda node: asked(node, "eth_getBalance"))
-            other = second if favourite is first else first
-            other.answers["eth_getBalance"] = "0x2"
             slow = True
-            assert await rpc.call("eth_getBalance", ["0x", "latest"]) in {"0x1", "0x2"}
+            assert await rpc.call("eth_getBalance", ["0x", "latest"]) == "0x2"
             # What the watch asks is all that may be open.
             await until(lambda: all(len(end_point._pending) <= 2 for end_point in rpc._end_points))
             assert sum(each.hedges for each in rpc.health()) >= 1
             # Refusals are answers, and a slow pool is not asked twice as much for ever.
-            other.answers["eth_getBalance"] = ...
+            for node in (first, second):
+                node.answers["eth_getBalance"] = ...
             before = asked(first, "eth_getBalance") + asked(second, "eth_getBalance")
             for _ in range(20):
                 with pytest.raises(RpcUnavailableError):
@@ -309,14 +312,14 @@ def test_a_subscription_that_one_node_refuses_goes_to_another() -> None:
         at_head(second, 1)
         first.answers["eth_subscribe"] = RefusalError(-32000, "notifications not supported")
         async with pool(first, second) as rpc, rpc.subscribe("newPendingTransactions") as pending:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await second.until_subscribed()
                 await pending.next()
             second.answers["eth_subscribe"] = RefusalError(-32000, "not here either")
             await second.drop()
 
             async def read_on() -> None:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while True:
                         await pending.next()
 
@@ -389,7 +392,7 @@ def test_nodes_of_which_none_is_the_majority_are_named_and_counted() -> None:
             # An answer that is none is no agreement either.
             second.answers["eth_getBalance"] = ...
             with pytest.raises(DisputedError, match=r"says 0x1; .* has no answer"):
-                await rpc.agreed(asked, number_of, timeout_seconds=0.2)
+                await rpc.agreed(asked, number_of, timeout_seconds=1)
             # Who is known to be away is not asked.
             await second.stop()
             await until(lambda: rpc.health()[1].state is not BreakerState.CLOSED)
@@ -455,4 +458,4 @@ def test_who_tells_of_logs_that_cannot_be_is_named_counted_and_left_alone(
         assert first.state is BreakerState.OPEN
         assert [each["node"] for each in said if each["event"] == "node left alone"] == [first.node]
 
-    asyncio.run(asyncio.wait_for(story(), 30))
+    asyncio.run(asyncio.wait_for(story(), 120))

@@ -27,7 +27,7 @@ def wire(number: int, **changes: object) -> dict[str, object]:
 async def subscribed(node: Node, rpc: Rpc, times: int = 1) -> None:
     """Wait until the client knows its subscription's id: what is told before belongs to nobody."""
     await node.until_subscribed(times)
-    for _ in range(2000):
+    for _ in range(12_000):
         if any(end_point._by_id for end_point in rpc._end_points):
             return
         await asyncio.sleep(0.005)
@@ -35,7 +35,7 @@ async def subscribed(node: Node, rpc: Rpc, times: int = 1) -> None:
 
 
 async def take(events: AsyncIterator[PendingTransaction], count: int) -> list[int]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [(await anext(events)).nonce for _ in range(count)]
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-import time
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mev.chain.health import FIRST_RETRY_SECONDS
 from mev.chain.rpc import (
     BATCH_CALLS,
     MAX_NOTIFICATION_BYTES,
@@ -27,13 +28,13 @@ from tests.unit.mev.chain.node import CHAIN_ID, RefusalError, running
 
 
 async def item_of(subscription: Subscription) -> object:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         item = await subscription.next()
     return item if isinstance(item, Gap) else msgspec.json.decode(item)
 
 
 async def reconnected(rpc: Rpc) -> None:
-    for _ in range(2000):
+    for _ in range(12_000):
         if rpc.connected:
             return
         await asyncio.sleep(0.005)
@@ -97,10 +98,8 @@ def test_a_late_answer_is_a_timeout_and_harms_nobody() -> None:
     async def story() -> None:
         async with running() as node, Rpc(node.url) as rpc:
             node.answers = {"never": ..., "soon": 1}
-            began = time.monotonic()
             with pytest.raises(RpcTimeoutError, match=r"never has no answer after 0\.1 s"):
                 await rpc.call("never", timeout_seconds=0.1)
-            assert time.monotonic() - began < 5
             await node.send('{"jsonrpc":"2.0","id":1,"result":"late"}')
             assert await rpc.call("soon") == 1
 
@@ -137,10 +136,9 @@ def test_no_node_is_said_at_once_and_without_the_url() -> None:
         async with running() as node:
             await node.stop()
             async with Rpc(node.url) as rpc:
-                began = time.monotonic()
+                # Of a timeout it would say that there was no answer.
                 with pytest.raises(RpcUnavailableError, match=r"127\.0\.0\.1:\d+: .*[Cc]onnect") as caught:
-                    await rpc.call("eth_blockNumber")
-                assert time.monotonic() - began < 2
+                    await rpc.call("eth_blockNumber", timeout_seconds=3600)
                 assert "hidden" not in str(caught.value)
                 assert "secret-path" not in str(caught.value)
 
@@ -312,7 +310,7 @@ def test_hostile_bytes_raise_nothing_but_our_own(messages: list[bytes | str]) ->
     async def story() -> None:
         async with (
             running() as node,
-            Rpc(node.url, timeout_seconds=1, quarantine_seconds=0.02) as rpc,
+            Rpc(node.url, quarantine_seconds=0.02) as rpc,
             rpc.subscribe("newHeads"),
         ):
             await node.until_subscribed()
@@ -345,9 +343,22 @@ def test_nothing_is_asked_of_a_closed_client() -> None:
 def test_a_node_that_accepts_and_drops_is_not_hammered() -> None:
     async def story() -> None:
         async with running() as node:
-            node.answers = {"eth_chainId": lambda: asyncio.get_running_loop().create_task(node.drop())}
+            loop, came = asyncio.get_running_loop(), list[float]()
+            fifth = asyncio.Event()
+
+            def drop() -> object:
+                came.append(loop.time())
+                if len(came) == 5:
+                    fifth.set()
+                return loop.create_task(node.drop())
+
+            node.answers = {"eth_chainId": drop}
             async with Rpc(node.url, chain_id=CHAIN_ID):
-                await asyncio.sleep(1)
-            assert 2 <= node.connected <= 8
+                await fifth.wait()
+            # Ever later: half of each pause is certain, the rest is drawn.
+            least = [FIRST_RETRY_SECONDS * 2**turn / 2 for turn in range(3)]
+            assert all(
+                after - before >= pause for (before, after), pause in zip(pairwise(came[1:]), least, strict=True)
+            )
 
     asyncio.run(story())

@@ -43,7 +43,7 @@ def follower(feed: Feed, **options: Any) -> AsyncIterator[SequencedMessage | Fee
 
 
 async def take(events: AsyncIterator[SequencedMessage | FeedGap], count: int) -> list[SequencedMessage | FeedGap]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [await anext(events) for _ in range(count)]
 
 

@@ -14,7 +14,7 @@ import pytest
 from mev.runtime import service
 from mev.runtime.service import notify, watchdog_seconds
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 class Systemd:

@@ -66,7 +66,7 @@ def told(bench: Bench, story: Callable[[], Awaitable[None]]) -> None:
         async with bench.listener.serving():
             await story()
 
-    asyncio.run(asyncio.wait_for(tell(), 30))
+    asyncio.run(asyncio.wait_for(tell(), 120))
 
 
 @pytest.fixture

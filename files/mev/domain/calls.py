@@ -83,6 +83,8 @@ class Act(StrEnum):
     TAKE = "take"
     # `amount` ten-thousandths of what the swaps there left over.
     TAKE_PORTION = "take_portion"
+    # V4's manager is asked anew: whoever asked before has left it nothing to pay or to take, or all is refused.
+    UNLOCK = "unlock"
     # Nothing that moves a token: a permit.
     PERMIT = "permit"
     # Whatever it is: what follows cannot be computed.

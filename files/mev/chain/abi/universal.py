@@ -48,6 +48,12 @@ class Budget:
     def __init__(self) -> None:
         self._calls = MAX_CALLS
         self._depth = 0
+        self._unlocked = False
+
+    def unlock(self) -> bool:
+        """Whether V4's manager was asked before, by whichever command of the call."""
+        before, self._unlocked = self._unlocked, True
+        return before
 
     def spend(self) -> None:
         """Take one command off; raises AbiError where there are too many."""
@@ -80,6 +86,8 @@ def commands(data: bytes, budget: Budget, deadline: int | None, *, may_fail: boo
         if command in _SWAPS:
             steps.append(_swap(command, given, deadline, optional))
         elif command == _V4_SWAP:
+            # Each such command is an unlock of its own: nothing is owed from one to the next.
+            steps += [RouterAct(Act.UNLOCK, "V4_SWAP")] if budget.unlock() else []
             steps += _actions(given, budget, deadline, optional)
         elif command == _SUB_PLAN:
             steps += commands(given, budget, deadline, may_fail=optional)

@@ -286,6 +286,8 @@ class _Run:
                 return amount <= BIPS and self._pay(act.token, part) and self._keep(act, act.token, part)
             case Act.PULL:
                 return self._keep(act, act.token, amount)
+            case Act.UNLOCK:
+                return True
         return False
 
     def _sell(self, leg: Leg, amount: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from mev.market.state import MarketState
 from mev.market.v4_state import find_v4, read_v4
 from mev.runtime.config import EvmAddress, V4ManagerConfig, V4PoolConfig
 from mev.trading.execution import contract
+from mev.trading.simulation import Method, Simulated, Simulator
 
 from lab.evm.rpc import RpcError
 from tests.integration.mev.amm.forks import PRICE_ONE, Managed
@@ -155,6 +157,19 @@ def test_the_executor_gets_what_our_mathematics_says_and_leaves_nothing(
             amount = amount_out(owner, used[hop.pool], amount, zero_for_one=hop.zero_for_one)
     data = contract.encode_execute(cycle, used, NATIVE_WEI, 0, 0)
     assert int.from_bytes(owner.call(executor, data), "big") == amount - NATIVE_WEI > 0
+
+    async def said() -> list[Simulated]:
+        async with Rpc(evm.ws, chain_id=evm.chain_id) as rpc:
+            head, traced = await head_of(rpc), Simulator(rpc)
+            # As of a node that has no eth_simulateV1.
+            traced._without_until = math.inf
+            return [await each.simulate(owner.address, executor, data, head) for each in (Simulator(rpc), traced)]
+
+    whole, traced = asyncio.run(said())
+    assert (whole.method, traced.method) == (Method.SIMULATE, Method.TRACE)
+    # Native coin that is unwrapped for the pool, or wrapped that comes out of it, is nobody's gain by either.
+    assert whole.changes == traced.changes == {wrapped: amount - NATIVE_WEI}
+    assert whole.profit == traced.profit == amount - NATIVE_WEI
     # What was there before is not passed on with it.
     owner.send(place.shop.token, selector("mint(uint256)") + word(7))
     owner.send(place.shop.token, selector("transfer(address,uint256)") + executor.rjust(32, b"\0") + word(7))

@@ -98,6 +98,20 @@ def managed(*actions: tuple[int, list[str], list[Any]], code: int = 0x10) -> byt
     return execute((code, ["bytes", "bytes[]"], [bytes(action for action, _, _ in actions), inputs]))
 
 
+def test_a_second_command_of_v4_unlocks_its_manager_anew_wherever_it_stands() -> None:
+    def given(*actions: tuple[int, list[str], list[Any]]) -> tuple[int, list[str], list[Any]]:
+        inputs = [encode(types, values) for _, types, values in actions]
+        return 0x10, ["bytes", "bytes[]"], [bytes(action for action, _, _ in actions), inputs]
+
+    settles, pays = (each[:3] for each in V4_ACTIONS[:2])
+    first, second = (each[3] for each in V4_ACTIONS[:2])
+    unlock = RouterAct(Act.UNLOCK, "V4_SWAP")
+    assert steps(execute(given(settles), given(pays))) == (first, unlock, second)
+    code, types, values = given(pays)
+    plan = (0x21, ["bytes", "bytes[]"], [bytes([code]), [encode(types, values)]])
+    assert steps(execute(plan, given(settles))) == (second, unlock, first)
+
+
 def test_what_is_paid_to_v4_s_manager_and_taken_from_it() -> None:
     found = steps(managed(*((code, types, values) for code, types, values, _ in V4_ACTIONS)))
     assert found == tuple(act for *_, act in V4_ACTIONS)

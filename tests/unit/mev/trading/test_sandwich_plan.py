@@ -158,6 +158,7 @@ def take(token: bytes | None, amount: int = 0) -> RouterAct:
 
 
 NATIVE = bytes(20)
+UNLOCK = RouterAct(Act.UNLOCK, "V4_SWAP")
 
 
 def test_what_goes_through_v4_s_manager_is_settled_and_taken() -> None:
@@ -206,6 +207,16 @@ def test_what_goes_through_v4_s_manager_is_settled_and_taken() -> None:
     assert done.amounts[0][0] == done.amounts[1][1]
 
 
+def test_two_commands_that_each_settle_are_two_swaps_of_one_pool() -> None:
+    one = (managed(A, B, amount=WEI), settle(A), take(B))
+    plan = planned(Pools({(A, B): pair()}), *one, UNLOCK, *one)
+    done = run(plan)
+    assert done is not None
+    together = planned(Pools({(A, B): pair()}), *one, *one)
+    assert done == run(together), "where each is settled, it is no matter"
+    assert not isinstance(evaluate_plan(plan, CAPITAL), Unevaluated)
+
+
 @pytest.mark.parametrize(
     "steps",
     [
@@ -228,6 +239,8 @@ def test_what_goes_through_v4_s_manager_is_settled_and_taken() -> None:
         pytest.param(
             (managed(A, B, amount=WEI), RouterAct(Act.SWEEP, "s", B), settle(A), take(B)), id="swept in between"
         ),
+        pytest.param((managed(A, B, amount=WEI), UNLOCK, settle(A), take(B)), id="settled by another command"),
+        pytest.param((managed(A, B, amount=WEI), settle(A), UNLOCK, take(B)), id="taken by another command"),
     ],
 )
 def test_what_v4_s_manager_would_refuse(steps: tuple[RouterSwap | RouterAct, ...]) -> None:

@@ -9,8 +9,7 @@ import http.client
 import re
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -21,6 +20,7 @@ from lab import hosts, ssh
 from lab.checkout import Checkout
 from tests.packets import ACK, FAR, FIN, PSH, RST, SYN, URG, count, redirect, send
 from tests.plays import Play, play
+from tests.waiting import journal, until
 
 CONNECTIONS = 40
 FLEET = {
@@ -129,15 +129,6 @@ def opens(host: Host, address: str, port: int) -> bool:
     return bool(host.run("python3 -c %s %s %s", probe, address, str(port)).rc == 0)
 
 
-def until(happens: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happens():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
-
-
 @contextmanager
 def listener(host: Host, port: int, address: str = "::") -> Iterator[None]:
     """A web server on a port of a host, for a while."""
@@ -159,24 +150,32 @@ def own_ipv6(host: Host) -> str:
     return str(host.check_output("ip -6 -oneline address show dev eth0 scope link").split()[3].partition("/")[0])
 
 
+# So fast that nmap may miss an answer of a machine that is busy: what is to answer is asked for again, by itself and at leisure.
+WIDE = ("--min-rate 3000", "--max-retries 1")
+THE_PUBLIC_ONES = f"-p {','.join(map(str, sorted(PUBLIC_TCP)))}"
+
+
 def answering_ports(stranger: Host, *arguments: str) -> set[int]:
     """TCP ports that answer a scan, whether something listens on them or not."""
-    text = stranger.check_output(f"nmap -n -Pn -sS --min-rate 3000 --max-retries 1 -oG - {' '.join(arguments)}")
+    text = stranger.check_output(f"nmap -n -Pn -sS -oG - {' '.join(arguments)}")
     assert "Host:" in text
     return {int(port) for port in re.findall(r"\b(\d+)/(?:open|closed|unfiltered)/tcp", text)}
 
 
 def test_a_scan_of_all_ports_finds_only_catalogued_ones(node: Host, stranger: Host, addresses: dict[str, str]) -> None:
     with listener(node, UNKNOWN_PORT):
-        found = answering_ports(stranger, "-p-", addresses["iptables"])
-    assert found == PUBLIC_TCP
+        found = answering_ports(stranger, *WIDE, "-p-", addresses["iptables"])
+    assert found <= PUBLIC_TCP
+    assert answering_ports(stranger, THE_PUBLIC_ONES, addresses["iptables"]) == PUBLIC_TCP
     assert count(node, "refused") > 60_000
 
 
 def test_a_scan_over_ipv6_finds_the_same(node: Host, stranger: Host) -> None:
     with listener(node, UNKNOWN_PORT):
-        found = answering_ports(stranger, "-6", "-e eth0", "-p 1-10000,26656,30303-30310,42069-42070", own_ipv6(node))
-    assert found == PUBLIC_TCP
+        ports = "-p 1-10000,26656,30303-30310,42069-42070"
+        found = answering_ports(stranger, *WIDE, "-6", "-e eth0", ports, own_ipv6(node))
+    assert found <= PUBLIC_TCP
+    assert answering_ports(stranger, "-6", "-e eth0", THE_PUBLIC_ONES, own_ipv6(node)) == PUBLIC_TCP
     assert count(node, "refused", "ipv6") > 9_000
 
 
@@ -249,6 +248,9 @@ def answers(connection: ssl.SSLSocket) -> None:
 
 def flood(edge: Host, stranger: Host, address: str) -> int:
     """Open 70 connections to the edge from one address and say how many were held, while another's lives and new ones come."""
+    own = hosts.known(Checkout.here())["iptables-c"].address
+    # Those of the test before count until the edge has closed them too.
+    assert until(lambda: edge.check_output("ss -H -n -t exclude time-wait dst %s", own) == "")
     with controller_connection(address) as open_before:
         answers(open_before)
         before = count(edge, "nginx.connections")
@@ -286,13 +288,17 @@ def test_false_sources_and_flags_are_dropped_and_counted(
     let_in = count(node, P2P, family)
     send(stranger, target, PUBLIC, [(source, SYN) for source in spoofed])
     send(stranger, target, PUBLIC, [(own, flags) for flags in (*IMPOSSIBLE, *STRAY)])
-    after = [count(node, name, family) for name in names]
-    seen = [now - then for now, then in zip(after, before, strict=True)]
     sent = [len(spoofed), len(IMPOSSIBLE), len(STRAY)]
-    assert all(dropped >= each for dropped, each in zip(seen, sent, strict=True)), seen
+
+    def seen() -> list[int]:
+        return [count(node, name, family) - then for name, then in zip(names, before, strict=True)]
+
+    # What was sent is looked at a little later.
+    assert until(lambda: all(dropped >= each for dropped, each in zip(seen(), sent, strict=True))), seen()
     assert count(node, P2P, family) == let_in
     # An honest one comes in by the same way.
     send(stranger, target, PUBLIC, [(own, SYN)])
+    assert until(lambda: count(node, P2P, family) > let_in)
     assert count(node, P2P, family) == let_in + 1
 
 
@@ -301,6 +307,7 @@ def test_nobody_on_the_wire_tells_a_host_another_way(node: Host, stranger: Host,
     before = count(node, "bogus.redirect")
     gateway = way.split()[way.split().index("via") + 1]
     redirect(stranger, node, addresses["iptables"], gateway, addresses["iptables-c"])
+    assert until(lambda: count(node, "bogus.redirect") > before)
     assert count(node, "bogus.redirect") == before + 1
     assert "redirected" not in node.check_output("ip route get %s", FAR)
 
@@ -311,12 +318,13 @@ def test_ipv6_s_own_bogus_sources_end_before_any_rule(node: Host, stranger: Host
 
     before = refused() + count(node, "bogus.source", "ipv6")
     send(stranger, own_ipv6(node), PUBLIC, [("::1", SYN), ("ff02::1", SYN)])
+    assert until(lambda: refused() + count(node, "bogus.source", "ipv6") >= before + 2)
     assert refused() + count(node, "bogus.source", "ipv6") == before + 2
 
 
 def test_a_ban_ends_what_is_open_and_expires(edge: Host, stranger: Host, addresses: dict[str, str]) -> None:
     target, banned = addresses["iptables-b"], addresses["iptables-c"]
-    assert opens(stranger, target, 8443)
+    assert until(lambda: opens(stranger, target, 8443))
     edge.check_output("fleet-firewall ban %s --seconds 600", banned)
     assert banned in edge.check_output("fleet-firewall banned")
     assert not opens(stranger, target, 8443)
@@ -425,9 +433,7 @@ def test_a_lockout_undoes_itself_and_is_told_in_a_sentence(node: Host) -> None:
         in done.messages
     )
     assert rules(node) == before
-    assert "the host is back at the ones before" in node.check_output(
-        "journalctl --unit=fleet-firewall-revert --no-pager"
-    )
+    assert "the host is back at the ones before" in journal(node, "--unit=fleet-firewall-revert")
     assert "192.0.2" not in node.check_output("cat /etc/fleet-firewall/rules.v4")
 
 
@@ -460,8 +466,8 @@ def test_synproxy_leaves_the_edge_reachable_and_the_limit_in_force(
     finally:
         edge.check_output("ip route delete 198.18.0.0/15")
     # SYNPROXY answered them, and the server behind it never saw one.
-    assert cookies(edge) - before >= 3000
-    assert edge.check_output("ss -H -n -t state syn-recv") == ""
+    assert until(lambda: cookies(edge) - before >= 3000)
+    assert edge.check_output("ss -H -n -t state syn-recv dst 198.18.0.0/15") == ""
     assert firewall("--limit=iptables-b").code == 0
     assert "SYNPROXY" not in rules(edge)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.waiting import journal
+
 if TYPE_CHECKING:
     from testinfra.host import Host
 
@@ -118,9 +120,7 @@ def test_systemd_holds_what_was_asked_for(host: Host, setting: str, value: str) 
 
 
 def test_lines_in_the_journal_carry_the_services_name(host: Host) -> None:
-    assert "listening on port 18545" in host.check_output(
-        "journalctl --identifier=dummy-execution --output=cat --no-pager"
-    )
+    assert "listening on port 18545" in journal(host, "--identifier=dummy-execution")
 
 
 def test_service_cannot_write_elsewhere(host: Host) -> None:

@@ -81,6 +81,11 @@ class MarketState:
         # Balancer's vaults and pools.
         self._tellers = Tellers(states)
         self._curves = CurvePools(states)
+        # The pairs of each pool that has several tokens.
+        self._pairs: dict[Address, frozenset[Address]] = {}
+        for pool in states:
+            if pool.several:
+                self._pairs[pool.whole] = self._pairs.get(pool.whole, frozenset()) | {pool.address}
         # Those of which no event says the fee in the next block.
         self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra not in {None, Algebra.OWN})
 
@@ -135,6 +140,12 @@ class MarketState:
     def curve_pools(self) -> Iterable[Sequence[Pool]]:
         """Return each Curve pool as all of its pairs, which hold one and the same."""
         return self._curves
+
+    def with_pairs(self, pools: Iterable[Address]) -> frozenset[Address]:
+        """Return pools, and of those that are two tokens of several all other pairs, which a swap through one of them changes as well."""
+        found = frozenset(pools)
+        wholes = {self._pools[each].whole for each in found if each in self._pools}
+        return found.union(*(self._pairs[whole] for whole in wholes if whole in self._pairs))
 
     def unusable(self) -> dict[Address, str]:
         """Return the pools through which nothing is traded, and why."""

@@ -196,7 +196,7 @@ class Pipeline:
             # A simulation would only be thrown away: risk refuses while the one before it has no fate.
             if len(self._ledger.in_flight(self._settings.chain)) >= self._settings.limits.max_in_flight:
                 self._drop(opportunity, Reason.IN_FLIGHT)
-            elif swaps_through(opportunity, self._ledger.pools_in_flight(self._settings.chain)):
+            elif swaps_through(opportunity, self._pools_in_flight()):
                 self._drop(opportunity, Reason.POOL_IN_FLIGHT)
             elif seizes_from(opportunity, self._ledger.borrowers_in_flight(self._settings.chain)):
                 self._drop(opportunity, Reason.BORROWER_IN_FLIGHT)
@@ -341,6 +341,9 @@ class Pipeline:
             opportunity.parts,
         )
 
+    def _pools_in_flight(self) -> frozenset[Address]:
+        return self._state.with_pairs(self._ledger.pools_in_flight(self._settings.chain))
+
     def _standing(self, block: Block) -> Standing:
         now_ns = self._now_ns()
         chain, settings = self._settings.chain, self._settings
@@ -349,7 +352,7 @@ class Pipeline:
             killed=killed(settings.kill_switch),
             block_age_seconds=now_ns / SECOND_NS - block.timestamp,
             in_flight=len(self._ledger.in_flight(chain)),
-            pools_in_flight=self._ledger.pools_in_flight(chain),
+            pools_in_flight=self._pools_in_flight(),
             borrowers_in_flight=self._ledger.borrowers_in_flight(chain),
             circuit_open=failing_ns is not None and now_ns - failing_ns < settings.breaker_seconds * SECOND_NS,
             today=self._ledger.today(chain, now_ns - DAY_NS),

@@ -101,6 +101,13 @@ def test_coins_are_numbered_as_the_pool_does() -> None:
     assert {pair.whole for pair in PAIRS} == {POOL}
 
 
+def test_a_swap_between_two_coins_is_one_in_the_whole_pool() -> None:
+    state, addresses = fresh(), frozenset(pair.address for pair in PAIRS)
+    assert state.with_pairs([PAIRS[1].address]) == addresses
+    assert state.with_pairs([META.address, STRANGER]) == {META.address, STRANGER}
+    assert state.with_pairs([]) == frozenset()
+
+
 def test_an_amplification_moves_with_the_blocks_until_it_stays() -> None:
     state = fresh()
     state.apply_block(block(1), [said("RampA(uint256,uint256,uint256,uint256)", 20_000, 20_030, 1001, 1004)])

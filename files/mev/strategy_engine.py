@@ -21,6 +21,7 @@ from mev.chain.abi import AbiError
 from mev.chain.rpc import Rpc, RpcError, RpcUnavailableError
 from mev.market.discovery import DiscoveryError
 from mev.market.state import StateError
+from mev.monitoring.switch_listener import SwitchListener
 from mev.runtime import metrics, obs, tracing
 from mev.runtime.bus import SETTLEMENTS, Bus, BusError, Outbox, connect, introduce
 from mev.runtime.config import Config, ConfigError, Mode, SecretError, load
@@ -36,7 +37,6 @@ from mev.trading.meter import Meter
 from mev.trading.spans import Spans, spans_to
 from mev.trading.strategies.plugin import load_plugin
 from mev.trading.switch_audit import SwitchAudit
-from mev.trading.switch_listener import SwitchListener
 
 AGENT = "strategy_engine"
 RETRY_SECONDS = 2.0

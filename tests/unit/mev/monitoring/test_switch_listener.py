@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import ClientSession
+from mev.monitoring import switch_listener
+from mev.monitoring.switch_listener import SwitchListener
 from mev.runtime.config import Config, ConfigError, SecretError
 from mev.runtime.config_shared import ControlConfig, Listen, SecretReference
-from mev.trading import switch_listener
-from mev.trading.switch_listener import SwitchListener
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 

@@ -18,6 +18,7 @@ from mev.domain import Block, Opportunity, Pool, V2State
 from mev.domain.market import Address
 from mev.market.algebra_state import ask_fees
 from mev.market.curve_read import ask_curves
+from mev.market.late import read_late
 from mev.market.load import load_market, market_topics
 from mev.market.newcomers import newcomers_of
 from mev.market.recorded import RecordedMarket, read_market
@@ -73,6 +74,7 @@ class Replay:
 
     def __init__(self, chain: str, config: ChainConfig, state: MarketState) -> None:
         self.state = state
+        self._config = config
         self._strategy = AtomicArbitrage.watching(chain, config, state)
         self.cycles = len(self._strategy.index.cycles)
         self._capital = config.risk.max_amount_in_wei
@@ -87,8 +89,9 @@ class Replay:
         return self._detect(block, touched), len(touched)
 
     async def step_on_chain(self, rpc: Rpc, block: Block, logs: Sequence[Log]) -> tuple[list[Opportunity], int]:
-        """Do as `step`, and have the pools of which no event says the fee, or all that they hold, say it, as the engine does."""
-        touched = self.state.apply_block(block, logs) | await ask_fees(rpc, self.state, block)
+        """Do as `step`, and have the pools that are new, and those of which no event says the fee, or all that they hold, asked as the engine does."""
+        touched = self.state.apply_block(block, logs) | await read_late(rpc, self._config, self.state, block)
+        touched |= await ask_fees(rpc, self.state, block)
         touched |= await ask_curves(rpc, self.state, block)
         return self._detect(block, touched), len(touched)
 

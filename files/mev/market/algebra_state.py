@@ -119,7 +119,8 @@ async def ask_fees(rpc: Rpc, state: MarketState, block: Block) -> frozenset[Addr
 
     Where they do not answer the fees stay as they were, and it is logged: the simulation before a trade is the judge then.
     """
-    asked = {pool: state.pools()[pool].algebra for pool in state.asked_for_fees}
+    there = (pool for pool in state.asked_for_fees if isinstance(state.held(pool), ConcentratedPool))
+    asked = {pool: state.pools()[pool].algebra for pool in there}
     if not asked:
         return frozenset()
     plugged, old = (

@@ -95,7 +95,7 @@ async def created(rpc: Rpc, factory: AnyFactory, first_block: int, last_block: i
         end = min(begin + span - 1, last_block)
         wanted = {
             "address": encode(factory.address),
-            "topics": [encode(_topic(factory))],
+            "topics": [encode(creation_topic(factory))],
             "fromBlock": hex(begin),
             "toBlock": hex(end),
         }
@@ -113,7 +113,8 @@ async def created(rpc: Rpc, factory: AnyFactory, first_block: int, last_block: i
         span = max(1, span // 2) if len(pools) > MANY_EVENTS else min(2 * span, LONGEST_SPAN)
 
 
-def _topic(factory: AnyFactory) -> Hash:
+def creation_topic(factory: AnyFactory) -> Hash:
+    """Return the event by which a factory says that it has made a pool."""
     if isinstance(factory, SolidlyFactoryConfig):
         return SOLIDLY_POOL_CREATED
     if isinstance(factory, AlgebraFactoryConfig):
@@ -131,12 +132,17 @@ def _pool(rpc: Rpc, factory: AnyFactory, event: _Event, begin: int, end: int) ->
 
 
 def _read(factory: AnyFactory, event: _Event, begin: int, end: int) -> Pool | None:
-    topics = [fixed(topic, HASH_BYTES) for topic in event.topics]
+    topics = tuple(fixed(topic, HASH_BYTES) for topic in event.topics)
     if fixed(event.address, ADDRESS_BYTES) != factory.address or event.removed:
         raise AbiError("it is not this factory's")
     if not begin <= quantity(event.block_number) <= end:
         raise AbiError("it is of another block")
-    made = decode_log(topics, data(event.data)) if topics[:1] == [_topic(factory)] else None
+    return pool_made(factory, topics, data(event.data))
+
+
+def pool_made(factory: AnyFactory, topics: tuple[Hash, ...], content: bytes) -> Pool | None:
+    """Return the pool that a factory's own log says it has made; None where that is one of V4's with hooks or a fee that changes. Raises AbiError where it makes none."""
+    made = decode_log(topics, content) if topics[:1] == (creation_topic(factory),) else None
     if isinstance(made, MalformedLog):
         raise AbiError(f"{made.event}: {made.reason}")
     if isinstance(made, V4Initialized) and isinstance(factory, V4Maker):

@@ -11,6 +11,8 @@ from mev.market.algebra_state import ask_fees
 from mev.market.balancer_state import BALANCER_TOPICS
 from mev.market.concentrated_state import ALGEBRA_TOPICS, CONCENTRATED_TOPICS, V4_TOPICS
 from mev.market.curve_state import CURVE_TOPICS
+from mev.market.factory_events import creation_topic
+from mev.market.late import factories_of, makers_of
 from mev.market.resume import market_at
 from mev.market.solidly_state import SOLIDLY_TOPICS
 from mev.market.state import MarketState, Watches
@@ -42,7 +44,8 @@ async def load_market(
     managers: dict[Address, Watches] = {
         each.address: Watched(each, frozenset(tokens), chain.wrapped_native).pool_of for each in chain.v4_managers
     }
-    market = MarketState(block, states, {factory.address: factory.name for factory in solidly}, managers)
+    setters: dict[Address, str] = {factory.address: factory.name for factory in solidly}
+    market = MarketState(block, states, setters, managers, makers_of(chain, tokens))
     # What was kept in a snapshot has the fee of then.
     await ask_fees(rpc, market, block)
     return market
@@ -52,6 +55,7 @@ def market_topics(chain: ChainConfig) -> list[Hash]:
     """Return the events that change what such a market holds."""
     return [
         SYNC,
+        *sorted({creation_topic(factory) for factory in factories_of(chain)}),
         *(sorted(CONCENTRATED_TOPICS) if chain.v3_factories or chain.algebra_factories else ()),
         *(sorted(ALGEBRA_TOPICS) if chain.algebra_factories else ()),
         *(sorted(V4_TOPICS) if chain.v4_managers else ()),

@@ -30,6 +30,7 @@ METADATA = selector("metadata()")
 METADATA_WORDS = 7
 # What a factory writes for a fee of nothing; 0 is the common one again.
 NO_FEE = 420
+COMMON_FEE = Unusable("its fee is its factory's common one again, which no event says: it has to be read anew")
 MOST_DECIMALS = 36
 
 Solidly = SolidlyPool | Unusable
@@ -63,11 +64,7 @@ def with_fee(state: Solidly, fee: int | None) -> Solidly:
     """Return a pool with another fee; one whose fee nothing says is not traded on."""
     if isinstance(state, Unusable):
         return state
-    return (
-        Unusable("its fee is its factory's common one again, which no event says")
-        if fee is None
-        else state._replace(fee=fee)
-    )
+    return COMMON_FEE if fee is None else state._replace(fee=fee)
 
 
 def _event(event_log: Log) -> object:

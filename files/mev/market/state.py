@@ -19,6 +19,8 @@ from mev.market.balancer_state import Tellers, followed_balancer
 from mev.market.concentrated_state import (
     ALGEBRA_TOPICS,
     CONCENTRATED_TOPICS,
+    NEW_PLUGIN,
+    NO_FEE_YET,
     NO_PRICE,
     V4_TOPICS,
     Concentrated,
@@ -27,14 +29,22 @@ from mev.market.concentrated_state import (
     same,
 )
 from mev.market.curve_state import CurvePools, followed_curve
-from mev.market.solidly_state import CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
+from mev.market.solidly_state import COMMON_FEE, CUSTOM_FEE, SOLIDLY_SYNC, fee_of, followed, with_fee
 
 PoolState = V2State | SolidlyPool | WeightedPool | StablePool | CurvePool | Concentrated
 # Of a pool that a V4 manager tells of: the pool, where it is one that is watched.
 Watches = Callable[[V4Initialized], Pool | None]
+# Of a factory's log: the pool that it has made, where it is one that is watched; raises AbiError where the log is malformed.
+Makes = Callable[[Log], Pool | None]
 
 # How many blocks can be undone; a deeper reorganisation means reading the chain anew.
 UNDO_BLOCKS = 64
+# What a pool is before it is read for the first time.
+NOT_READ = Unusable("it was made since the chain was read, and was not read yet")
+# What reading a pool anew mends.
+_TO_READ = frozenset({NOT_READ, NO_FEE_YET, NEW_PLUGIN, COMMON_FEE})
+# A pool may be gone with its block, or not have begun: so often it is asked, until it is told of again.
+_TRIES = 5
 _OF_CONCENTRATED = CONCENTRATED_TOPICS | ALGEBRA_TOPICS
 _FOLLOWED = _OF_CONCENTRATED | {SOLIDLY_SYNC}
 # States that are compared as they are.
@@ -61,12 +71,14 @@ class MarketState:
         states: Mapping[Pool, PoolState],
         fee_setters: Mapping[Address, str] = MappingProxyType({}),
         managers: Mapping[Address, Watches] = MappingProxyType({}),
+        makers: Mapping[Address, Makes] = MappingProxyType({}),
     ) -> None:
         """Start from states read at `block` (see mev.market.discovery, discovery_v3 and solidly_state).
 
         `fee_setters` are the contracts that say their pools' fees, Solidly's factories, with their names; `managers` V4's whose new pools come in as
-        well, once they are initialised.
+        well, once they are initialised; `makers` factories of all other kinds, by address, whose new pools do.
         """
+        self._makers = dict(makers)
         self._watches = dict(managers)
         self._fee_setters = dict(fee_setters)
         self._block = block
@@ -86,8 +98,17 @@ class MarketState:
         for pool in states:
             if pool.several:
                 self._pairs[pool.whole] = self._pairs.get(pool.whole, frozenset()) | {pool.address}
-        # Those of which no event says the fee in the next block.
-        self.asked_for_fees = tuple(pool.address for pool in states if pool.algebra not in {None, Algebra.OWN})
+        # Pools that a factory has made since, of kinds of which events do not say all, and how often those that are to be read will yet be asked.
+        self._coming: dict[Address, Pool] = {}
+        self._due: dict[Address, int] = {}
+        # Who beside pools is listened to.
+        self._others: dict[Address, Callable[[Log, dict[Address, PoolState]], None]] = {
+            **dict.fromkeys((*self._fee_setters, *self._makers), self._follow_maker),
+            **dict.fromkeys(self._tellers.addresses, self._follow_balancer),
+            **dict.fromkeys(self._managed, self._follow_managed),
+        }
+        self.asked_for_fees: tuple[Address, ...] = ()
+        self._ask_for_fees()
 
     @property
     def block(self) -> Block:
@@ -172,14 +193,10 @@ class MarketState:
         for log in logs:
             pool = self._pools.get(log.address)
             if pool is None or not log.topics:
-                if log.address in self._managed:
-                    self._follow_managed(log, after)
-                elif log.address in self._tellers.addresses:
-                    self._follow_balancer(log, after)
+                if (heard := self._others.get(log.address)) is not None:
+                    heard(log, after)
                 elif log.address in self._curves:
                     self._follow_curve(log, block, after)
-                elif log.address in self._fee_setters and log.topics[:1] == (CUSTOM_FEE,):
-                    self._set_fee(log, after)
             elif log.topics[0] == SYNC:
                 if not (pool.concentrated or pool.solidly or pool.several):
                     after[pool.address] = V2State(*decode_sync(log.topics, log.data), block.number)
@@ -200,6 +217,74 @@ class MarketState:
                 after[pool.address] = follow(pool, state, log)
         elif pool.solidly and log.topics[0] == SOLIDLY_SYNC and isinstance(state, SolidlyPool | Unusable):
             after[pool.address] = followed(state, log)
+        if isinstance(now := after.get(pool.address), Unusable):
+            self._note(pool.address, now)
+
+    def _follow_maker(self, log: Log, after: dict[Address, PoolState]) -> None:
+        """Take in what a factory says: the fee of a pool of its own, or that there is a new one. Raises StateError where it names a known pool otherwise."""
+        if log.topics[:1] == (CUSTOM_FEE,):
+            if log.address in self._fee_setters:
+                self._set_fee(log, after)
+            return
+        makes = self._makers.get(log.address)
+        pool = makes(log) if makes is not None else None
+        if pool is None:
+            return
+        known = self._pools.get(pool.address)
+        if known is None:
+            self._begin(pool)
+        elif (known.factory, known.token0, known.token1) != (pool.factory, pool.token0, pool.token1):
+            # One that was turned back, of a factory whose pools' addresses do not follow from their tokens.
+            raise StateError(f"pool 0x{pool.address.hex()} was made anew, of other tokens")
+        else:
+            self._note(pool.address, self._states[pool.address])
+
+    def _begin(self, pool: Pool) -> None:
+        """Take in a pool that was just made: as empty, or as one that is to be read."""
+        if pool.algebra is not None or pool.solidly:
+            if self._others.setdefault(pool.address, self._stir) != self._stir:
+                return
+            self._coming[pool.address] = pool
+            self._due[pool.address] = _TRIES
+        else:
+            self._pools[pool.address] = pool
+            self._states[pool.address] = NO_PRICE if pool.concentrated else V2State(0, 0, self._block.number)
+
+    def _stir(self, log: Log, _: dict[Address, PoolState]) -> None:
+        """Have a pool read that was not read yet: something has happened to it."""
+        self._due[log.address] = _TRIES
+
+    def _note(self, pool: Address, state: PoolState) -> None:
+        if type(state) is Unusable and state in _TO_READ:
+            self._due[pool] = _TRIES
+
+    def due(self) -> tuple[Pool, ...]:
+        """Return the pools that are to be read, as they are after the last block, and taken in: what was made since the start, and what no event says whole."""
+        return tuple(self._coming.get(pool) or self._pools[pool] for pool in self._due)
+
+    def tried(self, pools: Iterable[Address]) -> None:
+        """Note that pools that are due were asked: those that are not taken in are asked a few times more, and then once they are told of again."""
+        for pool in pools:
+            if pool in self._due:
+                self._due[pool] -= 1
+                if not self._due[pool]:
+                    del self._due[pool]
+
+    def take_in(self, pool: Pool, state: PoolState) -> None:
+        """Take in a pool as it was read after the last block; what it was before comes back where that block is undone."""
+        self._pools[pool.address] = pool
+        self._states.setdefault(pool.address, NOT_READ)
+        self._due.pop(pool.address, None)
+        if self._coming.pop(pool.address, None) is not None:
+            del self._others[pool.address]
+        self.amend(pool.address, state)
+        self._ask_for_fees()
+
+    def _ask_for_fees(self) -> None:
+        """Find those of which no event says the fee in the next block."""
+        self.asked_for_fees = tuple(
+            address for address, pool in self._pools.items() if pool.algebra not in {None, Algebra.OWN}
+        )
 
     def _follow_managed(self, log: Log, after: dict[Address, PoolState]) -> None:
         """Take in what a manager says of a pool of its own."""
@@ -261,6 +346,7 @@ class MarketState:
         state = after.get(address) or self._states[address]
         if isinstance(state, SolidlyPool | Unusable):
             after[address] = with_fee(state, fee)
+            self._note(address, after[address])
 
     def amend(self, pool: Address, state: PoolState) -> None:
         """Take in what a pool was found to hold after the last block beside its logs; it is undone with that block. Raises KeyError where it is not known."""
@@ -282,6 +368,7 @@ class MarketState:
             for pool, state in applied.states.items():
                 now.setdefault(pool, self._states[pool])
                 self._states[pool] = state
+                self._note(pool, state)
             self._block = applied.parent
         return frozenset(pool for pool, state in now.items() if _differs(state, self._states[pool]))
 

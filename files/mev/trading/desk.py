@@ -14,6 +14,7 @@ from mev.domain.market import Address
 from mev.market.algebra_state import ask_fees
 from mev.market.curve_read import ask_curves
 from mev.market.keeper import Keeper
+from mev.market.late import read_late
 from mev.market.lending.aave_events import TOPICS as LENDING_TOPICS
 from mev.market.lending.aave_market import AaveMarket
 from mev.market.lending.comet_market import CometMarket
@@ -166,6 +167,7 @@ class Desk:
                         self._feed.block(block)
                     changed = self._market.apply_block(block, logs)
                     if not behind:
+                        changed |= await read_late(self._rpc, self._chain, self._market, block)
                         changed |= await ask_fees(self._rpc, self._market, block)
                         changed |= await ask_curves(self._rpc, self._market, block)
                     self._tell_unusable(changed)

@@ -94,7 +94,7 @@ class AtomicArbitrage:
             return touched
         self._known = len(self.index.pools)
         self._ways = parallels(self._state)
-        # What comes later is V4's, which lends nothing: who lends stays the same.
+        self._lenders = {start: Lenders(self.index.pools, start) for start in self.index.starts}
         self._graph = None if self._graph is None else RateGraph(self.index.pools)
         return frozenset(touched).union(pool.address for pool in new)
 

@@ -84,6 +84,7 @@ class Liquidations:
         """
         if len(self._state.pools()) > self._known:
             self._routes, self._known = _Routes(self._state.pools().values()), len(self._state.pools())
+            self._lenders = Lenders(self._state.pools().values(), self._token)
         found = []
         for market, watch in self._markets:
             book = market.book

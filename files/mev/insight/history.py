@@ -10,6 +10,7 @@ from typing import Any
 from mev.chain.rpc import Rpc
 from mev.chain.traces import read_recorded
 from mev.domain import Opportunity
+from mev.domain.market import Address
 from mev.insight.exposures import ExposedSwap, exposures_of
 from mev.insight.replay import Covered, Detected, replay_range, replay_recorded
 from mev.insight.report import UNIT
@@ -81,11 +82,16 @@ def backtest(config: Config, chain: str, blocks: Sequence[str], gas: int, progre
         covered = _sum(covered, seen) if _is_files(blocks) else seen
         price = fees.offer(detected.block.base_fee_wei, 0, limits.max_gas_price_wei).next_price_wei
         taken: list[Proposal] = []
-        for each in detected.together:
+        through: frozenset[Address] = frozenset()
+        # Not of those together alone: where the better one of two through a pool is refused, the other one is sent.
+        for each in detected.opportunities:
             proposal = Proposal(opportunity=each, profit_wei=each.expected_profit, gas=gas, gas_price_wei=price)
-            standing = Standing(killed=False, block_age_seconds=0, in_flight=len(taken))
+            standing = Standing(killed=False, block_age_seconds=0, in_flight=len(taken), pools_in_flight=through)
             if (reason := refuse(proposal, standing, limits, detected.pools)) is None:
                 taken.append(proposal)
+                # Two tokens of several are a pool each here; a swap through one changes all of the whole.
+                wholes = {detected.pools[hop.pool].whole for hop in each.cycle.hops}
+                through |= {address for address, pool in detected.pools.items() if pool.whole in wholes}
             else:
                 reasons[reason] += 1
         rows.append(

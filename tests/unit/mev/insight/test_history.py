@@ -183,6 +183,26 @@ def test_a_backtest_holds_limits_against_it(tmp_path: Path, recorded: Path, caps
     assert told(capsys, "backtest", "--config", path, recorded)["refused"] == {"profit_under_minimum": 1}
 
 
+def test_a_backtest_sends_no_second_trade_through_a_pool_in_flight(
+    tmp_path: Path, recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two pairs stand where one was left far behind: both sell to it, and one trade is sent."""
+    third = "0x" + "a3" * 20
+    traces = Traces()
+    for position, pair, amount in ((0, FAR, WEI // 1000), (1, third, WEI // 1000), (2, NEAR, 100 * WEI)):
+        traces.swap(position, pair, EQUAL, amount)
+    (recorded / "7.json.gz").write_bytes(gzip.compress(traces.block()))
+    path = configured(tmp_path)
+    alone = told(capsys, "backtest", "--config", path, recorded)
+    assert (alone["totals"]["taken"], {*alone["refused"]}) == (1, {"in_flight"})
+    path.write_text(path.read_text().replace("[risk]", "[risk]\nmax_in_flight = 5"))
+    several = told(capsys, "backtest", "--config", path, recorded)
+    [block] = several["blocks"]
+    assert (block["taken"], block["together"]) == (1, 1)
+    assert several["refused"] == {"pool_in_flight": block["opportunities"] - 1}
+    assert block["opportunities"] > 1
+
+
 def test_swaps_are_told_what_they_exposed(tmp_path: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, "sandwiches", "--config", configured(tmp_path), recorded)
     (block,) = found["blocks"]

@@ -71,11 +71,11 @@ def kept(config: Path, name: str, content: str, mode: int = 0o600) -> str:
 
 
 def signer(url: str, method: str = "eth_signTransaction") -> str:
-    return f'[signer]\nurl = "{url}"\naddress = "{ADDRESS}"\nmethod = "{method}"\ntimeout_seconds = 2\n'
+    return f'[signer]\nurl = "{url}"\naddress = "{ADDRESS}"\nmethod = "{method}"\ntimeout_seconds = 60\n'
 
 
 def submitter(url: str, kind: str = "private_rpc", more: str = "") -> str:
-    return f'[[chains.ethereum.submitters]]\nname = "one"\nkind = "{kind}"\nurl = "{url}"\ntimeout_seconds = 2\n{more}'
+    return f'[[chains.ethereum.submitters]]\nname = "one"\nkind = "{kind}"\nurl = "{url}"\ntimeout_seconds = 60\n{more}'
 
 
 def test_nobody_is_asked_where_nobody_is_configured(config: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ import psycopg
 import pytest
 import redis
 from mev.runtime.storage import PostgresLocation
+
+from lab.evm.devnode import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def postgres(_server_programs: None) -> Iterator[Postgres]:
         password.write_text("swordfish\n")
         os.chown(password, account.pw_uid, account.pw_gid)
         os.chown(directory, account.pw_uid, account.pw_gid)
-        data, port = directory / "data", _free_port()
+        data, port = directory / "data", free_port()
 
         def as_account(*command: object) -> subprocess.Popen[bytes]:
             # Root may become it; anybody else is it already.
@@ -103,7 +104,7 @@ def postgres(_server_programs: None) -> Iterator[Postgres]:
 def redis_server(_server_programs: None) -> Iterator[str]:
     """The redis:// URL of a Redis server that keeps nothing on disk."""
     with _directory() as directory:
-        port = _free_port()
+        port = free_port()
         log = (directory / "log").open("ab")
         server = subprocess.Popen(
             ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(directory)],
@@ -136,13 +137,6 @@ def _directory() -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _wait(answers: Callable[[], object], server: subprocess.Popen[bytes], log: Path, not_yet: type[Exception]) -> None:

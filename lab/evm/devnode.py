@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import time
@@ -27,6 +28,8 @@ AUTO = node.AUTO
 MANUAL = node.MANUAL
 
 _TRIES = 5
+# Below those that the kernel gives to connections (net.ipv4.ip_local_port_range), of which a busy machine makes many.
+_PORTS = range(10_000, 20_000)
 _START_SECONDS = 60
 # Only what no block will ever take needs as long.
 _RECEIPT_SECONDS = 60
@@ -155,8 +158,12 @@ def _answers(process: subprocess.Popen[bytes], rpc: Rpc) -> bool:
 
 
 def free_port() -> int:
-    """Return a TCP port of loopback that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of loopback that nothing is bound to, and that no connection is given before it is used."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise LabError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} of 127.0.0.1 is free")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,3 +103,11 @@ def test_what_no_block_takes_is_named(node: Node, rpc: Rpc, monkeypatch: pytest.
     monkeypatch.setattr(devnode, "_RECEIPT_SECONDS", 0)
     with pytest.raises(LabError, match="has 0x01 in no block after 0 s"):
         devnode.receipt(rpc, "0x01")
+
+
+def test_a_port_that_is_taken_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = devnode.free_port()
+    monkeypatch.setattr(devnode, "_PORTS", range(port, port + 1))
+    assert devnode.free_port() == port
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(LabError, match=f"no port from {port} to {port} "):
+        devnode.free_port()

@@ -20,18 +20,12 @@ from node_health.__main__ import main
 from node_health.judge import Judge
 from node_health.probes import Reading
 
+from lab.evm.devnode import free_port
 from tests.unit.node_health.fake_node import Fake
 
 Write = Callable[..., Path]
 FILES = Path(__file__).parents[3] / "files"
 SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(found: Callable[[], Any], what: str) -> Any:

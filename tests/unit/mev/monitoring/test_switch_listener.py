@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,10 @@ from mev.runtime.config_shared import ControlConfig, Listen, SecretReference
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from lab.evm.devnode import free_port
+
 TOKEN = "0123456789abcdef" * 4
 JSON = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Bench:

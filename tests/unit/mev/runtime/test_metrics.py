@@ -1,6 +1,5 @@
 """Metrics are served where the configuration says, and nowhere else."""
 
-import socket
 import urllib.request
 
 import pytest
@@ -8,11 +7,7 @@ from mev.runtime import metrics
 from mev.runtime.config import ConfigError, Listen
 from prometheus_client import CollectorRegistry, Counter
 
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from lab.evm.devnode import free_port
 
 
 def test_a_registry_is_served_until_it_is_ended() -> None:

@@ -33,6 +33,7 @@ VARIABLES: dict[str, Any] = {
     "mev_agents_database_password_source": str(DATABASE_SOURCE),
     "mev_agents_bus_url": "redis://127.0.0.1:6379/0",
     "mev_agents_bus_password_source": str(SOURCE),
+    "mev_agents_traces_url": "http://127.0.0.1:4318",
     "mev_agents_control_token_source": str(CONTROL_SOURCE),
 }
 REDIS = """

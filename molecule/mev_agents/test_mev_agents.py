@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import chain_checks as checks
+from tests.collector import Collector
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -57,6 +60,24 @@ def test_prometheus_reads_each_agent_on_loopback(host: Host) -> None:
     assert 'mev_end_point_up{chain="ethereum"' in engine
     assert "mev_ledger_read_timestamp_seconds " in host.check_output("curl -sS http://127.0.0.1:9112/metrics")
     assert not host.socket("tcp://0.0.0.0:9111").is_listening
+
+
+def test_a_collector_is_told_of_each_block(host: Host) -> None:
+    with closing(Collector()) as collector:
+        kept = host.check_output(
+            "cd /var/lib/private/otlp-collector && ls && base64 --wrap=0 *.otlp > /dev/null"
+        ).split()
+        assert [name for name in kept if not name.endswith(".otlp")] == []
+        for name in kept[:40]:
+            body = b64decode(host.check_output("base64 /var/lib/private/otlp-collector/%s", name))
+            assert collector.take("/v1/traces", {"Content-Type": "application/x-protobuf"}, body) == 200
+        assert collector.refused == []
+        blocks = collector.named("block")
+        assert blocks
+        assert {span.attributes["mev.chain"] for span in blocks} == {"ethereum"}
+        assert {resource["service.name"] for resource in collector.resources} == {"mev.strategy_engine"}
+    findings = {each["check"]: each["well"] for each in json.loads(host.run("mev doctor --json").stdout)["findings"]}
+    assert (findings["traces"], findings["strategy_engine's traces"]) == (True, True)
 
 
 def test_the_kill_switch_is_thrown_over_http_by_its_token_alone(host: Host) -> None:

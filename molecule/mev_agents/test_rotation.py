@@ -50,9 +50,8 @@ def record(host: Host) -> list[dict[str, Any]]:
 def well(host: Host) -> set[str]:
     """What of databases and bus `mev doctor` finds well, the running agents' own word among it."""
     findings = json.loads(host.run("mev doctor --json").stdout)["findings"]
-    return {
-        each["check"] for each in findings if each["well"] and each["check"].startswith(("bus", "database", *AGENTS))
-    }
+    wanted = ("bus", "database", *(f"{agent}'s bus" for agent in AGENTS))
+    return {each["check"] for each in findings if each["well"] and each["check"].startswith(wanted)}
 
 
 def written() -> int:

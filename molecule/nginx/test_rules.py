@@ -170,11 +170,9 @@ def test_a_request_has_one_length_and_one_reading(host: Host) -> None:
 
 def test_an_address_has_its_burst_and_each_call_of_a_batch_counts(host: Host) -> None:
     full, five = [rpc(identity=at) for at in range(20)], [rpc(identity=at) for at in range(5)]
-    passed, refused, other = (
-        send(host, full, source="127.3.0.1")[0],
-        send(host, five, source="127.3.0.1")[0],
-        send(host, five, source="127.3.0.2")[0],
-    )
+    # By one program, one after the other: the rate gives five back in three seconds.
+    passed, refused = send(host, full, five, source="127.3.0.1")
+    (other,) = send(host, five, source="127.3.0.2")
     assert (passed["status"] in PASSED, len(json.loads(passed["text"]))) == (True, 20)
     assert (refused["status"], int(refused["retry_after"]) >= 1) == (429, True)
     assert [(one["id"], one["error"]["code"]) for one in json.loads(refused["text"])] == [
@@ -195,19 +193,19 @@ def test_of_a_hundred_and_thirty_calls_at_once_a_burst_passes(host: Host) -> Non
 def test_the_caller_is_who_a_trusted_proxy_says_and_ipv6_counts_by_64(host: Host) -> None:
     full, five = [rpc()] * 20, [rpc()] * 5
 
-    def is_refused(body: object, said: str, source: str = PROXY) -> bool:
-        answer = send(host, body, source=source, X_Forwarded_For=said)[0]
-        assert answer["status"] in {429, *PASSED}
-        return bool(answer["status"] == 429)
+    def are_refused(source: str, *asked: tuple[object, str]) -> list[bool]:
+        # By one program: the rate gives five back in three seconds.
+        requests = [
+            {"source": source, "body": json.dumps(body), "headers": {"X-Forwarded-For": said}} for body, said in asked
+        ]
+        statuses = [answer["status"] for answer in json.loads(run(host, PROBE, requests, "1"))]
+        assert set(statuses) <= {429, *PASSED}
+        return [status == 429 for status in statuses]
 
     same, other = "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"
-    assert [is_refused(full, "2001:db8:0:1::1"), is_refused(five, same), is_refused(five, other)] == [
-        False,
-        True,
-        False,
-    ]
+    assert are_refused(PROXY, (full, "2001:db8:0:1::1"), (five, same), (five, other)) == [False, True, False]
     # What anybody else says about himself is nothing.
-    assert [is_refused(full, "192.0.2.1", "127.3.0.6"), is_refused(five, "192.0.2.2", "127.3.0.6")] == [False, True]
+    assert are_refused("127.3.0.6", (full, "192.0.2.1"), (five, "192.0.2.2")) == [False, True]
 
 
 def test_an_address_has_so_many_requests_at_once(host: Host) -> None:
@@ -232,8 +230,15 @@ def test_a_key_gives_its_tier_at_once_and_no_longer_than_it_is_valid(host: Host,
     records = json.loads(host.check_output("edge-keys list tester --json"))
     first = next(record["sha256"] for record in records if record["tier"] == "partner")
     host.check_output("edge-keys revoke tester --id %s", first[:12])
-    until("the end of the key", lambda: send(host, trace, X_API_Key=key)[0]["status"] == 401)
-    assert refusal(send(host, trace, X_API_Key=key)[0]) == (401, -32001, "mine")
+    answers: list[dict[str, Any]] = []
+
+    def is_over() -> bool:
+        answers.extend(send(host, trace, X_API_Key=key))
+        return bool(answers[-1]["status"] == 401)
+
+    # Each of nginx's workers may believe a little longer what it has read.
+    until("the end of the key", is_over)
+    assert refusal(answers[-1]) == (401, -32001, "mine")
     assert send(host, rpc(), X_API_Key=second)[0]["status"] in PASSED
     assert refusal(send(host, rpc(), X_API_Key="edge_" + "x" * 43)[0])[:2] == (401, -32001)
 
@@ -306,7 +311,7 @@ def test_an_address_has_so_many_websockets_and_their_messages_count(host: Host) 
         run(
             host,
             SOCKETS,
-            [json.dumps([rpc(identity=at) for at in range(16)]), json.dumps([rpc()] * 6)],
+            [json.dumps([rpc(identity=at) for at in range(16)]), json.dumps([rpc()] * 20)],
             "127.3.2.1",
             "4",
         )
@@ -398,11 +403,18 @@ def test_the_log_and_the_figures_hold_words_of_ours_alone(host: Host, key: str) 
     text = host.check_output("cat %s/*; edge-pools show --metrics", LOGS)
     assert "invented" not in text
     assert "feedface" not in text
-    found = metrics(host)
-    assert found['edge_calls_total{chain="ethereum",method="other"}'] >= 30
-    assert found['edge_refusals_total{chain="ethereum",method="other",reason="method"}'] >= 30
-    assert found['edge_key_calls_total{chain="ethereum",key="tester",tier="partner"}'] >= 120
-    assert found['edge_request_seconds_count{chain="ethereum",method="eth_call"}'] >= 1
+    least = {
+        'edge_calls_total{chain="ethereum",method="other"}': 30,
+        'edge_refusals_total{chain="ethereum",method="other",reason="method"}': 30,
+        'edge_key_calls_total{chain="ethereum",key="tester",tier="partner"}': 120,
+        'edge_request_seconds_count{chain="ethereum",method="eth_call"}': 1,
+    }
+
+    def are_counted() -> bool:
+        found = metrics(host)
+        return all(found.get(name, 0) >= count for name, count in least.items())
+
+    until("their counts", are_counted)
 
 
 def test_a_transaction_that_is_sent_once_has_its_call_in_the_log(host: Host) -> None:

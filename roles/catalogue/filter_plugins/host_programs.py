@@ -26,9 +26,26 @@ def host_program_version(directory: str) -> str:
     return f"{number}-{digest.hexdigest()[:8]}"
 
 
+def host_directory(path: str) -> dict[str, str]:
+    """A directory of root's that everybody may read, as `managed_service_directories` has it."""
+    return {"path": path, "owner": "root", "group": "root", "mode": "0755"}
+
+
+def host_program_files(directory: str, target: str) -> list[dict[str, str]]:
+    """A program's modules in its directory on the controller, as `managed_service_files` has them, for the directory `target` on a host."""
+    return [
+        {"path": f"{target}/{file.name}", "source": str(file), "owner": "root", "group": "root", "mode": "0644"}
+        for file in sorted(Path(directory).resolve().glob("*.py"))
+    ]
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters by name."""
-        return {"host_program_version": host_program_version}
+        return {
+            "host_program_version": host_program_version,
+            "host_program_files": host_program_files,
+            "host_directory": host_directory,
+        }

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.plays import ROOT
+from tests.waiting import journal
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -43,7 +44,7 @@ def status_at_authority(host: Host, serial: str) -> str:
 def words_of(host: Host, unit: str) -> str:
     """The journal of a unit's last run."""
     run = host.check_output("systemctl show -p InvocationID --value %s", unit)
-    return str(host.check_output(f"journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID={run}"))
+    return journal(host, f"_SYSTEMD_INVOCATION_ID={run}")
 
 
 @contextmanager

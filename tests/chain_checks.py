@@ -75,8 +75,8 @@ def answers_with_its_chain_id(host: Host, unit: str) -> None:
 
 
 def is_in_step(host: Host, unit: str) -> None:
-    """The judge of health calls the unit in step."""
-    judged = host.run("node-health check --config /etc/node_health/%s.json --json", unit)
+    """The judge of health calls the unit in step, once this machine has let it catch up."""
+    judged = host.run("node-health wait --timeout 60 --config /etc/node_health/%s.json --json", unit)
     assert judged.rc == 0, judged.stdout + judged.stderr
     assert json.loads(judged.stdout)["state"] == "in_step"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable
 from typing import Any
 
 import testinfra
@@ -28,15 +26,6 @@ def vpn(*options: str, **variables: object) -> Play:
     done = play("wireguard", "vpn.yml", {"catalogue_vpn_network": NETWORK, **variables}, *options)
     assert done.code == 0, done.messages
     return done
-
-
-def until(happens: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happens():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
 
 
 def answers(host: Host, address: str) -> bool:
@@ -81,10 +70,10 @@ def administrators(alice: Host) -> list[dict[str, str]]:
     return [{"name": "alice", "public_key": key, "address": ADDRESS["alice"]}]
 
 
-def console(command: str) -> str:
-    """Run a command on the first host past SSH, as on a provider's console."""
+def console(command: str, host: str = "wireguard") -> str:
+    """Run a command on a host past SSH, as on a provider's console."""
     checkout = Checkout.here()
-    return Podman(checkout).run("exec", checkout.container("wireguard"), "sh", "-c", command).strip()
+    return Podman(checkout).run("exec", checkout.container(host), "sh", "-c", command).strip()
 
 
 def lets_ssh_in() -> bool:

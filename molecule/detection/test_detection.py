@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import testinfra
@@ -17,6 +17,7 @@ from testinfra.host import Host
 from lab import hosts, ssh
 from lab.checkout import Checkout
 from tests.plays import play
+from tests.waiting import journal, until
 
 NAME = "ethereum.rpc.lyftium.com"
 CALL = '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}'
@@ -75,15 +76,6 @@ def nobody_is_banned(host: Host) -> Iterator[None]:
     assert banned(host) == {}
 
 
-def until(happens: Callable[[], bool], seconds: float = 90) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happens():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
-
-
 def banned(host: Host) -> dict[str, int]:
     """The firewall's bans and the seconds that they have left."""
     lines = [line.split() for line in host.check_output("fleet-firewall banned").splitlines()]
@@ -96,7 +88,7 @@ def counted(host: Host, jail: str) -> int:
 
 
 def audited(host: Host) -> list[str]:
-    return str(host.check_output("journalctl --identifier=fleet-firewall --output=cat --no-pager")).splitlines()
+    return journal(host, "--identifier=fleet-firewall").splitlines()
 
 
 def ask(stranger: Host, address: str, *options: str, times: int = 1, path: str = "/", body: str = CALL) -> str:
@@ -121,11 +113,12 @@ def test_who_guesses_keys_is_banned_and_the_ban_ends_and_the_next_one_is_longer(
 ) -> None:
     host.check_output("fail2ban-client set edge-keys bantime 8")
     assert guess(stranger, address).split() == ["401"] * 6
-    assert until(lambda: set(banned(host)) == {stranger_address})
-    assert ask(stranger, address).strip() == "000"
+    # The ban is short: who looks at it elsewhere first may come too late to meet it.
+    assert until(lambda: ask(stranger, address).strip() == "000")
     assert until(lambda: ask(stranger, address).strip() != "000")
     assert guess(stranger, address).split()[0] == "401"
     said = re.compile(rf"ban {stranger_address}/32 for (\d+) s, by fail2ban: detection, jail edge-keys, offences \d+")
+    assert any(found and int(found[1]) == 8 for found in map(said.fullmatch, audited(host)))
     assert until(lambda: any(int(found[1]) > 8 for found in map(said.fullmatch, audited(host)) if found))
     host.check_output("fail2ban-client set edge-keys bantime 300")
     host.check_output("fail2ban-client unban %s", stranger_address)
@@ -224,7 +217,7 @@ def test_who_guesses_at_ssh_is_banned_and_one_whose_name_was_written_is_not(
             options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ConnectTimeout=5"
             stranger.run(f"timeout 15 ssh {options} -l %s %s true || true", user, address)
         assert until(lambda: set(banned(host)) == {stranger_address})
-        assert forged in host.check_output("journalctl --identifier=sshd --output=cat --no-pager")
+        assert forged in journal(host, "--identifier=sshd")
         # As long as a ban lasts it outlives who asked for it.
         host.check_output("systemctl restart fail2ban")
         assert set(banned(host)) == {stranger_address}
@@ -242,7 +235,7 @@ def test_offences_are_read_on_after_their_file_was_rotated(
 
 
 def told(host: Host) -> list[dict[str, str]]:
-    text = host.check_output("journalctl --identifier=login-alerts --output=cat --no-pager")
+    text = journal(host, "--identifier=login-alerts")
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
@@ -255,10 +248,13 @@ def test_what_is_done_with_accounts_is_told(host: Host) -> None:
     host.check_output("runuser -u nobody -- python3 -c %s %s su", FORGE, shell)
     refused = "     forger : command not allowed ; PWD=/ ; USER=root ; COMMAND=/usr/bin/id"
     host.check_output("runuser -u nobody -- python3 -c %s %s sudo", FORGE, refused)
-    assert until(lambda: {"sudo_refused", "account_changed"} <= {alert["kind"] for alert in told(host)})
+    assert until(
+        lambda: (
+            any(alert["kind"] == "sudo_refused" and alert["user"] == "nobody" for alert in told(host))
+            and any("name=eve" in alert.get("detail", "") for alert in told(host))
+        )
+    )
     alerts = told(host)
-    assert any(alert["kind"] == "sudo_refused" and alert["user"] == "nobody" for alert in alerts)
-    assert any("name=eve" in alert.get("detail", "") for alert in alerts)
     assert not any(alert["kind"] == "root_login" or alert.get("user") == "forger" for alert in alerts)
     state = json.loads(host.check_output("cat /var/lib/login-alerts/state.json"))
     assert hosts.known(Checkout.here())["detection"].gateway in state["known"]["ops"]

@@ -20,7 +20,7 @@ from lab.checkout import Checkout
 from tests import secrets_fleet as fleet
 from tests.load import Load
 from tests.plays import Play, play
-from tests.vpn import until
+from tests.waiting import journal, until
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -154,7 +154,7 @@ def test_both_passwords_are_good_while_agents_go_to_the_new_ones(host: Host, pas
     # The old ones end at their servers, and nobody minds.
     fleet.redis(("AUTH", passwords[1]), ("ACL", "SETUSER", "default", f"<{passwords[0]}"))
     fleet.end_role("mev_a")
-    assert well(host) == ALL_WELL
+    assert until(lambda: well(host) == ALL_WELL)
     assert runs(host) == after
     # Rows go on coming in, by the new role.
     rows = written()
@@ -164,7 +164,7 @@ def test_both_passwords_are_good_while_agents_go_to_the_new_ones(host: Host, pas
         ("database_password", "rotated", ""),
     }
     assert record(host)[-1]["by"].endswith(" as ops")
-    told = host.check_output("journalctl -t fleet-secrets --output=cat --lines=2")
+    told = journal(host, "-t fleet-secrets --lines=2")
     assert '"secret": "bus_password"' in told
     assert '"secret": "database_password"' in told
 
@@ -180,9 +180,9 @@ def test_an_agent_that_the_bus_refuses_says_so_and_does_not_start(host: Host) ->
         assert until(
             lambda: REFUSED in host.check_output("systemctl show --value --property=StatusText strategy_engine")
         )
-        assert well(host) == {"database ledger", "database performance"}
+        assert until(lambda: well(host) == {"database ledger", "database performance"})
         assert host.run("systemctl restart analytics_engine").rc != 0
-        said = host.check_output("journalctl --unit=analytics_engine --output=cat --lines=20")
+        said = journal(host, "--unit=analytics_engine --lines=20")
         assert f"analytics_engine: redis://127.0.0.1:6379/0{REFUSED}" in said
     finally:
         fleet.redis(("AUTH", other), ("ACL", "SETUSER", "default", f">{own}", f"<{other}"))

@@ -9,6 +9,7 @@ import pytest
 
 from tests import chain_checks as checks
 from tests.plays import Play, play
+from tests.waiting import journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ def test_the_next_run_goes_on_with_it_and_the_client_runs_on_what_it_brought(hos
     host.check_output(f"rm {FAULTS}")
     done = nodes(ENTRY)
     assert done.code == 0, done.messages
-    assert "2 of 4 pieces are here" in host.check_output(f"journalctl --unit {UNIT} --output cat --no-pager")
+    assert "2 of 4 pieces are here" in journal(host, f"--unit {UNIT}")
     checks.is_in_step(host, SERVICE)
     database = host.file(f"{DATA}/execution/db/mdbx.dat")
     assert (database.size, database.user) == (1 << 20, "base")

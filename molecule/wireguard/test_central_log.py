@@ -12,7 +12,8 @@ import pytest
 from testinfra.host import Host
 
 from tests.plays import play
-from tests.vpn import ADDRESS, NETWORK, reached, until
+from tests.vpn import ADDRESS, NETWORK, reached
+from tests.waiting import until
 
 KEPT = "/var/log/journal/remote"
 PORT = 19532

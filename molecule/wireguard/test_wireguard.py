@@ -10,7 +10,8 @@ from testinfra.host import Host
 
 from tests.packets import SYN, count, send
 from tests.plays import play
-from tests.vpn import ADDRESS, NETWORK, administrators, answers, connect, machine_of_alice, peers, reached, until, vpn
+from tests.vpn import ADDRESS, NETWORK, administrators, answers, connect, machine_of_alice, peers, reached, vpn
+from tests.waiting import until
 
 # What a false source would have come to, had it been believed.
 SSH_RULE = "ssh.refused"

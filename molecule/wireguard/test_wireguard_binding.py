@@ -22,9 +22,9 @@ from tests.vpn import (
     machine_of_alice,
     over_the_vpn,
     peers,
-    until,
     vpn,
 )
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,11 @@ def admins(alice: Host) -> list[dict[str, str]]:
 
 
 def bind(*options: str, **variables: object) -> Play:
-    """Run the firewall's role on the first host, with short times."""
+    """Run the firewall's role on the first host."""
     given = {
         "catalogue_vpn_network": NETWORK,
         "node_chains": [],
         "iptables_vpn_only": True,
-        "iptables_confirm_seconds": 5,
-        "iptables_revert_seconds": 15,
         **variables,
     }
     return play("wireguard", "bind.yml", given, "--limit=wireguard", *options)
@@ -84,7 +82,8 @@ def test_ssh_is_not_bound_while_ansible_comes_by_another_way(
     assert "and not by the VPN, which iptables_vpn_only makes SSH's only way in (to 10.66.0.1)" in done.messages
     assert rules() == before
     # Told to do it all the same, it is undone by the host itself.
-    done = bind(catalogue_vpn_admins=admins, iptables_check_own_access=False)
+    short = {"iptables_confirm_seconds": 5, "iptables_revert_seconds": 15}
+    done = bind(catalogue_vpn_admins=admins, iptables_check_own_access=False, **short)
     assert done.code != 0
     assert "were not confirmed by a new SSH connection within 5 seconds" in done.messages
     assert rules() == before
@@ -109,14 +108,16 @@ def test_a_lost_vpn_lets_ssh_in_beside_it_until_an_administrator_is_back(host: H
     look()
     assert lets_ssh_in()
     assert "break-glass: SSH is open beside the VPN, from iptables_admin_networks" in console(
-        "journalctl -o cat -u vpn-break-glass"
+        "journalctl --sync; journalctl -o cat -u vpn-break-glass"
     )
     assert "fleet_vpn_break_glass_open 1" in host.check_output("cat /var/lib/fleet-vpn/break_glass.prom").splitlines()
     connect(alice, host)
     assert until(lambda: answers(alice, ADDRESS["wireguard"]))
     look()
     assert not lets_ssh_in()
-    assert "break-glass: SSH is bound to the VPN again" in console("journalctl -o cat -u vpn-break-glass")
+    assert "break-glass: SSH is bound to the VPN again" in console(
+        "journalctl --sync; journalctl -o cat -u vpn-break-glass"
+    )
 
 
 def test_somebody_on_the_console_opens_ssh_for_a_while(host: Host) -> None:

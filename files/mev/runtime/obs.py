@@ -26,8 +26,8 @@ _URL_USER = re.compile(r"(?<=://)[^/\s@]*@")
 def configure(level: str = "info", file: Path | None = None) -> None:
     """Send this process's logs, from a severity on, to standard error, and to a file where there is one.
 
-    An agent's file is <logging.directory>/<agent>.log. It is turned at 64 MiB; five old ones are kept. Raises OSError
-    where it cannot be written.
+    An agent's file is <logging.directory>/<agent>.log. It is turned at 64 MiB; five old ones are kept, beside it: where it
+    is a link, in the directory that it leads to. Raises OSError where it cannot be written.
     """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -46,7 +46,9 @@ def configure(level: str = "info", file: Path | None = None) -> None:
     )
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if file is not None:
-        handlers.append(RotatingFileHandler(file, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8"))
+        handlers.append(
+            RotatingFileHandler(file.resolve(), maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
+        )
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

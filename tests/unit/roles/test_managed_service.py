@@ -401,7 +401,7 @@ def test_a_profile_says_what_the_unit_does() -> None:
         "profile fleet-nginx flags=(attach_disconnected, complain) {",
         '"/var/log/edge{,/**}" rwkl,',
         '"/run/nginx{,/**}" rwkl,',
-        'deny "/var/lib/nginx/keys{,/**}" wkl,',
+        'deny "/var/lib/nginx/keys{,/**}" wl,',
         "network inet6,",
     ):
         assert rule in rules

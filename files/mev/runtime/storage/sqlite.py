@@ -36,6 +36,11 @@ class SqliteBackend:
             with self.engine.connect() as connection:
                 found = connection.exec_driver_sql(check).scalar()
         except DatabaseError as error:
+            if self._read_only and _has_no_journal(error) and os.access(self._path, os.R_OK):
+                # Who may not write beside it reads by the journal that the writer keeps there (WAL), and has none without one.
+                raise NoDatabaseError(
+                    f"{self._path} is read while the agent that writes it runs, which it does not"
+                ) from None
             raise StorageError(f"{self._path} cannot be opened as a database: {error.orig}") from None
         if found not in {"ok", None}:
             raise StorageError(f"{self._path} is damaged ({found}): put the last backup in its place")
@@ -134,6 +139,10 @@ def own_like_directory(path: Path) -> None:
         if os.geteuid() == 0:
             directory = path.parent.stat()
             os.fchown(descriptor, directory.st_uid, directory.st_gid)
+
+
+def _has_no_journal(error: DatabaseError) -> bool:
+    return isinstance(error.orig, sqlite3.OperationalError) and error.orig.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN
 
 
 def _make(path: Path) -> None:

@@ -74,6 +74,23 @@ def test_configured_again_it_writes_each_line_once(file: Path) -> None:
     assert [line["event"] for line in lines(file)] == ["once"]
 
 
+def test_a_file_that_is_a_link_is_turned_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent may write in its own directory alone."""
+    own = tmp_path / "analytics"
+    own.mkdir()
+    link = tmp_path / "analytics.log"
+    link.symlink_to("analytics/analytics.log")
+    monkeypatch.setattr(obs, "FILE_BYTES", 1)
+    obs.configure("info", link)
+    log = structlog.get_logger()
+    log.info("one")
+    log.info("two")
+    assert {path.name for path in own.iterdir()} >= {"analytics.log", "analytics.log.1"}
+    assert [line["event"] for line in lines(link)] == ["two"]
+    assert link.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"analytics", "analytics.log"}
+
+
 def test_addresses_and_structs_are_readable(file: Path) -> None:
     obs.configure("info", file)
     structlog.get_logger().info(

@@ -230,6 +230,31 @@ def test_a_reader_does_not_make_a_file(path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_reader_that_may_not_write_beside_the_file_waits_for_its_writer(path: Path, notes_schema: Schema) -> None:
+    writer = Database(path)
+    writer.prepare(notes_schema)
+    write(writer, "first")
+    writer.close()
+    # SQLite follows no link there: root in a test may write anywhere.
+    index = path.with_name(f"{path.name}-shm")
+    index.symlink_to("nowhere")
+    with pytest.raises(
+        NoDatabaseError, match=r"notes\.db is read while the agent that writes it runs, which it does not"
+    ):
+        Database(path, read_only=True)
+    index.unlink()
+    writer = Database(path)
+    reader = Database(path, read_only=True)
+    assert read(reader) == ["first"]
+    writer.close()
+    # What a reader has open stays, so the next one needs no writer.
+    assert index.exists()
+    another = Database(path, read_only=True)
+    assert read(another) == ["first"]
+    another.close()
+    reader.close()
+
+
 def test_a_directory_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="its directory is not there"):
         Database(tmp_path / "nowhere" / "notes.db")

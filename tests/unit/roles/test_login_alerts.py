@@ -99,6 +99,18 @@ def test_what_auditd_saw_touched_is_told(key: str) -> None:
     assert alert == {"kind": f"{key}_changed", "user": "1000", "by": "/usr/bin/vi", "detail": "SYSCALL"}
 
 
+def test_what_auditd_wrote_of_a_new_account_on_a_machine_is_told() -> None:
+    """Recorded from Debian 13 (auditd 4.0.2), which adds the names to the numbers."""
+    message = (
+        "type=SYSCALL msg=audit(1796077825.066:511): arch=c000003e syscall=82 success=yes exit=0 a0=7ffc9c5d4d80 a1=558139ab4ee0 a2=7ffc9c5d4cf0 "
+        "a3=100 items=5 ppid=1364 pid=1367 auid=1000 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=7 "
+        'comm="useradd" exe="/usr/sbin/useradd" subj=unconfined key="accounts" ARCH=x86_64 SYSCALL=rename AUID="ops" UID="root" '
+        'GID="root" EUID="root" SUID="root" FSUID="root" EGID="root" SGID="root" FSGID="root"'
+    )
+    (alert,) = told(message, _COMM="audisp-syslog", _UID="0", SYSLOG_IDENTIFIER="audispd")
+    assert alert == {"kind": "accounts_changed", "user": "1000", "by": "/usr/sbin/useradd", "detail": "SYSCALL"}
+
+
 @pytest.mark.parametrize("key", ["secrets", "units", "modules", "clock"])
 def test_what_services_and_upgrades_do_all_day_is_not_told(key: str) -> None:
     assert told(SYSCALL.format(key=key), _COMM="audisp-syslog") == []

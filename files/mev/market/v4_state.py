@@ -121,8 +121,9 @@ async def find_v4(
 async def read_v4(rpc: Rpc, pools: Sequence[Pool], block: Block) -> dict[Pool, Concentrated]:
     """Return the state of pools that `find_v4` found; those that contradict themselves are left out and logged."""
     states: dict[Pool, Concentrated] = {}
-    for pool, now in zip(pools, await read_now(rpc, pools, block), strict=True):
+    for pool, word, liquidity in await _held(rpc, pools, block):
         try:
+            now = _now(pool, word, liquidity)
             net = await _net(rpc, block, pool)
             states[pool] = made(pool, net, now.sqrt_price_x96, now.tick, now.liquidity, now.fees)
         except (AbiError, AmmError, RpcError, MalformedAnswerError) as error:
@@ -131,14 +132,14 @@ async def read_v4(rpc: Rpc, pools: Sequence[Pool], block: Block) -> dict[Pool, C
 
 
 async def read_now(rpc: Rpc, pools: Sequence[Pool], block: Block) -> list[Now]:
-    """Return what pools are after `block`; raises AbiError, AmmError or RpcError where one does not answer so."""
-    words = zip(
-        pools,
-        await _words(rpc, block, pools, 0),
-        await _words(rpc, block, pools, LIQUIDITY_SLOT),
-        strict=True,
-    )
-    return [_now(pool, word, liquidity) for pool, word, liquidity in words]
+    """Return what pools are after `block`; raises AbiError or RpcError where one does not answer so."""
+    return [_now(*each) for each in await _held(rpc, pools, block)]
+
+
+async def _held(rpc: Rpc, pools: Sequence[Pool], block: Block) -> list[tuple[Pool, int, int]]:
+    """Return each pool with its first word and its liquidity's."""
+    words = await _words(rpc, block, pools, 0), await _words(rpc, block, pools, LIQUIDITY_SLOT)
+    return list(zip(pools, *words, strict=True))
 
 
 async def read_net(rpc: Rpc, ticks: Sequence[tuple[Pool, int]], block: Block) -> list[int]:
@@ -168,7 +169,11 @@ def _now(pool: Pool, word: int, liquidity: int) -> Now:
     protocol = word >> PRICE_BITS + TICK_BITS & (1 << PROTOCOL_BITS) - 1
     if word >> PRICE_BITS + TICK_BITS + PROTOCOL_BITS != FEE_DENOMINATOR - pool.fee_numerator:
         raise AbiError("its fee is not that of its key")
-    return Now(price, tick, liquidity & (1 << LIQUIDITY_BITS) - 1, v4_fees(pool, protocol))
+    try:
+        fees = v4_fees(pool, protocol)
+    except AmmError as error:
+        raise AbiError(str(error)) from None
+    return Now(price, tick, liquidity & (1 << LIQUIDITY_BITS) - 1, fees)
 
 
 async def _words(rpc: Rpc, block: Block, pools: Sequence[Pool], offset: int) -> list[int]:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 from mev.chain.abi import AbiError, event_topic
 from mev.chain.wire import Log
 from mev.domain import Block, Cycle, Hop, Pool, V2State, V4Key
-from mev.market.amm.concentrated import INT128_MAX, ConcentratedPool
+from mev.market.amm.concentrated import INT128_MAX, V4_MAX_PROTOCOL_FEE, ConcentratedPool
 from mev.market.amm.tick_math import sqrt_price_at
 from mev.market.concentrated_state import made, same, v4_fees
 from mev.market.snapshot import load, save
 from mev.market.state import MarketState
-from mev.market.v4_state import Watched, pool_of
+from mev.market.v4_state import LIQUIDITY_SLOT, Watched, _slot, pool_of, read_now, read_v4
 from mev.runtime.config import EvmAddress, V4ManagerConfig
 from mev.search.graph import CycleIndex
 from mev.search.sizing import screen, size_exact
 from mev.trading.strategies.atomic_arbitrage import AtomicArbitrage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from mev.chain.rpc import Rpc
     from mev.market.state import PoolState
 
 SWAP = event_topic("Swap(bytes32,address,int128,int128,uint160,uint128,int24,uint24)")
@@ -233,3 +236,24 @@ def test_cycles_through_a_new_pool_are_looked_for_from_its_block_on_and_others_w
             3: (True, True, True),
         }[number]
     assert len(index.pools) == 4
+
+
+class Storage:
+    """A node whose manager says of both pools the same price and liquidity, and of one of them a protocol's fee that none can have."""
+
+    async def batch(self, calls: Iterable[tuple[str, Any]]) -> list[object]:
+        return [self._word(int(call["data"][-64:], 16)) for _, (call, _) in calls]
+
+    def _word(self, slot: int) -> str:
+        places = {_slot(pool) + offset: (pool, offset) for pool in (POOL, OTHER) for offset in (0, LIQUIDITY_SLOT)}
+        pool, offset = places.get(slot, (None, 0))
+        protocol = 2 * V4_MAX_PROTOCOL_FEE if pool is OTHER else 0
+        first = 0 if pool is None else sqrt_price_at(0) | protocol << 184 | 10**6 - pool.fee_numerator << 208
+        return f"0x{first if offset == 0 else 0:064x}"
+
+
+def test_a_manager_whose_fee_no_pool_can_have_leaves_that_pool_out_and_ends_nothing() -> None:
+    rpc = cast("Rpc", Storage())
+    assert list(asyncio.run(read_v4(rpc, [OTHER, POOL], block(0)))) == [POOL]
+    with pytest.raises(AbiError, match="is none that a pool can have"):
+        asyncio.run(read_now(rpc, [POOL, OTHER], block(0)))

@@ -136,7 +136,7 @@ async def _now(rpc: Rpc, block: Block, wanted: Sequence[tuple[CurveKey, CurvePoo
             continue
         try:
             _require_agreement(curve, of_pool, gives)
-        except MalformedAnswerError as error:
+        except (RpcError, MalformedAnswerError) as error:
             said[position] = Unread(f"it did not say what it gives: {error}", curve)
         except (AbiError, AmmError) as error:
             said[position] = Unusable(str(error))
@@ -272,11 +272,17 @@ def _probes(key: CurveKey, curve: CurvePool) -> list[_Probe]:
 
 
 def _require_agreement(curve: CurvePool, probes: Sequence[_Probe], answers: Sequence[Json]) -> None:
+    """Raise AmmError where a pool gives something else than its formula, and RpcError where it is not said what it gives and the formula knows."""
+    ours = [_ours(curve, probe) for probe in probes]
     given = [None if isinstance(answer, RpcError) else decode_uint(returned(answer)) for answer in answers]
+    if any(said is not None and said != known for said, known in zip(given, ours, strict=True)):
+        raise AmmError("it does not give what its formula would")
+    for answer, known in zip(answers, ours, strict=True):
+        # A revert, or a node that has not the block (any more): nodes do not tell these apart by a code that all have.
+        if isinstance(answer, RpcError) and known is not None:
+            raise answer
     if not any(given):
         raise AmmError("it gives nothing for anything")
-    if [_ours(curve, probe) for probe in probes] != given:
-        raise AmmError("it does not give what its formula would")
 
 
 def _ours(curve: CurvePool, probe: _Probe) -> int | None:

@@ -218,6 +218,8 @@ class Answers:
     decimals: tuple[int, ...] = (18, 18, 6)
     real: tuple[int, ...] = ()
     away: bool = False
+    # The node has the block for the first message and not for the second one, as one of several behind an address may.
+    lost: bool = False
     at: Block = GENESIS
     cached: tuple[int, int] | None = None
 
@@ -268,6 +270,9 @@ class Answers:
             assert pinned == {"blockHash": "0x" + self.at.hash.hex()}
             if self.away:
                 raise RpcError(-32000, "header not found")
+            if self.lost and call["data"].startswith("0x" + selector("get_dy(int128,int128,uint256)").hex()):
+                answers.append(RpcError(-32000, "header not found"))
+                continue
             found = self.answer(bytes.fromhex(call["to"][2:]), bytes.fromhex(call["data"][2:]))
             answers.append(RpcError(3, "execution reverted") if found is None else "0x" + found.hex())
         return answers
@@ -374,3 +379,15 @@ def test_what_no_event_says_is_asked_after_the_block() -> None:
     assert asked(meta, Answers(META_KEY, dearer, at=block(2))) == {META.address}
     assert meta.undo_to(block(0)) == {META.address}
     assert meta.states() == {META: OF_META}
+
+
+def test_a_node_that_loses_the_block_between_two_messages_leaves_no_pool_alone_for_good() -> None:
+    def asked(answers: Answers) -> None:
+        asyncio.run(ask_curves(answers, meta, meta.block))  # type: ignore[arg-type]
+
+    meta = MarketState(block(0), {META: OF_META})
+    asked(Answers(META_KEY, OF_META, lost=True))
+    assert {*meta.unusable().values()} == {"it did not say what it gives: header not found"}
+    meta.apply_block(block(1), [])
+    asked(Answers(META_KEY, OF_META, at=block(1)))
+    assert meta.curve(META.address) == OF_META

@@ -217,7 +217,9 @@ def _state(key: CurveKey, known: CurvePool, answers: Sequence[Json], block: Bloc
     most = answers[: count + 1 + len(RAMP) + len(FEES)]
     balances, (now, *moves, fee, admin_fee) = _split([decode_uint(returned(answer)) for answer in most], count)
     ramp = Ramp(*moves)
-    if ramped(*ramp, block.timestamp) != now or not 0 < now <= MOST_AMPLIFICATION:
+    # One that has not begun yet has no way to be gone: its two times may be the same.
+    begun = ramp.initial_time <= block.timestamp or ramp.future_time <= block.timestamp
+    if not begun or ramped(*ramp, block.timestamp) != now or not 0 < now <= MOST_AMPLIFICATION:
         raise AbiError("its A is not what its ramp says")
     if fee > MOST_FEE or admin_fee > FEE_DENOMINATOR:
         raise AbiError(f"a fee of {fee} with {admin_fee} of it for its admins is none")

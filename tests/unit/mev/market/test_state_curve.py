@@ -316,6 +316,8 @@ def test_a_pool_is_what_it_answers_as() -> None:
         (Answers(own={"fee()": 10**10}), "is none"),
         (Answers(own={"A_precise()": 20_001}), "what its ramp says"),
         (Answers(own={"future_A()": 30_000, "future_A_time()": 2000}), "what its ramp says"),
+        (Answers(own={"initial_A_time()": 3000, "future_A_time()": 3000}), "what its ramp says"),
+        (Answers(own={"initial_A_time()": 3000, "future_A_time()": 2000}), "what its ramp says"),
         (Answers(own={"initial_A()": None}), "reverted"),
         (Answers(own={"gamma()": 1}), "crypto pool"),
         (Answers(own={"offpeg_fee_multiplier()": 1}), "its fee moves"),

@@ -221,7 +221,7 @@ class MarketState:
             self._note(pool.address, now)
 
     def _follow_maker(self, log: Log, after: dict[Address, PoolState]) -> None:
-        """Take in what a factory says: the fee of a pool of its own, or that there is a new one. Raises StateError where it names a known pool otherwise."""
+        """Take in what a factory says: the fee of a pool of its own, or that there is a new one. Raises StateError where it says something else of a known pool."""
         if log.topics[:1] == (CUSTOM_FEE,):
             if log.address in self._fee_setters:
                 self._set_fee(log, after)
@@ -233,9 +233,9 @@ class MarketState:
         known = self._pools.get(pool.address)
         if known is None:
             self._begin(pool)
-        elif (known.factory, known.token0, known.token1) != (pool.factory, pool.token0, pool.token1):
-            # One that was turned back, of a factory whose pools' addresses do not follow from their tokens.
-            raise StateError(f"pool 0x{pool.address.hex()} was made anew, of other tokens")
+        elif _made_as(known) != _made_as(pool):
+            # One that was turned back, of a factory whose pools' addresses do not follow from what they are.
+            raise StateError(f"pool 0x{pool.address.hex()} was made anew, as another one")
         else:
             self._note(pool.address, self._states[pool.address])
 
@@ -382,6 +382,12 @@ class MarketState:
         raise StateError(
             f"block {ancestor.number} is not among the last {len(parents)} blocks before {self._block.number}"
         )
+
+
+def _made_as(pool: Pool) -> tuple[object, ...]:
+    """Return what a factory's event says of a pool: of Algebra's neither the spacing nor who says its fee."""
+    own = () if pool.algebra is not None else (pool.fee_numerator, pool.fee_denominator, pool.tick_spacing)
+    return (pool.factory, pool.token0, pool.token1, pool.stable, *own)
 
 
 def _differs(one: PoolState, other: PoolState) -> bool:

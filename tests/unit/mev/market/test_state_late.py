@@ -216,6 +216,31 @@ def test_an_address_that_is_another_pool_s_after_a_turn_has_the_chain_read_anew(
         state.apply_block(block(1), [birth(THREE), birth(msgspec.structs.replace(THREE, address=PAIR.address))])
 
 
+@pytest.mark.parametrize(
+    ("pool", "another"),
+    [
+        (THREE, msgspec.structs.replace(THREE, fee_numerator=997_000, tick_spacing=60)),
+        (THREE, msgspec.structs.replace(THREE, tick_spacing=60)),
+        (STABLE, msgspec.structs.replace(STABLE, stable=False)),
+    ],
+)
+def test_an_address_that_is_another_pool_of_the_same_tokens_after_a_turn_has_the_chain_read_anew(
+    pool: Pool, another: Pool
+) -> None:
+    factory = V3FactoryConfig(name=V3.name, address=V3.address, fees=(500, 3000))
+    makers: dict[bytes, Makes] = {each.address: Maker(each, frozenset(TOKENS)).pool_of for each in (factory, SOLIDLY)}
+    state = MarketState(block(0), {FIRST: V2State(UNIT, UNIT, 0)}, makers=makers)
+    state.apply_block(block(1), [birth(pool)])
+    if pool.solidly:
+        state.take_in(pool, CURVE)
+    state.undo_to(block(0))
+    # The same one may come again.
+    state.apply_block(block(1), [birth(pool)])
+    state.undo_to(block(0))
+    with pytest.raises(StateError, match="made anew"):
+        state.apply_block(block(1), [birth(another)])
+
+
 def test_cycles_through_a_new_pair_pay_from_its_block_on() -> None:
     state = watching()
     index = CycleIndex(state.pools().values(), [TOKENS[0]])

@@ -265,10 +265,10 @@ class MarketState:
     def tried(self, pools: Iterable[Address]) -> None:
         """Note that pools that are due were asked: those that are not taken in are asked a few times more, and then once they are told of again."""
         for pool in pools:
-            if pool in self._due:
-                self._due[pool] -= 1
-                if not self._due[pool]:
-                    del self._due[pool]
+            # Behind the others: what is told of in each block and never answers would keep them waiting.
+            tries = self._due.pop(pool, 0) - 1
+            if tries > 0:
+                self._due[pool] = tries
 
     def take_in(self, pool: Pool, state: PoolState) -> None:
         """Take in a pool as it was read after the last block; what it was before comes back where that block is undone."""

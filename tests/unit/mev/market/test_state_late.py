@@ -18,7 +18,7 @@ from mev.market.amm.concentrated import ConcentratedPool
 from mev.market.amm.solidly import SolidlyPool
 from mev.market.amm.tick_math import sqrt_price_at
 from mev.market.concentrated_state import NEW_PLUGIN, NO_FEE_YET, NO_PRICE, made, same
-from mev.market.late import Maker
+from mev.market.late import MOST_A_BLOCK, Maker
 from mev.market.solidly_state import COMMON_FEE, CUSTOM_FEE, SOLIDLY_SYNC
 from mev.market.state import NOT_READ, Makes, MarketState, PoolState, StateError
 from mev.runtime.config import AlgebraFactoryConfig, EvmAddress, FactoryConfig, SolidlyFactoryConfig, V3FactoryConfig
@@ -239,6 +239,21 @@ def test_an_address_that_is_another_pool_of_the_same_tokens_after_a_turn_has_the
     state.undo_to(block(0))
     with pytest.raises(StateError, match="made anew"):
         state.apply_block(block(1), [birth(another)])
+
+
+def test_pools_that_never_answer_do_not_keep_the_others_waiting() -> None:
+    """They may be told of in each block, by anyone who makes them emit something."""
+    algebra = [msgspec.structs.replace(INTEGRAL, address=bytes([number]) * 20) for number in range(0x10, 0x16)]
+    state = watching()
+    state.apply_block(block(1), [birth(pool) for pool in algebra])
+    silent = {pool.address for pool in algebra[:MOST_A_BLOCK]}
+    asked: set[bytes] = set()
+    for number in (2, 3):
+        now = [pool.address for pool in state.due()[:MOST_A_BLOCK]]
+        asked |= {*now}
+        state.tried(now)
+        state.apply_block(block(number), [begun(pool, 30) for pool in algebra if pool.address in silent])
+    assert asked == {pool.address for pool in algebra}
 
 
 def test_cycles_through_a_new_pair_pay_from_its_block_on() -> None:

@@ -84,13 +84,15 @@ class _Header(msgspec.Struct, frozen=True):
 def save(path: Path, chain_id: int, block: Block, states: Mapping[Pool, PoolState]) -> None:
     """Write a snapshot in place of the one that is there; raises OSError where it cannot be, and the old one stays then.
 
-    A pool that is not usable is left out: it has to be read anew. So are Balancer's and Curve's, which are read whole by as little as it takes to check them.
+    A pool that is not usable is left out: it has to be read anew. So is an empty pair, which may be one whose making was undone. So are Balancer's and Curve's, which are read whole by as little as it takes to check them.
     """
     factories: dict[_Factory, int] = {}
     tokens: dict[bytes, int] = {}
     records, curves, concentrated, count = bytearray(), bytearray(), bytearray(), 0
     for pool, state in states.items():
         if isinstance(state, WeightedPool | StablePool | CurvePool):
+            continue
+        if isinstance(state, V2State) and not (state.reserve0 or state.reserve1):
             continue
         factory = _Factory(pool.factory, pool.fee_numerator, pool.fee_denominator)
         places = (

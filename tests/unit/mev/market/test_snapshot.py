@@ -19,7 +19,10 @@ reserve = st.integers(0, 2**112 - 1)
 pools = st.builds(
     Pool, address, st.sampled_from(["uniswap_v2", "sushi"]), address, address, st.integers(990, 1000), st.just(1000)
 )
-states = st.dictionaries(pools, st.builds(V2State, reserve, reserve, st.integers(0, 2**64 - 1)), max_size=30)
+held_ones = st.builds(V2State, reserve, reserve, st.integers(0, 2**64 - 1)).filter(
+    lambda each: bool(each.reserve0 or each.reserve1)
+)
+states = st.dictionaries(pools, held_ones, max_size=30)
 
 SOME = {
     Pool(bytes([number]) * 20, "uniswap_v2", b"\xaa" * 20, b"\xbb" * 20, 997, 1000): V2State(number, 2**112 - 1, number)
@@ -62,6 +65,13 @@ def test_v3_pools_are_saved_with_every_tick(path: Path) -> None:
         assert same(ours, theirs)
         assert ours.fees == theirs.fees
     assert {each: state for each, state in found.items() if not each.concentrated} == SOME
+
+
+def test_an_empty_pair_is_left_to_be_read_anew(path: Path) -> None:
+    """It may be one whose making was undone: the chain, asked for it at the next start, would not know it, and all would be read anew."""
+    gone = Pool(b"\x79" * 20, "uniswap_v2", b"\xaa" * 20, b"\xcc" * 20, 997, 1000)
+    save(path, 1, BLOCK, {**SOME, gone: V2State(0, 0, 5)})
+    assert load(path, 1) == (BLOCK, SOME)
 
 
 def test_a_state_goes_on_from_its_snapshot(path: Path) -> None:

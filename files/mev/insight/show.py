@@ -93,11 +93,8 @@ def pools(console: Console, document: Document) -> None:
         rows = []
         for each in chain["pools"]:
             tokens = f"{each['symbol0']}/{each['symbol1']}"
-            held = (
-                f"{each['reserve0']} / {each['reserve1']}" if each["kind"] == "v2" else f"liquidity {each['liquidity']}"
-            )
             cells = (each["pool"], each["factory"], each["kind"], tokens, str(each["fee_ppm"]), each["price"] or "-")
-            rows.append([*cells, held, each["quarantined"] or ""])
+            rows.append([*cells, _holds(each), each["quarantined"] or ""])
         console.print(f"{name}: {len(chain['pools'])} pools at block {chain['block_number']}", highlight=False)
         show(console, headers, rows)
 
@@ -161,6 +158,12 @@ def sandwiches(console: Console, document: Document) -> None:
     show(console, headers, exposed)
     for key, value in document["totals"].items():
         console.print(f"{key}: {value}", highlight=False)
+
+
+def _holds(pool: Document) -> str:
+    if pool["reserve0"] is not None:
+        return f"{pool['reserve0']} / {pool['reserve1']}"
+    return "-" if pool["liquidity"] is None else f"liquidity {pool['liquidity']}"
 
 
 def _second(at: str) -> str:

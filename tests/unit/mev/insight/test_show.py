@@ -177,6 +177,23 @@ ALL: list[tuple[Callable[..., None], Any, set[str]]] = [
 ]
 
 
+def test_what_a_pool_holds_is_shown_whatever_its_kind_is() -> None:
+    """What has reserves shows them: Solidly's, Balancer's and Curve's as well; what holds neither shows nothing."""
+    ethereum: Any = POOLS["chains"]["ethereum"]
+    [pair] = ethereum["pools"]
+    empty = {"reserve0": None, "reserve1": None, "liquidity": None}
+    ones = [
+        {**pair, "kind": "curve", "reserve0": "1001", "reserve1": "1002", "liquidity": None},
+        {**pair, **empty, "kind": "v3", "liquidity": "1003"},
+        {**pair, **empty, "kind": "curve_meta"},
+    ]
+    document = {"chains": {"ethereum": {**ethereum, "pools": ones}}}
+    text = shown(lambda console: show.pools(console, document), 250)
+    assert "1001 / 1002" in text
+    assert "liquidity 1003" in text
+    assert "None" not in text
+
+
 def shown(told: Callable[[Console], None], width: int) -> str:
     console = Console(file=io.StringIO(), width=width)
     told(console)

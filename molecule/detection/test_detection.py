@@ -118,7 +118,8 @@ def test_who_guesses_keys_is_banned_and_the_ban_ends_and_the_next_one_is_longer(
     assert until(lambda: ask(stranger, address).strip() != "000")
     assert guess(stranger, address).split()[0] == "401"
     said = re.compile(rf"ban {stranger_address}/32 for (\d+) s, by fail2ban: detection, jail edge-keys, offences \d+")
-    assert any(found and int(found[1]) == 8 for found in map(said.fullmatch, audited(host)))
+    # What is left of it once it is carried out.
+    assert any(found and 0 < int(found[1]) <= 8 for found in map(said.fullmatch, audited(host)))
     assert until(lambda: any(int(found[1]) > 8 for found in map(said.fullmatch, audited(host)) if found))
     host.check_output("fail2ban-client set edge-keys bantime 300")
     host.check_output("fail2ban-client unban %s", stranger_address)

@@ -128,7 +128,8 @@ def test_curve(bench: Bench, version: Version) -> None:
         }
         pools.append(pool)
         asked.append((kind, arguments[kind]))
-        calls.append((formula, moves[kind], ((version.value, *pool[1:]), *arguments[kind])))
+        # The formula takes A as it is, without a ramp.
+        calls.append((formula, moves[kind], ((version.value, *pool[1:-1]), *arguments[kind])))
     answers = bench.ask_each(["uint256", "uint256[]"], calls)
     for pool, (kind, given), answer in zip(pools, asked, answers, strict=True):
         move = {

@@ -23,6 +23,7 @@ description:
   - >-
     Makes what is missing and gives the rest its owner, group, mode and content. Directories come first, outer ones before inner ones; then files, in
     their order. A file takes the place of the one before at a stroke, and is nowhere to be seen with another owner or mode.
+  - A link is followed where it is root's: to a directory, and to a secret that is there. A file takes a link's place.
   - Check mode changes nothing and says the same; it validates nothing. The difference of each path is one entry of C(diff).
   - The action of the same name reads files of the controller and decrypts vaults.
 author: mev-infrastructure maintainers
@@ -125,10 +126,21 @@ def held(module: AnsibleModule, wanted: dict[str, Any], path: str, difference: D
     return bool(module.set_fs_attributes_if_different(module.load_file_common_arguments(asked), False, difference))
 
 
+def followed(path: Path) -> Path:
+    """Give where a link leads. One that a service made is not followed: root would hand over to it whatever it leads to."""
+    if not path.is_symlink():
+        return path
+    owner = path.lstat().st_uid
+    if owner not in {0, os.geteuid()}:
+        raise PathError(
+            f"{path} is a link that the account {owner} made, and only root's are followed; move it away, or make it root's (chown -h root {path})."
+        )
+    return path.resolve()
+
+
 def directory(module: AnsibleModule, wanted: dict[str, Any]) -> Difference | None:
     """Have a directory; give what changed, None where nothing did."""
-    path = Path(wanted["path"])
-    path = path.resolve() if path.is_symlink() else path
+    path = followed(Path(wanted["path"]))
     difference: Difference = {"before": {"path": str(path)}, "after": {"path": str(path)}}
     is_new = not path.is_dir()
     if is_new:
@@ -159,7 +171,7 @@ def secret(module: AnsibleModule, wanted: dict[str, Any]) -> Difference | None:
     path = Path(wanted["path"])
     difference: Difference = {"before": {"path": str(path)}, "after": {"path": str(path)}}
     if path.exists():
-        return difference if held(module, wanted, str(path.resolve()), difference) else None
+        return difference if held(module, wanted, str(followed(path)), difference) else None
     difference["before"]["state"], difference["after"]["state"] = "absent", "file"
     if not module.check_mode:
         value = f"{secrets.token_hex(wanted['random_bytes'])}\n".encode()

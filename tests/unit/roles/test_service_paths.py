@@ -143,6 +143,26 @@ def test_a_directory_that_a_symlink_leads_to_is_the_one_that_is_meant(tmp_path: 
     assert not ran(directories=[wanted(tmp_path / "data", "0750")])["changed"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a link of somebody else's is root's to make")
+@pytest.mark.parametrize("check", [False, True])
+def test_a_symlink_that_a_service_made_is_not_followed(tmp_path: Path, check: bool) -> None:
+    """Who may write beside it would have root hand over whatever it leads to."""
+    etc = tmp_path / "etc"
+    etc.mkdir(mode=0o700)
+    (etc / "shadow").write_text("theirs\n")
+    (etc / "shadow").chmod(0o600)
+    for name, led, given in (
+        ("data", etc, {"directories": [wanted(tmp_path / "data", "0755")]}),
+        ("jwt", etc / "shadow", {"files": [wanted(tmp_path / "jwt", "0644", random_bytes=32)]}),
+    ):
+        (tmp_path / name).symlink_to(led)
+        os.chown(tmp_path / name, 65534, 65534, follow_symlinks=False)
+        done = ran(check=check, **given)
+        assert (done.get("failed"), done["changed"]) == (True, False)
+        assert (mode_of(etc), mode_of(etc / "shadow")) == (0o700, 0o600)
+        assert done["msg"].startswith(f"{tmp_path / name} is a link that the account 65534 made")
+
+
 @pytest.mark.parametrize("check", [False, True])
 def test_what_stands_in_the_way_gets_one_sentence(tmp_path: Path, check: bool) -> None:
     (tmp_path / "file").write_text("x")

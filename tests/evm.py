@@ -41,9 +41,9 @@ def evm(evm_session: DevNode) -> Iterator[DevNode]:
     evm_session.fund("0x" + secrets.token_hex(20), 1)
     next_base_fee = rpc.call("eth_getBlockByNumber", "pending", False)["baseFeePerGas"]
     yield evm_session
-    # What waits would come true in the next test's blocks, and so it goes first.
+    # What waits and is in no block would come true in the next test's, and so it goes.
+    devnode.revert(rpc, snapshot)
     rpc.call("anvil_dropAllTransactions")
-    rpc.call("evm_revert", snapshot)
     # What anvil does not take back with the blocks: how it mines, and what the next block charges.
     rpc.call("evm_setAutomine", True)
     rpc.call("anvil_setNextBlockBaseFeePerGas", next_base_fee)

@@ -33,6 +33,7 @@ _PORTS = range(10_000, 20_000)
 _START_SECONDS = 60
 # Only what no block will ever take needs as long.
 _RECEIPT_SECONDS = 60
+_DONE_SECONDS = 5
 
 
 @dataclass(slots=True)
@@ -85,6 +86,20 @@ def receipt(rpc: Rpc, transaction: str) -> dict[str, Json]:
             rpc.call("evm_mine")
     found: dict[str, Json] = answer
     return found
+
+
+def revert(rpc: Rpc, snapshot: str) -> None:
+    """Set a chain back to what `evm_snapshot` named, once anvil has done with what it has mined since.
+
+    It takes mined transactions from those that wait a moment after their block, by sender and nonce: after that the same nonce's next one would go
+    with them, and be in no block. What no block takes is not waited for longer than that moment can be.
+    """
+    deadline = time.monotonic() + _DONE_SECONDS
+    while (
+        rpc.call("txpool_status")["pending"] != "0x0" and time.monotonic() < deadline and rpc.call("anvil_getAutomine")
+    ):
+        time.sleep(0.005)
+    rpc.call("evm_revert", snapshot)
 
 
 @contextmanager

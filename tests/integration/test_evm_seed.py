@@ -212,7 +212,7 @@ def test_the_trader_repeats_itself(evm: DevNode) -> None:
             receipt = evm.receipt(evm.trade())
             assert receipt["status"] == "0x1"
         reserves = [read(evm, pool.address, "getReserves()")[:2] for pool in v2_pools(evm.deployment)]
-        evm.rpc.call("evm_revert", snapshot)
+        devnode.revert(evm.rpc, snapshot)
         return reserves
 
     first = run()

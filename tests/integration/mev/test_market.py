@@ -22,6 +22,7 @@ from mev.search.graph import CycleIndex
 from mev.search.legs import Leg, amounts, legs_of
 from mev.search.sizing import screen, size_exact
 
+from lab.evm import devnode
 from tests.integration.mev.conftest import PATIENCE_SECONDS, raw
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def test_a_reorganised_chain_is_followed_to_the_wei(evm: DevNode) -> None:
                     await asyncio.to_thread(evm.trade)
                 await follower.until_head(rpc)
                 before = follower.reserves()
-                evm.rpc.call("evm_revert", snapshot)
+                devnode.revert(evm.rpc, snapshot)
                 # Another history: a later time makes other blocks of the same height.
                 evm.rpc.call("evm_increaseTime", 5)
                 await asyncio.to_thread(evm.trade)

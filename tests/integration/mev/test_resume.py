@@ -15,6 +15,7 @@ from mev.market.snapshot import SnapshotError, save
 from mev.market.state import MarketState, PoolState
 from structlog.testing import capture_logs
 
+from lab.evm import devnode
 from tests.integration.mev.conftest import NATIVE_WEI, Account, Installation, at_rest, wait_for
 from tests.integration.mev.test_executor_v3 import push
 from tests.integration.mev.test_market import factories, tokens
@@ -127,7 +128,7 @@ def test_a_snapshot_of_a_block_that_is_gone_or_far_away_does_not_hold(
             snapshot = evm.rpc.call("evm_snapshot")
             await asyncio.to_thread(push, evm, owner, wrapped, 500, NATIVE_WEI)
             turned = await market(evm, rpc, tmp_path / "none")
-            await asyncio.to_thread(evm.rpc.call, "evm_revert", snapshot)
+            await asyncio.to_thread(devnode.revert, evm.rpc, snapshot)
             await asyncio.to_thread(push, evm, owner, wrapped, 3000, NATIVE_WEI)
             await asyncio.to_thread(evm.mine, 8)
             await refused(turned.block, "that the chain does not have")

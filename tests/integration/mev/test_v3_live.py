@@ -16,6 +16,7 @@ from mev.market.discovery_v3 import discover_concentrated
 from mev.market.state import MarketState
 from mev.runtime.config import EvmAddress, V3FactoryConfig
 
+from lab.evm import devnode
 from tests.integration.mev.conftest import (
     CAPITAL_WEI,
     NATIVE_WEI,
@@ -165,7 +166,7 @@ def test_events_keep_what_is_read_also_across_ticks_and_back(evm: DevNode, owner
             assert not low <= now.tick < high
             assert seen(state) == seen(await read(evm, rpc, state.block)) != before
             # The chain turns round: it is as if none of it had been, and goes on otherwise.
-            await asyncio.to_thread(evm.rpc.call, "evm_revert", snapshot)
+            await asyncio.to_thread(devnode.revert, evm.rpc, snapshot)
             state = await follower.until_head()
             if Reorg in follower.kinds:
                 assert seen(state) == before

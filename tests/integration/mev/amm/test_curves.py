@@ -18,6 +18,7 @@ from mev.market.amm.curve import CurvePool, Version
 from mev.market.amm.log_exp import pow_up
 from mev.market.amm.solidly import SolidlyPool
 
+from lab.evm import devnode
 from tests.integration.mev.amm.solidity import creation_code
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def test_solidly(bench: Bench, published: Modules, decimals: tuple[int, int], st
                 assert after is None
             else:
                 assert after == swapped.pool[:2]
-        bench.rpc.call("evm_revert", snapshot)
+        devnode.revert(bench.rpc, snapshot)
     assert answered > POOLS * QUOTES // 3
 
 

@@ -16,6 +16,7 @@ from mev.market.lending.aave_v3 import health_factor, liquidate
 from mev.market.lending.wad_ray import WAD
 from mev.runtime.config import EvmAddress, LendingConfig
 
+from lab.evm import devnode
 from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import PATIENCE_SECONDS, raw
 from tests.integration.mev.lending.aave import UNLIMITED
@@ -83,7 +84,7 @@ def fresh(market: Market) -> Iterator[Market]:
     rpc = market.aave.bench.rpc
     snapshot = rpc.call("evm_snapshot")
     yield market
-    rpc.call("evm_revert", snapshot)
+    devnode.revert(rpc, snapshot)
 
 
 def follower(rpc: Rpc, aave: Aave) -> Followed[AaveMarket]:
@@ -196,7 +197,7 @@ def test_a_reorganisation_undoes_positions_prices_and_settings(fresh: Market) ->
         assert (book.listings[0].price, book.listings[0].liquidation_threshold) == (1500 * DOLLAR, 7500)
 
         def the_other_way() -> None:
-            rpc.call("evm_revert", snapshot)
+            devnode.revert(rpc, snapshot)
             for _ in range(8):
                 rpc.call("evm_mine")
 

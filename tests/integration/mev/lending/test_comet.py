@@ -15,6 +15,7 @@ from mev.market.lending.wad_ray import WAD
 from mev.runtime.config import EvmAddress, LendingConfig
 from mev.trading.execution import contract
 
+from lab.evm import devnode
 from lab.evm.rpc import RpcError
 from tests.integration.mev.conftest import (
     CAPITAL_WEI,
@@ -102,7 +103,7 @@ def test_borrowers_are_followed_from_events_over_a_reorganisation_too(comet: Com
             assert raw(comet.users[0]) not in book.positions()
             # What was absorbed is for sale.
             assert book.sellers() == (raw(comet.comet),)
-            rpc.call("evm_revert", snapshot)
+            devnode.revert(rpc, snapshot)
             comet.evm.mine(4)
             await followed.catch_up()
             assert agrees(followed, comet) == 0

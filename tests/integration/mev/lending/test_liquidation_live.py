@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.evm import devnode
 from tests.integration.mev.conftest import CAPITAL_WEI, Installation, at_rest, filled, raw, wait_for
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def test_a_price_that_is_turned_back_leaves_nobody_to_liquidate(
         # All of the block's: none is decided on before all are found.
         wait_for("refusals", lambda: {each["state"] for each in opportunities(liquidating)} == {"dropped"})
         seen = len(opportunities(liquidating))
-        evm.rpc.call("evm_revert", snapshot)
+        devnode.revert(evm.rpc, snapshot)
         evm.mine(3)
         at_rest(liquidating)
         assert len(opportunities(liquidating)) == seen
